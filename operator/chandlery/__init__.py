@@ -1,0 +1,1 @@
+"""Chandlery: backing services for applications, as Kubernetes custom resources."""
