@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: F401
+from typing import Any
+
+from chandlery.controlplane.types import Obj
+
+
+def merge_patch(doc: Obj, patch: Any) -> Obj:
+    raise NotImplementedError
