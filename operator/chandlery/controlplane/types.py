@@ -100,6 +100,8 @@ class RequestContext:
     warnings: list[str] = field(default_factory=list)
     """Each becomes one `Warning: 299 - "..."` header."""
     user_agent: str = ""
+    options: Obj = field(default_factory=dict)
+    """CreateOptions, UpdateOptions, PatchOptions or DeleteOptions, with kind and apiVersion, as webhooks see them."""
 
 
 class Strategy(Protocol):
@@ -168,7 +170,14 @@ class Resource:
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     verbs: tuple[str, ...] = (
-        "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch",
+        "create",
+        "delete",
+        "deletecollection",
+        "get",
+        "list",
+        "patch",
+        "update",
+        "watch",
     )
     subresources: Mapping[str, Obj] = field(default_factory=dict)
     """Name -> {"verbs": [...], "kind": ..., "group": ..., "version": ...}; for example status, scale."""
