@@ -13,7 +13,7 @@ from chandlery.driver.protocol import Driver
 from chandlery.model.base import AnyResource, Names, Ref
 
 ENTRY_POINT_GROUP = "chandlery.drivers"
-"""Third parties add drivers by an entry point named `<kind>.<driver>`, lower case: `cache.acme = "acme.cache:Driver"`."""
+"""Third parties add drivers by an entry point `<kind>.<driver>`, lower case: `cache.acme = "acme.cache:Driver"`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,25 +156,25 @@ class DriverContext:
     """Record a Kubernetes Event on the object: (Normal|Warning, reason, sentence)."""
 
 
-R = TypeVar("R", bound=AnyResource, contravariant=True)
+R_contra = TypeVar("R_contra", bound=AnyResource, contravariant=True)
 
 
 @runtime_checkable
-class Driver(Protocol[R]):
+class Driver(Protocol[R_contra]):
     """What makes a kind real on one substrate."""
 
     name: ClassVar[str]
 
-    def unsupported(self, obj: R, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
+    def unsupported(self, obj: R_contra, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
         """The fields of this spec that this driver can't honour. Pure."""
 
-    async def observe(self, ctx: DriverContext, obj: R) -> Observation: ...
+    async def observe(self, ctx: DriverContext, obj: R_contra) -> Observation: ...
 
-    async def create(self, ctx: DriverContext, obj: R) -> None: ...
+    async def create(self, ctx: DriverContext, obj: R_contra) -> None: ...
 
-    async def update(self, ctx: DriverContext, obj: R, observed: Observation) -> None: ...
+    async def update(self, ctx: DriverContext, obj: R_contra, observed: Observation) -> None: ...
 
-    async def delete(self, ctx: DriverContext, obj: R) -> bool:
+    async def delete(self, ctx: DriverContext, obj: R_contra) -> bool:
         """True when nothing is left; False when it is under way and the loop should call again."""
 
 
