@@ -1,0 +1,139 @@
+"""The list of built-in resources: names, short names, categories, verbs and subresources, per group and version.
+
+Facts: discovery documents of kube-apiserver 1.36. Only what this control plane serves is listed.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from chandlery.controlplane.builtins.data import REF, definitions
+from chandlery.controlplane.builtins.strategy import BuiltinStrategy
+from chandlery.controlplane.types import Obj, Resource
+
+_EXT = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions."
+_AGG = "io.k8s.kube-aggregator.pkg.apis.apiregistration."
+
+_STATUS = ("get", "patch", "update")
+_SCALE: Obj = {"verbs": ["get", "patch", "update"], "kind": "Scale", "group": "autoscaling", "version": "v1"}
+
+# (group, version, plural, kind, flags, short names, categories, subresources)
+# flags: n namespaced, g keeps metadata.generation, d DELETE answers the object, c create only (a review)
+_TABLE: tuple[tuple[str, str, str, str, str, str, str, str], ...] = (
+    ("", "v1", "configmaps", "ConfigMap", "n", "cm", "", ""),
+    ("", "v1", "endpoints", "Endpoints", "n", "ep", "", ""),
+    ("", "v1", "events", "Event", "n", "ev", "", ""),
+    ("", "v1", "limitranges", "LimitRange", "n", "limits", "", ""),
+    ("", "v1", "namespaces", "Namespace", "d", "ns", "", "status finalize"),
+    ("", "v1", "nodes", "Node", "", "no", "", "status"),
+    ("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", "nd", "pvc", "", "status"),
+    ("", "v1", "persistentvolumes", "PersistentVolume", "d", "pv", "", "status"),
+    ("", "v1", "pods", "Pod", "ngd", "po", "all", "status"),
+    ("", "v1", "podtemplates", "PodTemplate", "ngd", "", "", ""),
+    ("", "v1", "replicationcontrollers", "ReplicationController", "ng", "rc", "all", "status scale"),
+    ("", "v1", "resourcequotas", "ResourceQuota", "nd", "quota", "", "status"),
+    ("", "v1", "secrets", "Secret", "n", "", "", ""),
+    ("", "v1", "serviceaccounts", "ServiceAccount", "nd", "sa", "", "token"),
+    ("", "v1", "services", "Service", "nd", "svc", "all", "status"),
+    ("apps", "v1", "controllerrevisions", "ControllerRevision", "n", "", "", ""),
+    ("apps", "v1", "daemonsets", "DaemonSet", "ng", "ds", "all", "status"),
+    ("apps", "v1", "deployments", "Deployment", "ng", "deploy", "all", "status scale"),
+    ("apps", "v1", "replicasets", "ReplicaSet", "ng", "rs", "all", "status scale"),
+    ("apps", "v1", "statefulsets", "StatefulSet", "ng", "sts", "all", "status scale"),
+    ("batch", "v1", "cronjobs", "CronJob", "ng", "cj", "all", "status"),
+    ("batch", "v1", "jobs", "Job", "ng", "", "all", "status"),
+    ("autoscaling", "v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler", "n", "hpa", "all", "status"),
+    ("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", "n", "hpa", "all", "status"),
+    ("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", "ng", "pdb", "", "status"),
+    ("networking.k8s.io", "v1", "ingressclasses", "IngressClass", "g", "", "", ""),
+    ("networking.k8s.io", "v1", "ingresses", "Ingress", "ng", "ing", "", "status"),
+    ("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", "ng", "netpol", "", ""),
+    ("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", "", "", "", ""),
+    ("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", "", "", "", ""),
+    ("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding", "n", "", "", ""),
+    ("rbac.authorization.k8s.io", "v1", "roles", "Role", "n", "", "", ""),
+    ("coordination.k8s.io", "v1", "leases", "Lease", "n", "", "", ""),
+    ("storage.k8s.io", "v1", "storageclasses", "StorageClass", "d", "sc", "", ""),
+    ("events.k8s.io", "v1", "events", "Event", "n", "ev", "", ""),
+    ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", "ng", "", "", ""),
+    ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", "g", "", "api-extensions", ""),
+    ("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", "g", "", "api-extensions", ""),
+    ("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", "g", "pc", "", ""),
+    ("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", "c", "", "", ""),
+    ("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", "c", "", "", ""),
+    ("authorization.k8s.io", "v1", "localsubjectaccessreviews", "LocalSubjectAccessReview", "nc", "", "", ""),
+    ("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", "c", "", "", ""),
+    ("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview", "c", "", "", ""),
+    ("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", "c", "", "", ""),
+    ("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", "g", "crd crds", "api-extensions", "status"),
+    ("apiregistration.k8s.io", "v1", "apiservices", "APIService", "", "", "api-extensions", "status"),
+)  # fmt: skip
+
+_STORAGE: dict[tuple[str, str, str], tuple[str, str, str]] = {
+    # (group, version, plural) -> the (group, version, plural) it is stored as
+    ("autoscaling", "v1", "horizontalpodautoscalers"): ("autoscaling", "v2", "horizontalpodautoscalers"),
+    ("events.k8s.io", "v1", "events"): ("", "v1", "events"),
+}
+
+
+def definition_name(group: str, version: str, kind: str) -> str:
+    """The OpenAPI definition of a built-in kind: `io.k8s.api.apps.v1.Deployment`."""
+    if group == "apiextensions.k8s.io":
+        return f"{_EXT}{version}.{kind}"
+    if group == "apiregistration.k8s.io":
+        return f"{_AGG}{version}.{kind}"
+    return f"io.k8s.api.{(group or 'core').split('.')[0]}.{version}.{kind}"
+
+
+def _subresources(names: str, kind: str) -> dict[str, Obj]:
+    out: dict[str, Obj] = {}
+    for name in names.split():
+        if name == "scale":
+            out[name] = dict(_SCALE)
+        elif name == "token":
+            out[name] = {"verbs": ["create"], "kind": "TokenRequest", "group": "authentication.k8s.io", "version": "v1"}
+        elif name == "finalize":
+            out[name] = {"verbs": ["update"], "kind": kind}
+        else:
+            out[name] = {"verbs": list(_STATUS), "kind": kind}
+    return out
+
+
+@cache
+def builtin_resources() -> list[Resource]:
+    """Every built-in resource in every version that is served."""
+    defs = definitions()
+    out = []
+    for group, version, plural, kind, flags, short, categories, subs in _TABLE:
+        name = definition_name(group, version, kind)
+        stored = _STORAGE.get((group, version, plural), (group, version, plural))
+        extra: dict[str, Any] = {}
+        if "c" in flags:
+            extra["verbs"] = ("create",)
+        elif plural == "namespaces":
+            extra["verbs"] = ("create", "delete", "get", "list", "patch", "update", "watch")
+        out.append(
+            Resource(
+                group=group,
+                version=version,
+                plural=plural,
+                singular=kind.lower(),
+                kind=kind,
+                list_kind=kind + "List",
+                namespaced="n" in flags,
+                strategy=BuiltinStrategy(group, version, kind, name, subresources=frozenset(subs.split())),
+                schema={"$ref": REF + name},
+                definitions=defs,
+                short_names=tuple(short.split()),
+                categories=tuple(categories.split()),
+                subresources=_subresources(subs, kind),
+                storage_version=stored[1],
+                storage_key=(stored[0], stored[2]),
+                returns_deleted="d" in flags,
+                has_generation="g" in flags,
+                builtin=True,
+                **extra,
+            )
+        )
+    return out
