@@ -1,0 +1,49 @@
+"""Providers: the connection that all drivers of one substrate share.
+
+A factory is registered by name (`memory`, `local`, `kubernetes`, `aws`) where the operator is composed; the loop opens
+one session for each ProviderConfig in use, hands it to drivers as `ctx.provider`, opens a new one when the config or
+its credentials change, and closes what nobody uses any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from chandlery.foundation.clock import SYSTEM, Clock
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSetup:
+    """What a session is made from."""
+
+    name: str = "default"
+    """Name of the ProviderConfig; `default` when the class names none."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """`spec.parameters` of the ProviderConfig."""
+    credentials: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """Decoded data of the Secret that the ProviderConfig names."""
+    notify: Callable[[str], None] = lambda _uid: None
+    """Wake the loop for the object with this uid, from any thread: a process exited, an engine answers now."""
+    clock: Clock = SYSTEM
+
+
+@runtime_checkable
+class ProviderFactory(Protocol):
+    """Opens and closes the sessions of one substrate."""
+
+    async def open(self, setup: ProviderSetup) -> Any:
+        """A session for drivers.
+
+        Raises:
+            ChandleryError: Unavailable, Unauthenticated, InvalidConfiguration ...; the loop tells it on the objects.
+        """
+
+    async def close(self, session: Any) -> None:
+        """Let go of connections; things made stay as they are (a local engine keeps running)."""
+
+
+def provider_of(driver: Any) -> str:
+    """The provider whose session a driver wants: its class attribute `provider`, else its own name."""
+    return str(getattr(driver, "provider", "") or driver.name)
