@@ -1,0 +1,194 @@
+"""What the local drivers share: the data directory, the claimed ports, the engines, and word of processes that end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from chandlery.foundation.clock import SYSTEM, Clock
+from chandlery.foundation.errors import AlreadyExists
+from chandlery.providers.local import pids
+from chandlery.providers.local.files import PRIVATE_DIR, make_dir, os_error
+from chandlery.providers.local.instance import Instance
+from chandlery.providers.local.ports import DEFAULT_RANGE, Ports
+from chandlery.providers.local.privileges import Privileges
+from chandlery.providers.local.process import MARK
+
+POLL_WITHOUT_PIDFD = 0.5
+
+
+class LocalProvider:
+    """The session of the `local` drivers: one per data directory."""
+
+    name = "local"
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        port_range: tuple[int, int] = DEFAULT_RANGE,
+        notify: Callable[[str], None] = lambda _name: None,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self.data_dir = data_dir
+        self.instances_dir = data_dir / "instances"
+        self.clock = clock
+        self.privileges = Privileges()
+        self.ports = Ports(self._claimed_ports, port_range)
+        self.notify = notify
+        """Called with an instance's name when a process of it ended; the operator enqueues the object."""
+        self._instances: dict[str, Instance] = {}
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._lock_fd: int | None = None
+
+    # -- life
+
+    def open(self) -> None:
+        """Make the data directory and take its lock.
+
+        Raises:
+            AlreadyExists: another operator works on this directory.
+            PermissionDenied: it can't be written.
+        """
+        # Passable, not readable: an engine that runs as another user must reach its own directory through these two.
+        mode = 0o711 if os.geteuid() == 0 else PRIVATE_DIR
+        make_dir(self.data_dir, mode)
+        make_dir(self.instances_dir, mode)
+        path = self.data_dir / "operator.lock"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise os_error(error, "opening", path) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(fd, 32).decode(errors="replace").strip()
+            os.close(fd)
+            raise AlreadyExists(
+                f"another operator (process {holder or 'unknown'}) works on {self.data_dir}",
+                hint="Stop it with `chandlery down`, or choose another directory with --data-dir.",
+                retry_after=None,
+            ) from error
+        os.ftruncate(fd, 0)
+        os.write(fd, str(os.getpid()).encode())
+        self._lock_fd = fd
+
+    def close(self) -> None:
+        """Stop watching and give the lock back. The engines go on."""
+        for cancel in list(self._watched.values()):
+            cancel()
+        self._watched.clear()
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    # -- instances
+
+    def instance(self, name: str) -> Instance:
+        """The instance of this external name, there or not."""
+        if name not in self._instances:
+            self._instances[name] = Instance(self, name)
+        return self._instances[name]
+
+    def forget(self, name: str) -> None:
+        self._instances.pop(name, None)
+
+    def instances(self) -> list[Instance]:
+        """Every instance that has a directory."""
+        try:
+            names = sorted(entry.name for entry in self.instances_dir.iterdir() if entry.is_dir())
+        except FileNotFoundError:
+            return []
+        return [self.instance(name) for name in names]
+
+    def _claimed_ports(self) -> Iterable[int]:
+        for instance in self.instances():
+            yield from instance.ports.values()
+
+    async def sweep(self, live_uids: Iterable[str]) -> list[str]:
+        """End the processes of objects that no longer exist; returns the instances' names.
+
+        Their directories stay: whether the data may go was the object's own decision, and the object can't be
+        asked any more. Only processes with our mark for an instance of this data directory are touched.
+        """
+        live = set(live_uids)
+        stopped = []
+        for instance in self.instances():
+            owner = instance.record.get("owner", {})
+            if owner.get("uid") in live or instance.record.get("retained"):
+                continue
+            if any(instance.process(name).state().running for name in instance.process_names()):
+                await instance.stop_all()
+                stopped.append(instance.name)
+        return stopped
+
+    def strays(self) -> list[tuple[int, str]]:
+        """Processes that carry our mark but whose instance directory is gone: (pid, instance name)."""
+        found = []
+        for pid in pids.all_pids():
+            mark = pids.environ(pid).get(MARK)
+            if mark is None:
+                continue
+            name = mark.partition("/")[0]
+            home = pids.environ(pid).get("HOME", "")
+            if home.startswith(str(self.instances_dir) + os.sep) and not (self.instances_dir / name).exists():
+                found.append((pid, name))
+        return found
+
+    def end_strays(self) -> list[str]:
+        """Kill processes left behind by instances that are gone."""
+        ended = []
+        for pid, name in self.strays():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+                ended.append(name)
+        return ended
+
+    # -- ends of processes
+
+    def watch_exit(self, pid: int, name: str) -> None:
+        """Call `notify(name)` when the process ends; needs a running event loop, else it is a no-op."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self._unwatch(pid)
+        try:
+            fd = os.pidfd_open(pid)
+        except (AttributeError, OSError):
+            started = pids.start_time(pid)
+            self._watch_by_polling(loop, pid, started, name)
+            return
+
+        def ended() -> None:
+            self._unwatch(pid)
+            self.notify(name)
+
+        def cancel() -> None:
+            loop.remove_reader(fd)
+            os.close(fd)
+
+        self._watched[pid] = cancel
+        loop.add_reader(fd, ended)
+
+    def _watch_by_polling(self, loop: asyncio.AbstractEventLoop, pid: int, started: str | None, name: str) -> None:
+        """Where the kernel has no pidfd (macOS)."""
+
+        def look() -> None:
+            if pids.is_same(pid, started):
+                self._watched[pid] = loop.call_later(POLL_WITHOUT_PIDFD, look).cancel
+            else:
+                self._watched.pop(pid, None)
+                self.notify(name)
+
+        self._watched[pid] = loop.call_later(POLL_WITHOUT_PIDFD, look).cancel
+
+    def _unwatch(self, pid: int) -> None:
+        cancel = self._watched.pop(pid, None)
+        if cancel is not None:
+            cancel()
