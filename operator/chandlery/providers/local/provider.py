@@ -13,6 +13,7 @@ from pathlib import Path
 from chandlery.foundation.clock import SYSTEM, Clock
 from chandlery.foundation.errors import AlreadyExists
 from chandlery.providers.local import pids
+from chandlery.providers.local.engines import Engines
 from chandlery.providers.local.files import PRIVATE_DIR, make_dir, os_error
 from chandlery.providers.local.instance import Instance
 from chandlery.providers.local.ports import DEFAULT_RANGE, Ports
@@ -39,6 +40,7 @@ class LocalProvider:
         self.instances_dir = data_dir / "instances"
         self.clock = clock
         self.privileges = Privileges()
+        self.engines = Engines(data_dir / "engines")
         self.ports = Ports(self._claimed_ports, port_range)
         self.notify = notify
         """Called with an instance's name when a process of it ended; the operator enqueues the object."""
