@@ -1,10 +1,11 @@
 """Who is asking, and may they: authentication, RBAC, and the review APIs that tell about both."""
 
-from chandlery.controlplane.auth.authn import Authenticator, impersonate, read_token_file
+from chandlery.controlplane.auth.authn import Authenticator, read_token_file
 from chandlery.controlplane.auth.authz import Authorizer, forbidden
 from chandlery.controlplane.auth.bootstrap import bootstrap_objects
 from chandlery.controlplane.auth.escalation import check_escalation
-from chandlery.controlplane.auth.reviews import VirtualHandler, virtual_resources
+from chandlery.controlplane.auth.impersonation import impersonate
+from chandlery.controlplane.auth.reviews import VirtualHandler, user_obj, virtual_resources
 from chandlery.controlplane.auth.tokens import ServiceAccountTokens
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "forbidden",
     "impersonate",
     "read_token_file",
+    "user_obj",
     "virtual_resources",
 ]

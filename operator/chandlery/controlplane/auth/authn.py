@@ -6,14 +6,12 @@ import csv
 import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from chandlery.controlplane.types import ApiError, UserInfo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chandlery.controlplane.auth.authz import Authorizer
     from chandlery.controlplane.auth.tokens import ServiceAccountTokens
 
 AUTHENTICATED = "system:authenticated"
@@ -128,13 +126,3 @@ class Authenticator:
             self._by_certificate.clear()
         self._by_certificate[subject] = user
         return user
-
-
-def impersonate(user: UserInfo, headers: Mapping[str, str], authorizer: Authorizer) -> UserInfo:
-    """The user to act as, after the `Impersonate-*` headers; the same user when there are none.
-
-    `headers` should be the request's CIMultiDict, so that repeated Impersonate-Group headers are all seen.
-    Raises ApiError 403 when the right to impersonate is missing and 400 on headers without Impersonate-User.
-    Source: Kubernetes docs, "User impersonation".
-    """
-    raise NotImplementedError(unquote(""))
