@@ -113,7 +113,6 @@ class Process:
         self.name = name
         self.log_path = instance.log_dir / f"{name}.log"
         self.pid_path = instance.run_dir / f"{name}.pid"
-        self._child: subprocess.Popen[bytes] | None = None
 
     def _now(self) -> float:
         """Wall time in seconds: what is on record must mean the same after a restart of the operator."""
@@ -137,7 +136,7 @@ class Process:
                 pid, started = found
                 self._remember(pid, started)
                 entry = self._entry
-        running = pid is not None and pids.is_same(pid, started) and not self._reaped()
+        running = pid is not None and pids.is_same(pid, started)
         if pid is not None and not running and entry.get("exit_of") != [pid, started]:
             self._note_exit(pid, started)
             entry = self._entry
@@ -151,10 +150,6 @@ class Process:
             wait=0.0 if running else max(0.0, entry.get("not_before", 0.0) - self._now()),
             wanted=bool(entry.get("wanted")),
         )
-
-    def _reaped(self) -> bool:
-        """Collect our own child if it has ended: a zombie still has a pid."""
-        return self._child is not None and self._child.poll() is not None
 
     def _find_unrecorded(self) -> tuple[int, str] | None:
         """A process that started but was never recorded, because the operator died in between."""
@@ -228,7 +223,7 @@ class Process:
         argv = ["/bin/sh", "-c", _SHIM, "sh", str(self.pid_path), *map(str, spec.cgroups), "--"]
         argv += [*(drop.prefix if drop else ()), *map(str, spec.argv)]
         try:
-            self._child = subprocess.Popen(
+            child = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -248,8 +243,10 @@ class Process:
             ) from error
         finally:
             os.close(log)
-        instance.provider.watch_exit(self._child.pid, instance.name)
-        return self._child.pid
+        # It may outlive this object and us: the provider collects it by pid, and Popen must not complain.
+        child.returncode = 0
+        instance.provider.watch_exit(child.pid, instance.name)
+        return child.pid
 
     def _remember(self, pid: int, started: str) -> None:
         entry = self._entry
@@ -257,14 +254,13 @@ class Process:
         entry.pop("stopped", None)
         entry.pop("exit_of", None)
         self.instance.save()
-        if self._child is None or self._child.pid != pid:
-            self.instance.provider.watch_exit(pid, self.instance.name)
+        self.instance.provider.watch_exit(pid, self.instance.name)
 
     def _note_exit(self, pid: int, started: str | None) -> None:
         """Record that the process is gone, why, and until when the back-off lasts."""
         entry = self._entry
         now = self._now()
-        code = self._child.returncode if self._child is not None and self._child.pid == pid else None
+        code = self.instance.provider.collect(pid)
         info: dict[str, Any] = {"at": now, "code": None, "signal": None}
         if code is not None:
             info["signal" if code < 0 else "code"] = abs(code)
@@ -315,7 +311,7 @@ class Process:
                     break
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(state.pid, signal.SIGKILL)
-            self._reaped()
+            self.instance.provider.collect(state.pid)
         entry = self._entry
         entry.update({"pid": None, "started": None, "stopped": True, "not_before": 0.0, "streak": 0})
         self.pid_path.unlink(missing_ok=True)
@@ -333,7 +329,7 @@ class Process:
         deadline = clock.monotonic() + step.wait
         pause = 0.002
         while clock.monotonic() < deadline:
-            if self._reaped() or not pids.is_same(pid, started):
+            if not pids.is_same(pid, started):
                 return True
             await clock.sleep(pause)
             pause = min(pause * 1.5, 0.05)

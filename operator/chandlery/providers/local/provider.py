@@ -46,6 +46,7 @@ class LocalProvider:
         """Called with an instance's name when a process of it ended; the operator enqueues the object."""
         self._instances: dict[str, Instance] = {}
         self._watched: dict[int, Callable[[], None]] = {}
+        self._codes: dict[int, int] = {}
         self._lock_fd: int | None = None
 
     # -- life
@@ -155,11 +156,13 @@ class LocalProvider:
 
     def watch_exit(self, pid: int, name: str) -> None:
         """Call `notify(name)` when the process ends; needs a running event loop, else it is a no-op."""
+        self._codes.pop(pid, None)
+        if pid in self._watched:
+            return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return
-        self._unwatch(pid)
         try:
             fd = os.pidfd_open(pid)
         except (AttributeError, OSError):
@@ -169,6 +172,7 @@ class LocalProvider:
 
         def ended() -> None:
             self._unwatch(pid)
+            self.collect(pid)
             self.notify(name)
 
         def cancel() -> None:
@@ -178,6 +182,18 @@ class LocalProvider:
         self._watched[pid] = cancel
         loop.add_reader(fd, ended)
 
+    def collect(self, pid: int) -> int | None:
+        """The exit code of a child of ours that has ended (negative: the signal); None for anybody else's process."""
+        if pid not in self._codes:
+            try:
+                done, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                return None
+            if done == 0:
+                return None
+            self._codes[pid] = os.waitstatus_to_exitcode(status)
+        return self._codes[pid]
+
     def _watch_by_polling(self, loop: asyncio.AbstractEventLoop, pid: int, started: str | None, name: str) -> None:
         """Where the kernel has no pidfd (macOS)."""
 
@@ -186,6 +202,7 @@ class LocalProvider:
                 self._watched[pid] = loop.call_later(POLL_WITHOUT_PIDFD, look).cancel
             else:
                 self._watched.pop(pid, None)
+                self.collect(pid)
                 self.notify(name)
 
         self._watched[pid] = loop.call_later(POLL_WITHOUT_PIDFD, look).cancel
