@@ -141,7 +141,7 @@ FIELD = re.compile(r"^\t(?:(\w+)\s+)?(\S+)\s+`(?:[^`]*)json:\"([^\"]*)\"")
 
 
 def go_facts(root: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """({definition: [[json name, Go type, flags]]}, {named scalar: underlying type}).
+    """({definition: [[json name, Go name, Go type, flags, default?]]}, {named scalar: underlying type}).
 
     Flags: o = omitempty, z = omitzero. Types are as reflect prints them: `*v1.PodSpec`, `[]string`.
     """
@@ -179,10 +179,10 @@ def go_facts(root: Path) -> tuple[dict[str, Any], dict[str, str]]:
                     tag = f.group(3).split(",")
                     kind = qualify(f.group(2))
                     if "inline" in tag:
-                        fields.append(["", kind, ""])
+                        fields.append(["", "", kind, ""])
                     elif tag[0] and tag[0] != "-":
                         flags = ("o" if "omitempty" in tag else "") + ("z" if "omitzero" in tag else "")
-                        fields.append([tag[0], kind, flags] if default is None else [tag[0], kind, flags, default])
+                        fields.append([tag[0], f.group(1), kind, flags] + ([] if default is None else [default]))
                         default = None
                 structs[prefix + m.group(1)] = fields
             for m in GROUPED.finditer(text):
@@ -194,13 +194,13 @@ def go_facts(root: Path) -> tuple[dict[str, Any], dict[str, str]]:
 def inline(name: str, structs: dict[str, Any]) -> list[list[Any]]:
     out = []
     for fact in structs[name]:
-        field, kind = fact[:2]
+        field, _, kind = fact[:3]
         if field:
             out.append(fact)
             continue
         short = kind.lstrip("*").split(".")[-1]
         if short == "TypeMeta":
-            out += [["kind", "string", "o"], ["apiVersion", "string", "o"]]
+            out += [["kind", "Kind", "string", "o"], ["apiVersion", "APIVersion", "string", "o"]]
             continue
         target = next(
             (c for c in (name.rsplit(".", 1)[0] + "." + short, "io.k8s.api.core.v1." + short, META + short) if c in structs), None

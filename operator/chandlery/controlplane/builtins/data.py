@@ -43,7 +43,7 @@ def _gotypes() -> dict[str, Any]:
 
 
 def go_structs() -> dict[str, list[list[Any]]]:
-    """{definition: [[json name, Go type, flags, default?]]}, in the order of the Go struct.
+    """{definition: [[json name, Go name, Go type, flags, default?]]}, in the order of the Go struct.
 
     Flags: `o` omitempty, `z` omitzero. The Go type is written as reflection prints it: `*v1.PodSpec`.
     """
