@@ -11,34 +11,30 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
-
-
-class Model(BaseModel):
-    """Base of all our models: camelCase JSON, unknown fields refused, immutable."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
-
-
-class LooseModel(Model):
-    """For parts that others write too (metadata, status): unknown fields are kept out, not refused."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 
 @dataclass(frozen=True, slots=True)
 class CelRule:
-    """One `x-kubernetes-validations` entry; set on a model by `cel_rules`, on a field by `json_schema_extra`."""
+    """One `x-kubernetes-validations` entry; set on a model by `cel_rules`, on a field by `cel(...)`.
+
+    `message_expression` is CEL too and wins over `message`, which is still needed for when it fails.
+    """
 
     rule: str
     message: str
     field_path: str = ""
     reason: str = ""
     optional_old_self: bool = False
+    message_expression: str = ""
 
     def schema(self) -> dict[str, Any]:
         out: dict[str, Any] = {"rule": self.rule, "message": self.message}
+        if self.message_expression:
+            out["messageExpression"] = self.message_expression
         if self.field_path:
             out["fieldPath"] = self.field_path
         if self.reason:
@@ -46,6 +42,30 @@ class CelRule:
         if self.optional_old_self:
             out["optionalOldSelf"] = True
         return out
+
+
+class Model(BaseModel):
+    """Base of all our models: camelCase JSON, unknown fields refused, immutable.
+
+    `cel_rules` of a class and of all its bases end up in the schema, bases first.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    cel_rules: ClassVar[tuple[CelRule, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        found = handler.resolve_ref_schema(handler(core_schema))
+        rules = [r.schema() for base in reversed(cls.__mro__) for r in base.__dict__.get("cel_rules", ())]
+        if rules:
+            found["x-kubernetes-validations"] = rules
+        return found
+
+
+class LooseModel(Model):
+    """For parts that others write too (metadata, status): unknown fields are kept out, not refused."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
 
 class OwnerReference(LooseModel):
@@ -151,7 +171,12 @@ class ConnectionSecret(Model):
 class CommonSpec(Model):
     """The part of spec that every kind shares."""
 
-    cel_rules: ClassVar[tuple[CelRule, ...]] = ()
+    cel_rules: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            rule="has(self.adopt) == has(oldSelf.adopt) && (!has(self.adopt) || self.adopt == oldSelf.adopt)",
+            message="adopt can't change after creation: make a new object that adopts the other resource",
+        ),
+    )
 
     class_name: Annotated[
         Name | None,

@@ -1,0 +1,1 @@
+"""The drivers of Database, one module each."""

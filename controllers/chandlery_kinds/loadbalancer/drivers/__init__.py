@@ -1,0 +1,1 @@
+"""The drivers of LoadBalancer, one module each."""

@@ -1,0 +1,1 @@
+"""The drivers of Queue, one module each."""

@@ -1,0 +1,100 @@
+"""Small makers of CEL rules and of schema extras, so that models read as lists of sentences.
+
+Only `has()`-guarded, bounded expressions: a real kube-apiserver estimates a rule's cost from maxLength, maxItems and
+maxProperties and refuses a CRD whose estimate is too high.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from chandlery.model.base import CelRule
+
+Extra = Callable[[dict[str, Any]], None]
+
+
+def extra(*rules: CelRule, **keys: Any) -> Extra:
+    """`json_schema_extra` of a field: adds rules to those of its type, and `x_kubernetes_*` keys as they are."""
+
+    def apply(schema: dict[str, Any]) -> None:
+        if rules:
+            schema["x-kubernetes-validations"] = [
+                *schema.get("x-kubernetes-validations", ()),
+                *(r.schema() for r in rules),
+            ]
+        schema.update({k.replace("_", "-"): v for k, v in keys.items()})
+
+    return apply
+
+
+def map_list(*keys: str, rules: Iterable[CelRule] = ()) -> Extra:
+    """A list whose items are told apart by `keys`: patches and apply merge them by key; doubles are refused."""
+    return extra(*rules, **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)})
+
+
+def set_list(*rules: CelRule) -> Extra:
+    return extra(*rules, **{"x-kubernetes-list-type": "set"})
+
+
+def atomic(*rules: CelRule) -> Extra:
+    return extra(*rules, **{"x-kubernetes-list-type": "atomic"})
+
+
+def fixed(message: str) -> CelRule:
+    """A value, once set, stays. Doesn't see the field appear or vanish: use `fixed_optional` on the parent for that."""
+    return CelRule(rule="self == oldSelf", message=message, reason="FieldValueForbidden")
+
+
+def fixed_optional(field: str, message: str) -> CelRule:
+    """For the parent: an optional field neither appears nor changes nor vanishes after creation."""
+    return CelRule(
+        rule=f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        message=message,
+        field_path=f".{field}",
+        reason="FieldValueForbidden",
+    )
+
+
+def only_grows(message: str) -> CelRule:
+    """For a field of type Size."""
+    return CelRule(
+        rule="quantity(self).compareTo(quantity(oldSelf)) >= 0", message=message, reason="FieldValueForbidden"
+    )
+
+
+def one_of(fields: Iterable[str], message: str) -> CelRule:
+    """Exactly one of these optional fields is given."""
+    total = " + ".join(f"(has(self.{f}) ? 1 : 0)" for f in fields)
+    return CelRule(rule=f"{total} == 1", message=message)
+
+
+def at_most_one_of(fields: Iterable[str], message: str) -> CelRule:
+    total = " + ".join(f"(has(self.{f}) ? 1 : 0)" for f in fields)
+    return CelRule(rule=f"{total} <= 1", message=message)
+
+
+def only_when(field: str, condition: str, message: str) -> CelRule:
+    """An optional field of self that is allowed only under a condition."""
+    return CelRule(rule=f"!has(self.{field}) || ({condition})", message=message, field_path=f".{field}")
+
+
+NOT_DOWNGRADED = CelRule(
+    rule="int(self.split('.')[0]) >= int(oldSelf.split('.')[0])",
+    message="the major version can't go down: restore a backup into a new object instead",
+    reason="FieldValueForbidden",
+)
+
+__all__ = [
+    "NOT_DOWNGRADED",
+    "at_most_one_of",
+    "atomic",
+    "extra",
+    "fixed",
+    "fixed_optional",
+    "map_list",
+    "one_of",
+    "only_grows",
+    "only_when",
+    "set_list",
+]
