@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -23,9 +23,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from chandlery.driver.protocol import Difference, Disruption, Observation, Plan
 from chandlery.foundation.errors import InvalidSpec
+from chandlery.model.parts import MaintenanceWindow, Weekday
 
+NO_PLAN: Final = Plan()
 APPROVE_ANNOTATION: Final = "chandlery.dev/approve"
-DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+DAYS: Final = tuple(Weekday)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,49 +112,19 @@ def token(difference: Difference, *, uid: str, generation: int) -> str:
 
 
 def window_of(spec: Any) -> Window | None:
-    """The maintenance window in a spec (`maintenanceWindow` with days, start, duration, timeZone), None without one.
+    """The maintenance window in a spec, None without one.
 
     Raises:
-        InvalidSpec: a time, duration or zone that can't be read.
+        InvalidSpec: a time zone that doesn't exist here.
     """
-    found = getattr(spec, "maintenance_window", None)
+    found: MaintenanceWindow | None = getattr(spec, "maintenance_window", None)
     if found is None:
         return None
-    days = getattr(found, "days", None) or getattr(found, "day", None) or ()
+    _zone(found.time_zone)
+    hours, minutes = found.start.split(":")
     return Window(
-        start=_time_of_day(str(found.start)),
-        duration=_duration(found.duration),
-        days=frozenset(_days([days] if isinstance(days, str) else days)),
-        zone=getattr(found, "time_zone", None) or "UTC",
+        start=timedelta(hours=int(hours), minutes=int(minutes)),
+        duration=timedelta(seconds=found.duration.seconds),
+        days=frozenset(DAYS.index(day) for day in found.days),
+        zone=str(found.time_zone),
     )
-
-
-def _days(days: Sequence[str]) -> list[int]:
-    return [i for day in days for i, name in enumerate(DAYS) if name.lower().startswith(str(day).lower()[:3])]
-
-
-def _time_of_day(text: str) -> timedelta:
-    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", text)
-    if match is None:
-        raise InvalidSpec(
-            "not a time of day",
-            field="spec.maintenanceWindow.start",
-            value=text,
-            hint="Write it as hours and minutes, such as 03:30.",
-        )
-    return timedelta(hours=int(match[1]), minutes=int(match[2]))
-
-
-def _duration(value: Any) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    parts = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", str(value))
-    if parts is None or not str(value):
-        raise InvalidSpec(
-            "not a duration",
-            field="spec.maintenanceWindow.duration",
-            value=str(value),
-            hint="Write it as days, hours, minutes and seconds, such as 2h or 1h30m.",
-        )
-    days, hours, minutes, seconds = (int(part or 0) for part in parts.groups())
-    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)

@@ -1,0 +1,111 @@
+"""Observability around any driver, written once: deadline, metrics, trace, log lines, translation of errors.
+
+From the outside in: the span and the timer see everything, the deadline ends what hangs, the translation turns what a
+driver let slip into the project's own errors. Optional operations (backup, restore ...) are found on `inner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from chandlery.driver.protocol import Driver, DriverContext, Observation, Unsupported
+from chandlery.foundation.errors import ChandleryError, Internal, as_error
+from chandlery.model.base import AnyResource
+
+T = TypeVar("T")
+
+VERBS: Final = ("observe", "create", "update", "delete")
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds that each verb may take. Long work is started by a verb and looked at by later observations."""
+
+    observe: float = 15.0
+    create: float = 120.0
+    update: float = 120.0
+    delete: float = 120.0
+
+
+class Telemetry(Protocol):
+    """What the wrapper reports to."""
+
+    def verb(self, kind: str, driver: str, verb: str, outcome: str, seconds: float) -> None:
+        """One call of a verb ended: `ok` or the error's code."""
+
+    def span(self, name: str, **attributes: str) -> Any:
+        """A context manager around one call."""
+
+
+class Instrumented:
+    """A driver that tells what it does and never raises anything but the project's errors."""
+
+    def __init__(self, inner: Driver[Any], kind: str, telemetry: Telemetry, deadlines: Deadlines | None = None) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self._kind = kind
+        self._telemetry = telemetry
+        self._deadlines = deadlines or Deadlines()
+
+    def unsupported(self, obj: AnyResource, parameters: Any) -> Sequence[Unsupported]:
+        """The inner driver's answer; a fault in it is Internal."""
+        try:
+            return self.inner.unsupported(obj, parameters)
+        except ChandleryError:
+            raise
+        except Exception as error:
+            raise self._fault("unsupported", error) from error
+
+    async def observe(self, ctx: DriverContext, obj: AnyResource) -> Observation:
+        return await self._call("observe", ctx, self._deadlines.observe, lambda c: self.inner.observe(c, obj))
+
+    async def create(self, ctx: DriverContext, obj: AnyResource) -> None:
+        await self._call("create", ctx, self._deadlines.create, lambda c: self.inner.create(c, obj))
+
+    async def update(self, ctx: DriverContext, obj: AnyResource, observed: Observation) -> None:
+        await self._call("update", ctx, self._deadlines.update, lambda c: self.inner.update(c, obj, observed))
+
+    async def delete(self, ctx: DriverContext, obj: AnyResource) -> bool:
+        return await self._call("delete", ctx, self._deadlines.delete, lambda c: self.inner.delete(c, obj))
+
+    async def _call(
+        self, verb: str, ctx: DriverContext, seconds: float, call: Callable[[DriverContext], Awaitable[T]]
+    ) -> T:
+        clock = ctx.base.clock
+        began = clock.monotonic()
+        outcome = "Cancelled"
+        with self._telemetry.span(f"{self._kind}.{verb}", kind=self._kind, driver=self.name):
+            try:
+                async with ctx.base.limit(f"{verb} by the driver {self.name}", timeout=seconds) as base:
+                    result = await call(_with_base(ctx, base))
+                outcome = "ok"
+                return result
+            except ChandleryError as error:
+                outcome = error.code
+                ctx.base.logger.info("driver call failed", verb=verb, driver=self.name, error=error)
+                raise
+            except Exception as error:
+                fault = self._fault(verb, error)
+                outcome = fault.code
+                ctx.base.logger.exception("driver call failed", verb=verb, driver=self.name)
+                raise fault from error
+            finally:
+                took = clock.monotonic() - began
+                self._telemetry.verb(self._kind, self.name, verb, outcome, took)
+                if verb != "observe" and outcome == "ok":
+                    ctx.base.logger.info("driver call done", verb=verb, driver=self.name, seconds=round(took, 4))
+
+    def _fault(self, verb: str, error: Exception) -> ChandleryError:
+        translated = as_error(error)
+        if isinstance(translated, Internal):
+            return Internal(
+                f"the driver {self.name} failed in {verb}: {type(error).__name__}", details={"cause": str(error)[:200]}
+            )
+        return translated
+
+
+def _with_base(ctx: DriverContext, base: Any) -> DriverContext:
+    # dataclasses.replace costs ten times as much, and this is called three times a pass
+    return DriverContext(base, ctx.reader, ctx.provider, ctx.parameters, ctx.class_name, ctx.event)

@@ -1,0 +1,203 @@
+"""The keyed work queue: each key is worked on by one worker at a time and waits in the queue at most once.
+
+A key added while it is being worked on runs once more afterwards. Kinds take turns, so that a thousand Caches don't
+keep one Database waiting. Failing keys come back with exponential, fully jittered back-off of their own. The queue is
+bounded by the number of objects, and the work by the number of workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from chandlery.foundation.clock import SYSTEM, Clock, Timer
+from chandlery.reconcile.api import Key
+
+_EXPONENT_LIMIT: Final = 30
+
+
+@dataclass(slots=True)
+class _Entry:
+    queued_at: float | None = None
+    processing: bool = False
+    dirty_at: float | None = None
+    failures: int = 0
+    timer: Timer | None = None
+    due: float = 0.0
+
+
+@dataclass(slots=True)
+class WorkQueue:
+    """Used from one event loop only.
+
+    Attributes:
+        base: seconds of the first back-off.
+        limit: seconds that back-off never exceeds.
+        waited: called with the kind and the seconds that a key waited, for metrics.
+    """
+
+    clock: Clock = SYSTEM
+    base: float = 0.25
+    limit: float = 300.0
+    random: Callable[[], float] = random.random
+    waited: Callable[[str, float], None] = lambda _kind, _seconds: None
+    _entries: dict[Key, _Entry] = field(default_factory=dict)
+    _ready: OrderedDict[str, deque[Key]] = field(default_factory=OrderedDict)
+    _getters: deque[asyncio.Future[None]] = field(default_factory=deque)
+    _closed: bool = False
+
+    def add(self, key: Key) -> None:
+        """Work on the key as soon as a worker is free."""
+        entry = self._entries.setdefault(key, _Entry())
+        self._unschedule(entry)
+        if entry.processing:
+            if entry.dirty_at is None:
+                entry.dirty_at = self.clock.monotonic()
+        elif entry.queued_at is None:
+            self._enqueue(key, entry, self.clock.monotonic())
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        """Work on the key later; an earlier date that is already set stays."""
+        if seconds <= 0:
+            self.add(key)
+            return
+        entry = self._entries.setdefault(key, _Entry())
+        if entry.queued_at is not None or entry.dirty_at is not None:
+            return
+        due = self.clock.monotonic() + seconds
+        if entry.timer is not None:
+            if entry.due <= due:
+                return
+            entry.timer.cancel()
+        entry.due = due
+        entry.timer = self.clock.call_later(seconds, self._fire, key)
+
+    def failed(self, key: Key, at_least: float = 0.0) -> float:
+        """Bring the key back after its back-off; returns the seconds."""
+        entry = self._entries.setdefault(key, _Entry())
+        ceiling = min(self.limit, self.base * 2.0 ** min(entry.failures, _EXPONENT_LIMIT))
+        entry.failures += 1
+        # Full jitter would allow zero; a tenth is kept, so that a broken provider is never asked in a tight loop.
+        delay = max(at_least, ceiling * (0.1 + 0.9 * self.random()))
+        self.add_after(key, delay)
+        return delay
+
+    def succeeded(self, key: Key) -> None:
+        """Forget the failures of the key."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.failures = 0
+
+    def forget(self, key: Key) -> None:
+        """Drop everything about the key: its object is gone."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        self._unschedule(entry)
+        entry.failures = 0
+
+    def failures(self, key: Key) -> int:
+        entry = self._entries.get(key)
+        return entry.failures if entry else 0
+
+    async def get(self) -> Key:
+        """The next key, marked as being worked on; call `done` afterwards."""
+        while True:
+            if self._closed:
+                raise asyncio.CancelledError
+            key = self._pop()
+            if key is not None:
+                return key
+            waiter = asyncio.get_running_loop().create_future()
+            self._getters.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                waiter.cancel()
+                if waiter in self._getters:
+                    self._getters.remove(waiter)
+                else:
+                    self._wake()  # the wake-up was ours: pass it on
+                raise
+
+    def get_nowait(self) -> Key | None:
+        return self._pop()
+
+    def done(self, key: Key) -> None:
+        """The worker is finished with the key."""
+        entry = self._entries[key]
+        entry.processing = False
+        if entry.dirty_at is not None:
+            since, entry.dirty_at = entry.dirty_at, None
+            self._unschedule(entry)
+            self._enqueue(key, entry, since)
+        elif entry.timer is None and not entry.failures:
+            del self._entries[key]
+
+    def close(self) -> None:
+        """Stop the timers and send waiting workers home."""
+        self._closed = True
+        for entry in self._entries.values():
+            self._unschedule(entry)
+        for waiter in self._getters:
+            waiter.cancel()
+        self._getters.clear()
+
+    def depth(self) -> dict[str, int]:
+        """Keys that wait, by kind."""
+        return {kind: len(keys) for kind, keys in self._ready.items()}
+
+    def oldest(self) -> float:
+        """Seconds that the key at the head has waited; 0 when none waits."""
+        heads = [self._entries[keys[0]].queued_at for keys in self._ready.values() if keys]
+        return max((self.clock.monotonic() - head for head in heads if head is not None), default=0.0)
+
+    def scheduled(self) -> int:
+        """Keys that come back later."""
+        return sum(entry.timer is not None for entry in self._entries.values())
+
+    def busy(self) -> bool:
+        """Something waits or is being worked on."""
+        return any(entry.processing or entry.queued_at is not None for entry in self._entries.values())
+
+    def _pop(self) -> Key | None:
+        for kind in list(self._ready):
+            keys = self._ready[kind]
+            self._ready.move_to_end(kind)
+            if keys:
+                key = keys.popleft()
+                entry = self._entries[key]
+                self.waited(kind, self.clock.monotonic() - (entry.queued_at or 0.0))
+                entry.queued_at = None
+                entry.processing = True
+                self._unschedule(entry)
+                return key
+        return None
+
+    def _enqueue(self, key: Key, entry: _Entry, since: float) -> None:
+        entry.queued_at = since
+        self._ready.setdefault(key.kind, deque()).append(key)
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._getters:
+            waiter = self._getters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _fire(self, key: Key) -> None:
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.timer = None
+            self.add(key)
+
+    @staticmethod
+    def _unschedule(entry: _Entry) -> None:
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
