@@ -102,6 +102,8 @@ class Observation:
     external_name: str = ""
     endpoint: Endpoint | None = None
     binding: Binding | None = None
+    user_bindings: Mapping[str, Binding] = field(default_factory=dict)
+    """Further binding Secrets by the Secret's name: one for each user that the spec asks for."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The kind's own status fields by JSON name (replicas, primary, version, ...)."""
     conditions: tuple[Condition, ...] = ()
