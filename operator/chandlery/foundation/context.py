@@ -92,7 +92,7 @@ class Context:
             clients: added to, or put in place of, the parent's.
             fencing_token: a token of a newer lock.
             dry_run: on, or off again.
-            **bind: words for every log line (kind, namespace, name, uid, generation, driver ...).
+            **bind: words for every log line (kind, namespace, name, uid, driver ...); the trace id joins them.
         """
         deadline = self.deadline
         if timeout is not None:
@@ -101,7 +101,7 @@ class Context:
         return replace(
             self,
             deadline=deadline,
-            logger=self.logger.bind(**bind) if bind else self.logger,
+            logger=self.logger.bind(**{"trace_id": self.trace_id, **bind}) if bind else self.logger,
             clients=MappingProxyType({**self.clients, **clients}) if clients else self.clients,
             fencing_token=self.fencing_token if fencing_token is None else fencing_token,
             dry_run=self.dry_run if dry_run is None else dry_run,

@@ -99,9 +99,18 @@ def configure(*, level: str = "info", format: Format = "json", stream: IO[str] |
         )
     target = stream or sys.stderr
     last: list[Any] = (
-        [structlog.processors.format_exc_info, structlog.processors.EventRenamer("event"), _order, _to_json]
+        [structlog.processors.format_exc_info, _order, _to_json]
         if format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=target.isatty(), pad_event_to=40, sort_keys=False)]
+        else [
+            _order,
+            structlog.dev.ConsoleRenderer(
+                colors=target.isatty(),
+                pad_event_to=40,
+                sort_keys=False,
+                # the pretty kinds print local variables, and passwords with them
+                exception_formatter=structlog.dev.plain_traceback,
+            ),
+        ]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_SHARED,
@@ -115,14 +124,18 @@ def configure(*, level: str = "info", format: Format = "json", stream: IO[str] |
     handler.chandlery = True  # type: ignore[attr-defined] # so that a second call replaces ours and nobody else's
     root.addHandler(handler)
     root.setLevel(number)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,  # loggers made before the set-up, or between two of them, must follow it
-    )
+
+
+# The way into the standard library's handlers is fixed at import: loggers that are bound before `configure` runs, or
+# between two runs of it, follow it all the same, because only the handler behind them changes.
+structlog.configure(
+    processors=[
+        structlog.stdlib.filter_by_level,
+        *_SHARED,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    wrapper_class=structlog.stdlib.BoundLogger,
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    cache_logger_on_first_use=True,
+)
