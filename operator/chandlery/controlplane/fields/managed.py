@@ -1,0 +1,166 @@
+"""`metadata.managedFields`: decoding, encoding, order, and which fields never have an owner.
+
+Source: Kubernetes API reference, ManagedFieldsEntry; server-side apply documentation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from chandlery.controlplane.fields.sets import Node, in_order, normalise, union
+from chandlery.controlplane.types import Obj, Resource
+
+ANCIENT: Final = "ancient-changes"
+MAX_UPDATE_MANAGERS: Final = 10
+STRIPPED: Final = frozenset(
+    {
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "clusterName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+    }
+)
+"""Keys of metadata that are never owned; apiVersion, kind and metadata itself are not owned either."""
+STRIPPED_SET: Final[Node] = {
+    "f:apiVersion": {},
+    "f:kind": {},
+    "f:metadata": {".": {}} | {f"f:{key}": {} for key in STRIPPED},
+}
+
+Identity = tuple[str, str, str, str]
+"""(manager, operation, apiVersion, subresource); an applier is the same one whatever version it used last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One manager's set of fields."""
+
+    manager: str
+    operation: str
+    api_version: str
+    subresource: str
+    time: str
+    """RFC 3339, or "" when the entry never changed the object."""
+    fields: Node
+
+    @property
+    def identity(self) -> Identity:
+        return (
+            self.manager,
+            self.operation,
+            "" if self.operation == "Apply" else self.api_version,
+            self.subresource,
+        )
+
+    @property
+    def applied(self) -> bool:
+        return self.operation == "Apply"
+
+    def with_fields(self, fields: Node) -> Entry:
+        return replace(self, fields=fields)
+
+
+Managed = dict[Identity, Entry]
+
+
+def decode(entries: Any, *, trusted: bool) -> Managed:
+    """Read managedFields; `trusted` ones were written by `encode`. Raises ValueError on entries that can't be."""
+    out: Managed = {}
+    if entries is None:
+        return out
+    if not isinstance(entries, list):
+        raise ValueError("managedFields is not a list")  # noqa: TRY004
+    for index, entry in enumerate(entries):
+        operation = entry.get("operation", "")
+        if operation not in ("Apply", "Update"):
+            raise ValueError("operation must be `Apply` or `Update`")
+        if not entry.get("apiVersion"):
+            raise ValueError("apiVersion must not be empty")
+        kind = entry.get("fieldsType", "")
+        if kind != "FieldsV1":
+            if not kind:
+                raise ValueError(f"missing fieldsType in managed fields entry {index}")
+            raise ValueError(f'invalid fieldsType "{kind}" in managed fields entry {index}')
+        fields = entry.get("fieldsV1") or {}
+        found = Entry(
+            entry.get("manager") or "",
+            operation,
+            entry["apiVersion"],
+            entry.get("subresource") or "",
+            entry.get("time") or "",
+            fields if trusted else normalise(fields),
+        )
+        out[found.identity] = found
+    return out
+
+
+def encode(entries: list[Entry], known: set[int]) -> list[Obj]:
+    """Write managedFields in their order: appliers first, then by time, manager, version, subresource.
+
+    `known` has the ids of field sets that are in canonical order already.
+    """
+    entries.sort(key=lambda e: (e.operation, e.time, e.manager, e.api_version, e.subresource))
+    out = []
+    for entry in entries:
+        item: Obj = {}
+        if entry.manager:
+            item["manager"] = entry.manager
+        item["operation"] = entry.operation
+        item["apiVersion"] = entry.api_version
+        if entry.time:
+            item["time"] = entry.time
+        item["fieldsType"] = "FieldsV1"
+        item["fieldsV1"] = entry.fields if id(entry.fields) in known else in_order(entry.fields)
+        if entry.subresource:
+            item["subresource"] = entry.subresource
+        out.append(item)
+    return out
+
+
+def cap_update_managers(managed: Managed) -> None:
+    """Merge the oldest Update entries into `ancient-changes` (one per version) until ten are left, in place."""
+    updaters = [entry for entry in managed.values() if not entry.applied]
+    count = len(updaters)
+    if count <= MAX_UPDATE_MANAGERS:
+        return
+    updaters.sort(key=lambda e: (e.time, e.manager, e.operation, e.api_version, e.subresource))
+    first: dict[str, Entry] = {}
+    for entry in updaters:
+        if count <= MAX_UPDATE_MANAGERS:
+            return
+        version = entry.api_version
+        bucket = (ANCIENT, "Update", version, "")
+        before = first.get(version)
+        if before is None:
+            first[version] = entry
+            continue
+        if bucket not in managed:
+            del managed[before.identity]
+            managed[bucket] = Entry(ANCIENT, "Update", version, "", before.time, before.fields)
+        fields = union(entry.fields, managed[bucket].fields)
+        managed.pop(entry.identity, None)
+        managed[bucket] = Entry(ANCIENT, "Update", version, "", entry.time, fields)
+        count -= 1
+
+
+def reset_fields(resource: Resource, subresource: str) -> Node:
+    """The fields that a write through this endpoint can't change and therefore never owns, with all below them."""
+    if not subresource:
+        return {"f:status": {}} if "status" in resource.subresources else {}
+    if subresource == "status":
+        if not resource.builtin or resource.group in ("apiextensions.k8s.io", "apiregistration.k8s.io"):
+            return {"f:metadata": {}, "f:spec": {}}
+        if resource.group == "apps" and resource.plural == "deployments":
+            return {"f:spec": {}, "f:metadata": {"f:labels": {}}}
+        if resource.group == "" and resource.plural == "pods":
+            return {"f:spec": {}, "f:metadata": {"f:deletionTimestamp": {}, "f:ownerReferences": {}}}
+        return {"f:spec": {}}
+    if subresource == "finalize":
+        return {"f:status": {}}
+    return {}

@@ -1,0 +1,54 @@
+"""Ownership after the schema changed: a map or list that became atomic is owned as one piece from then on.
+
+Source: structured-merge-diff (semantics); Kubernetes documentation, Server-Side Apply, "Merge strategy".
+"""
+
+from __future__ import annotations
+
+from chandlery.controlplane.fields.managed import Managed
+from chandlery.controlplane.fields.schema import ATOMIC, DEDUCED, Type
+from chandlery.controlplane.fields.sets import Node
+
+
+def reconcile_with_schema(t: Type, managed: Managed) -> bool:
+    """Replace sets that reach below what is atomic now, in place; whether any was replaced."""
+    changed = False
+    for identity, entry in list(managed.items()):
+        fields = _fold(t, entry.fields)
+        if fields is not entry.fields:
+            managed[identity] = entry.with_fields(fields)
+            changed = True
+    return changed
+
+
+def _fold(t: Type, fields: Node) -> Node:
+    out = fields
+    for key, below in fields.items():
+        if not below or key == ".":
+            continue
+        kind = key[0]
+        child: Type | None
+        if kind == "f":
+            child = t.fields.get(key[2:]) or t.elem if t.is_map else None
+        elif kind == "k":
+            child = t.item if t.is_list else None
+        else:
+            child = None
+        if child is None or child is DEDUCED:
+            continue
+        if _is_atomic(child):
+            folded: Node = {}
+        else:
+            folded = _fold(child, below)
+        if folded is not below:
+            if out is fields:
+                out = dict(fields)
+            out[key] = folded
+    return out
+
+
+def _is_atomic(t: Type) -> bool:
+    """Atomic in the form that the type has first: map, scalar, list."""
+    if t.is_map:
+        return t.map_atomic
+    return not t.scalar and t.is_list and t.list_kind == ATOMIC
