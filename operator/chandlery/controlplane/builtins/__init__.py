@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from chandlery.controlplane.builtins.resources import builtin_resources
+from chandlery.controlplane.builtins.service import ServiceAllocator
 
-__all__ = ["builtin_resources"]
+__all__ = ["ServiceAllocator", "builtin_resources"]

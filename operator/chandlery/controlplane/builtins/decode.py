@@ -187,7 +187,9 @@ def _int_or_string(value: Any, _: Where) -> Any:
     raise _plain(value, "int32")
 
 
-_DURATION = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)((\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))*|[-+]?0")
+_DURATION = re.compile(
+    r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)((\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))*|[-+]?0"
+)
 
 
 def _duration(value: Any, _: Where) -> Any:
@@ -401,9 +403,7 @@ def _props_or(array: bool) -> Decoder:
             return [struct(_APIEXTENSIONS + "JSONSchemaProps").decode(one, where) for one in value]
         if value is None or (not array and isinstance(value, bool)):
             return value
-        raise DecodeError(
-            "unable to unmarshal JSONSchemaPropsOrArray" if array else "boolean or JSON schema expected"
-        )
+        raise DecodeError("unable to unmarshal JSONSchemaPropsOrArray" if array else "boolean or JSON schema expected")
 
     return decode
 

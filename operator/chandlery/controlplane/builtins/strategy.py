@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chandlery.controlplane.types import FieldError, Obj, RequestContext
+from chandlery.controlplane.builtins import convert, prepare
+from chandlery.controlplane.builtins.decode import DecodeError, Where, struct
+from chandlery.controlplane.builtins.defaults import DEFAULTS
+from chandlery.controlplane.builtins.selectable import SELECTABLE
+from chandlery.controlplane.builtins.tables import columns_of, printer_of
+from chandlery.controlplane.builtins.validation import CREATE_RULES, UPDATE_RULES
+from chandlery.controlplane.builtins.warn import WARNINGS
+from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestContext
+
+_TOP = ("kind", "apiVersion", "metadata")
 
 
 class BuiltinStrategy:
@@ -17,54 +27,112 @@ class BuiltinStrategy:
         self.kind = kind
         self.definition = definition
         self.subresources = subresources
+        self.has_status = "status" in subresources
+        self._key = (group, version, kind)
+        self._kind = (group, kind)
+        self._default = DEFAULTS.get(self._key)
+        self._select = SELECTABLE.get(self._key, {})
 
     def decode(self, obj: Obj) -> list[str]:
-        return []
+        where = Where()
+        try:
+            done = struct(self.definition).decode(obj, where)
+        except DecodeError as error:
+            raise ApiError(
+                400,
+                "BadRequest",
+                f'{self.kind} in version "{self.version}" cannot be handled as a {self.kind}: {error}',
+            ) from None
+        obj.clear()
+        obj.update(done)
+        if self.kind == "Secret" and "stringData" in obj:
+            extra = {
+                key: base64.b64encode(text.encode()).decode() for key, text in (obj.pop("stringData") or {}).items()
+            }
+            if extra:
+                obj["data"] = {**(obj.get("data") or {}), **extra}
+        return where.unknown
 
     def default(self, obj: Obj) -> None:
-        pass
+        if self._default is not None:
+            self._default(obj)
+
+    def empty_status(self) -> Any:
+        """The status of an object that has none yet, as it is written."""
+        zero = struct(self.definition).always.get("status")
+        return zero() if zero is not None else None
 
     def prepare_for_create(self, ctx: RequestContext, obj: Obj) -> None:
-        if "status" in self.subresources:
+        if self.has_status and self._kind not in prepare.STATUS_CREATED:
             obj.pop("status", None)
+            status = self.empty_status()
+            if status is not None:
+                obj["status"] = status
+        hook = prepare.CREATE.get(self._kind)
+        if hook is not None:
+            hook(ctx, obj)
 
     def prepare_for_update(self, ctx: RequestContext, obj: Obj, old: Obj) -> None:
         if ctx.subresource == "status":
-            for key in set(obj) | set(old):
-                if key not in ("metadata", "status", "kind", "apiVersion"):
-                    if key in old:
-                        obj[key] = old[key]
-                    else:
-                        obj.pop(key, None)
-        elif "status" in self.subresources:
+            for key in [key for key in obj if key not in _TOP and key != "status"]:
+                if key not in old:
+                    del obj[key]
+            for key, value in old.items():
+                if key not in _TOP and key != "status":
+                    obj[key] = value
+            if self._kind in prepare.STATUS_KEEPS_METADATA:
+                _keep(obj, old, ("labels", "annotations", "finalizers", "ownerReferences"))
+            elif self._kind in prepare.STATUS_KEEPS_LABELS:
+                _keep(obj, old, ("labels",))
+            return
+        if self.has_status:
             if "status" in old:
                 obj["status"] = old["status"]
             else:
                 obj.pop("status", None)
+        if self._kind == ("", "Namespace") and ctx.subresource != "finalize":
+            obj["spec"] = old.get("spec", {})
+        hook = prepare.UPDATE.get(self._kind)
+        if hook is not None and not ctx.subresource:
+            hook(ctx, obj, old)
 
     def validate_create(self, ctx: RequestContext, obj: Obj) -> list[FieldError]:
-        return []
+        rule = CREATE_RULES.get(self._kind)
+        return rule(ctx, obj) if rule is not None else []
 
     def validate_update(self, ctx: RequestContext, obj: Obj, old: Obj) -> list[FieldError]:
-        return []
+        rule = UPDATE_RULES.get(self._kind)
+        return rule(ctx, obj, old) if rule is not None else []
 
     def warnings(self, ctx: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
-        return []
+        rule = WARNINGS.get(self._kind)
+        return rule(ctx, obj, old) if rule is not None else []
 
     def selectable_fields(self, obj: Obj) -> Mapping[str, str]:
-        return {}
+        return {name: read(obj) for name, read in self._select.items()}
 
     def selectable_field_names(self) -> frozenset[str]:
-        return frozenset()
+        return frozenset(self._select)
 
     def table_columns(self) -> Sequence[Obj]:
-        return [{"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}]
+        return columns_of(self._key)
 
     def table_cells(self, obj: Obj) -> list[Any]:
-        return [obj["metadata"]["name"]]
+        return printer_of(self._key)(obj)
 
     async def to_storage(self, obj: Obj) -> Obj:
-        return obj
+        change = convert.TO_STORAGE.get(self._key)
+        return change(obj) if change is not None else obj
 
     async def from_storage(self, obj: Obj) -> Obj:
-        return obj
+        change = convert.FROM_STORAGE.get(self._key)
+        return change(obj) if change is not None else obj
+
+
+def _keep(obj: Obj, old: Obj, fields: Sequence[str]) -> None:
+    meta, before = obj["metadata"], old["metadata"]
+    for field in fields:
+        if field in before:
+            meta[field] = before[field]
+        else:
+            meta.pop(field, None)

@@ -1,0 +1,173 @@
+"""What the API itself sets at creation and update, whatever the client sent: status resets, generated fields, finalizers.
+
+Source: the API conventions ("Spec and Status"), the kinds' documentation, and observed answers of kube-apiserver 1.36.
+All functions change their first argument in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from chandlery.controlplane.builtins import service
+from chandlery.controlplane.builtins.qos import qos_class
+from chandlery.controlplane.types import Obj, RequestContext
+
+Create = Callable[[RequestContext, Obj], None]
+Update = Callable[[RequestContext, Obj, Obj], None]
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _namespace(_: RequestContext, obj: Obj) -> None:
+    finalizers = [f for f in (obj.get("spec") or {}).get("finalizers") or () if f != "kubernetes"]
+    obj["spec"] = {"finalizers": ["kubernetes", *finalizers]}
+    obj["status"] = {"phase": "Active"}
+    name = obj["metadata"].get("name")
+    if name:
+        obj["metadata"]["labels"] = {**(obj["metadata"].get("labels") or {}), "kubernetes.io/metadata.name": name}
+
+
+_TOLERATIONS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+def _pod(_: RequestContext, obj: Obj) -> None:
+    spec = obj["spec"]
+    tolerations = list(spec.get("tolerations") or ())
+    for key in _TOLERATIONS:
+        if not any(
+            t.get("effect") in ("NoExecute", "", None)
+            and (t.get("key") == key or (not t.get("key") and t.get("operator") == "Exists"))
+            for t in tolerations
+        ):
+            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+    spec["tolerations"] = tolerations
+    spec.setdefault("priority", 0)
+    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    if spec.get("terminationGracePeriodSeconds", 0) < 0:
+        spec["terminationGracePeriodSeconds"] = 1
+    obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
+    if spec.get("schedulingGates"):
+        obj["status"]["conditions"] = [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "lastProbeTime": None,
+                "lastTransitionTime": None,
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "observedGeneration": 1,
+            }
+        ]
+
+
+def _daemon_set(_: RequestContext, obj: Obj) -> None:
+    meta = obj["metadata"]
+    meta["annotations"] = {**(meta.get("annotations") or {}), "deprecated.daemonset.template.generation": "1"}
+
+
+def _daemon_set_update(_: RequestContext, obj: Obj, old: Obj) -> None:
+    key = "deprecated.daemonset.template.generation"
+    before = ((old["metadata"].get("annotations") or {}).get(key)) or "0"
+    if obj["spec"].get("template") != old["spec"].get("template"):
+        before = str(int(before) + 1)
+    meta = obj["metadata"]
+    if (meta.get("annotations") or {}).get(key) != before:
+        meta["annotations"] = {**(meta.get("annotations") or {}), key: before}
+
+
+def _job(_: RequestContext, obj: Obj) -> None:
+    spec, meta = obj["spec"], obj["metadata"]
+    if not spec.get("manualSelector"):
+        template_meta = spec["template"].setdefault("metadata", {})
+        labels = dict(template_meta.get("labels") or {})
+        uid, name = meta.get("uid", ""), meta.get("name", "")
+        for key, value in (
+            ("controller-uid", uid),
+            ("batch.kubernetes.io/controller-uid", uid),
+            ("job-name", name),
+            ("batch.kubernetes.io/job-name", name),
+        ):
+            labels.setdefault(key, value)
+        template_meta["labels"] = labels
+        selector = spec.setdefault("selector", {})
+        selector["matchLabels"] = {
+            **(selector.get("matchLabels") or {}),
+            "batch.kubernetes.io/controller-uid": uid,
+        }
+        if not meta.get("labels"):
+            meta["labels"] = dict(labels)
+
+
+def _claim(_: RequestContext, obj: Obj) -> None:
+    _add_finalizer(obj, "kubernetes.io/pvc-protection")
+    obj["status"] = {"phase": "Pending"}
+    _claim_sources(obj["spec"])
+
+
+def _claim_update(_: RequestContext, obj: Obj, old: Obj) -> None:
+    _claim_sources(obj["spec"])
+    del old
+
+
+def _claim_sources(spec: Obj) -> None:
+    """A data source may be a claim or a snapshot; others count only as dataSourceRef. Each fills the other."""
+    source = spec.get("dataSource")
+    if source is not None:
+        group, kind = source.get("apiGroup") or "", source.get("kind")
+        if (group, kind) not in (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")):
+            spec.pop("dataSource")
+            source = None
+    reference = spec.get("dataSourceRef")
+    if source is not None and reference is None:
+        spec["dataSourceRef"] = dict(source)
+    elif reference is not None and source is None and not reference.get("namespace"):
+        group, kind = reference.get("apiGroup") or "", reference.get("kind")
+        if (group, kind) in (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")):
+            spec["dataSource"] = {k: v for k, v in reference.items() if k != "namespace"}
+
+
+def _volume(_: RequestContext, obj: Obj) -> None:
+    _add_finalizer(obj, "kubernetes.io/pv-protection")
+    obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": _now()}
+
+
+def _add_finalizer(obj: Obj, name: str) -> None:
+    meta = obj["metadata"]
+    if name not in (meta.get("finalizers") or ()):
+        meta["finalizers"] = [*(meta.get("finalizers") or ()), name]
+
+
+def _keep_status(_: RequestContext, obj: Obj) -> None:
+    """A Node is registered with its status."""
+    del obj
+
+
+CREATE: dict[tuple[str, str], Create] = {
+    ("", "Namespace"): _namespace,
+    ("", "Pod"): _pod,
+    ("", "PersistentVolumeClaim"): _claim,
+    ("", "PersistentVolume"): _volume,
+    ("", "Service"): service.prepare_for_create,
+    ("apps", "DaemonSet"): _daemon_set,
+    ("batch", "Job"): _job,
+}
+
+UPDATE: dict[tuple[str, str], Update] = {
+    ("", "PersistentVolumeClaim"): _claim_update,
+    ("", "Service"): service.prepare_for_update,
+    ("apps", "DaemonSet"): _daemon_set_update,
+}
+
+STATUS_CREATED = frozenset({("", "Node")})
+"""Kinds whose status may be given at creation."""
+
+STATUS_KEEPS_LABELS = frozenset({("apps", "Deployment")})
+"""Kinds whose /status endpoint doesn't take labels."""
+
+STATUS_KEEPS_METADATA = frozenset(
+    {("apiextensions.k8s.io", "CustomResourceDefinition"), ("apiregistration.k8s.io", "APIService")}
+)
+"""Kinds whose /status endpoint takes nothing of metadata."""

@@ -1,0 +1,283 @@
+"""Services: cluster IPs, IP families and node ports.
+
+Source: the field descriptions of ServiceSpec and the documentation of Service ClusterIP allocation; observed answers of
+kube-apiserver 1.36 with a single-stack IPv4 range.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import secrets
+from collections.abc import Iterable
+
+from chandlery.controlplane.types import FieldError, Obj, RequestContext
+
+_ALLOCATING = ("ClusterIP", "NodePort", "LoadBalancer")
+
+
+def prepare_for_create(_: RequestContext, obj: Obj) -> None:
+    """Bring clusterIP and clusterIPs together and choose families; the address itself comes from `ServiceAllocator`."""
+    _normalize(obj, None)
+    _drop_disabled(obj)
+
+
+def prepare_for_update(_: RequestContext, obj: Obj, old: Obj) -> None:
+    """Carry allocated values over where the client left them out."""
+    spec, before = obj["spec"], old["spec"]
+    kind, kind_before = spec.get("type"), before.get("type")
+    if kind in _ALLOCATING and kind_before in _ALLOCATING:
+        if not spec.get("clusterIP") and not spec.get("clusterIPs") and before.get("clusterIP"):
+            spec["clusterIP"] = before["clusterIP"]
+            spec["clusterIPs"] = list(before.get("clusterIPs") or [before["clusterIP"]])
+        elif (
+            not spec.get("clusterIP") and spec.get("clusterIPs") == before.get("clusterIPs") and before.get("clusterIP")
+        ):
+            spec["clusterIP"] = before["clusterIP"]
+        if kind in ("NodePort", "LoadBalancer") and kind_before in ("NodePort", "LoadBalancer"):
+            known = {(p.get("protocol"), p.get("port")): p.get("nodePort") for p in before.get("ports") or ()}
+            used = {p.get("nodePort") for p in spec.get("ports") or () if p.get("nodePort")}
+            for port in spec.get("ports") or ():
+                found = known.get((port.get("protocol"), port.get("port")))
+                if not port.get("nodePort") and found and found not in used:
+                    port["nodePort"] = found
+        if spec.get("healthCheckNodePort") is None and before.get("healthCheckNodePort") and _needs_health_port(spec):
+            spec["healthCheckNodePort"] = before["healthCheckNodePort"]
+    _normalize(obj, old)
+    _drop_type_dependent(spec, before)
+    _drop_disabled(obj)
+
+
+def _needs_health_port(spec: Obj) -> bool:
+    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+
+
+def _normalize(obj: Obj, old: Obj | None) -> None:
+    spec = obj["spec"]
+    if old is None:
+        if spec.get("clusterIP") and not spec.get("clusterIPs"):
+            spec["clusterIPs"] = [spec["clusterIP"]]
+        return
+    before = old["spec"]
+    ip, ips = spec.get("clusterIP") or "", spec.get("clusterIPs") or []
+    ip_before, ips_before = before.get("clusterIP") or "", before.get("clusterIPs") or []
+    if not ip and ips and (ip_before or not ips_before) and ips == ips_before:
+        spec.pop("clusterIPs", None)
+    elif ip != ip_before and ips == ips_before:
+        spec["clusterIPs"] = [ip] if ip else []
+        if not ip:
+            spec.pop("clusterIPs")
+
+
+def _drop_type_dependent(spec: Obj, before: Obj) -> None:
+    """Fields that the old type needed go away with it, unless the client changed them in the same request."""
+    kind = spec.get("type")
+    if kind == "ExternalName":
+        if spec.get("clusterIP") == before.get("clusterIP"):
+            spec.pop("clusterIP", None)
+        if spec.get("clusterIPs") == before.get("clusterIPs"):
+            spec.pop("clusterIPs", None)
+        if spec.get("ipFamilies") == before.get("ipFamilies"):
+            spec.pop("ipFamilies", None)
+        if spec.get("ipFamilyPolicy") == before.get("ipFamilyPolicy"):
+            spec.pop("ipFamilyPolicy", None)
+    if kind not in ("NodePort", "LoadBalancer") and before.get("type") in ("NodePort", "LoadBalancer"):
+        old_ports = {p.get("nodePort") for p in before.get("ports") or ()}
+        if all(p.get("nodePort") in old_ports for p in spec.get("ports") or ()):
+            for port in spec.get("ports") or ():
+                port.pop("nodePort", None)
+        if spec.get("externalTrafficPolicy") == before.get("externalTrafficPolicy") and not spec.get("externalIPs"):
+            spec.pop("externalTrafficPolicy", None)
+    if not _needs_health_port(spec) and spec.get("healthCheckNodePort") == before.get("healthCheckNodePort"):
+        spec.pop("healthCheckNodePort", None)
+    if kind != "LoadBalancer" and before.get("type") == "LoadBalancer":
+        for field in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
+            if spec.get(field) == before.get(field):
+                spec.pop(field, None)
+
+
+def _drop_disabled(obj: Obj) -> None:
+    if obj["spec"].get("type") != "LoadBalancer":
+        (obj.get("status") or {}).get("loadBalancer", {}).pop("ingress", None)
+
+
+class ServiceAllocator:
+    """Gives Services their cluster IPs and node ports.
+
+    The Services that exist are what is taken: nothing else is kept, so nothing can leak. `allocate` must be
+    called after validation, without an await between it and the write.
+    """
+
+    def __init__(self, cidr: str = "10.0.0.0/24", node_ports: tuple[int, int] = (30000, 32767)) -> None:
+        self.network = ipaddress.ip_network(cidr)
+        self.node_ports = node_ports
+        self.family = "IPv4" if self.network.version == 4 else "IPv6"
+
+    def allocate(self, obj: Obj, old: Obj | None, services: Iterable[Obj]) -> list[FieldError]:
+        """Fill families, addresses and ports in `obj`; errors when what was asked for can't be had."""
+        spec = obj["spec"]
+        if spec.get("type") not in _ALLOCATING:
+            return []
+        errors = self._families(spec)
+        if errors:
+            return errors
+        uid = obj["metadata"].get("uid")
+        others = [s for s in services if s["metadata"].get("uid") != uid]
+        return self._address(spec, old, others) or self._ports(spec, others)
+
+    def _families(self, spec: Obj) -> list[FieldError]:
+        headless_bare = spec.get("clusterIP") == "None" and not spec.get("selector")
+        policy, families = spec.get("ipFamilyPolicy"), list(spec.get("ipFamilies") or ())
+        errors = []
+        if not headless_bare:
+            for index, family in enumerate(families):
+                if family in ("IPv4", "IPv6") and family != self.family:
+                    errors.append(
+                        FieldError(
+                            f"spec.ipFamilies[{index}]",
+                            "FieldValueInvalid",
+                            f"Invalid value: {json.dumps(family)}: not configured on this cluster",
+                        )
+                    )
+            if policy == "RequireDualStack":
+                errors.append(
+                    FieldError(
+                        "spec.ipFamilyPolicy",
+                        "FieldValueInvalid",
+                        'Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services',
+                    )
+                )
+            if errors:
+                return errors
+        if headless_bare and not policy:
+            policy = "SingleStack" if len(families) == 1 else "RequireDualStack"
+        if not policy:
+            policy = "RequireDualStack" if len(families) == 2 else "SingleStack"
+        if not families:
+            given = [ip for ip in spec.get("clusterIPs") or () if ip != "None"]
+            families = ["IPv6" if ":" in ip else "IPv4" for ip in given] or [self.family]
+        if policy in ("RequireDualStack", "PreferDualStack") and len(families) == 1 and headless_bare:
+            families.append("IPv6" if families[0] == "IPv4" else "IPv4")
+        spec["ipFamilies"], spec["ipFamilyPolicy"] = families, policy
+        return []
+
+    def _address(self, spec: Obj, old: Obj | None, others: list[Obj]) -> list[FieldError]:
+        ip = spec.get("clusterIP")
+        if ip == "None":
+            spec["clusterIPs"] = ["None"]
+            return []
+        if old is not None and ip and (old["spec"].get("clusterIP") or "") == ip:
+            return []
+        taken = {a for s in others for a in s["spec"].get("clusterIPs") or [s["spec"].get("clusterIP")]}
+        if ip:
+            problem = self._refusal(ip, taken)
+            if problem:
+                shown = json.dumps([ip])
+                return [
+                    FieldError(
+                        "spec.clusterIPs",
+                        "FieldValueInvalid",
+                        f"Invalid value: {shown}: failed to allocate IP {ip}: {problem}",
+                    )
+                ]
+        else:
+            ip = self._free(taken)
+            if ip is None:
+                return [
+                    FieldError(
+                        "spec.clusterIPs",
+                        "InternalError",
+                        "Internal error: failed to allocate a serviceIP: range is full",
+                    )
+                ]
+        spec["clusterIP"], spec["clusterIPs"] = ip, [ip]
+        return []
+
+    def _refusal(self, ip: str, taken: set[str | None]) -> str:
+        address = ipaddress.ip_address(ip)
+        edges = {self.network.network_address, self.network.broadcast_address}
+        if address not in self.network or address in edges:
+            return f"the provided IP ({ip}) is not in the valid range. The range of valid IPs is {self.network}"
+        return "provided IP is already allocated" if ip in taken else ""
+
+    def _free(self, taken: set[str | None]) -> str | None:
+        size = min(self.network.num_addresses - 2, 1 << 16)
+        first = min(max(16, size // 16), 256) if size > 32 else 0
+        for low, high in ((first, size), (0, first)):
+            if high <= low:
+                continue
+            start = secrets.randbelow(high - low)
+            for step in range(high - low):
+                ip = str(self.network.network_address + 1 + low + (start + step) % (high - low))
+                if ip not in taken:
+                    return ip
+        return None
+
+    def _ports(self, spec: Obj, others: list[Obj]) -> list[FieldError]:
+        wanted = spec["type"] == "NodePort" or (
+            spec["type"] == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False
+        )
+        low, high = self.node_ports
+        taken: set[tuple[str, int]] = set()
+        for one in others:
+            for port in one["spec"].get("ports") or ():
+                if port.get("nodePort"):
+                    taken.add((port.get("protocol", "TCP"), port["nodePort"]))
+            if one["spec"].get("healthCheckNodePort"):
+                taken.add(("TCP", one["spec"]["healthCheckNodePort"]))
+        own: dict[int, set[str]] = {}
+        errors = []
+        for index, port in enumerate(spec.get("ports") or ()):
+            number, protocol = port.get("nodePort"), port.get("protocol", "TCP")
+            if not number:
+                continue
+            path = f"spec.ports[{index}].nodePort"
+            if not low <= number <= high:
+                detail = f"provided port is not in the valid range. The range of valid ports is {low}-{high}"
+                errors.append(FieldError(path, "FieldValueInvalid", f"Invalid value: {number}: {detail}"))
+            elif (protocol, number) in taken:
+                errors.append(
+                    FieldError(
+                        path, "FieldValueInvalid", f"Invalid value: {number}: provided port is already allocated"
+                    )
+                )
+            own.setdefault(number, set()).add(protocol)
+        if errors or not wanted:
+            return errors
+        for port in spec.get("ports") or ():
+            if port.get("nodePort"):
+                continue
+            protocol = port.get("protocol", "TCP")
+            same = next(
+                (
+                    p["nodePort"]
+                    for p in spec["ports"]
+                    if p.get("nodePort")
+                    and p.get("port") == port.get("port")
+                    and protocol not in own.get(p["nodePort"], ())
+                    and (protocol, p["nodePort"]) not in taken
+                ),
+                None,
+            )
+            number = same or self._free_port(protocol, taken, own)
+            if number is None:
+                return [
+                    FieldError(
+                        "spec.ports", "InternalError", "Internal error: failed to allocate a nodePort: range is full"
+                    )
+                ]
+            port["nodePort"] = number
+            own.setdefault(number, set()).add(protocol)
+        if _needs_health_port(spec) and not spec.get("healthCheckNodePort"):
+            spec["healthCheckNodePort"] = self._free_port("TCP", taken, own)
+        return []
+
+    def _free_port(self, protocol: str, taken: set[tuple[str, int]], own: dict[int, set[str]]) -> int | None:
+        low, high = self.node_ports
+        span = high - low + 1
+        start = secrets.randbelow(span)
+        for step in range(span):
+            number = low + (start + step) % span
+            if (protocol, number) not in taken and number not in own:
+                return number
+        return None
