@@ -1,0 +1,138 @@
+"""The little of Valkey's protocol (RESP2) that a driver needs.
+
+Our own, against the habit of taking a library: redis-py costs 40 MB of memory and most of a second at import, more
+than the operator's whole budget for a cache (docs/adr/0005). Source: the Redis serialization protocol specification.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Self
+
+from chandlery.foundation.errors import PermissionDenied, ProviderError, Timeout, Unauthenticated, Unavailable
+
+
+class ReplyError(ProviderError):
+    """The engine refused a command; `message` is its own text, which begins with a code such as ERR or NOPERM."""
+
+
+class RespClient:
+    """One connection. Not shared between tasks."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, where: str, seconds: float) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._where = where
+        self._seconds = seconds
+
+    @classmethod
+    async def connect(cls, host: str, port: int, *, user: str = "", password: str = "", seconds: float = 5.0) -> Self:
+        """Connect and authenticate.
+
+        Raises:
+            Unavailable: nobody listens, or it is loading its data.
+            Unauthenticated: user or password is wrong.
+            Timeout: no answer within `seconds`.
+        """
+        where = f"{host}:{port}"
+        try:
+            async with asyncio.timeout(seconds):
+                reader, writer = await asyncio.open_connection(host, port)
+        except TimeoutError as error:
+            raise Timeout(f"no connection to {where} within {seconds:g} s") from error
+        except OSError as error:
+            raise Unavailable(f"can't connect to {where}: {error.strerror or error}", retry_after=0.05) from error
+        client = cls(reader, writer, where, seconds)
+        try:
+            if password:
+                await client.command("AUTH", user or "default", password)
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    async def command(self, *words: str | bytes | int) -> Any:
+        """One command. Simple strings and bulk strings come as str (bytes that aren't UTF-8 as bytes)."""
+        return (await self.pipeline([words]))[0]
+
+    async def pipeline(self, commands: Sequence[Sequence[str | bytes | int]]) -> list[Any]:
+        """Several commands in one round trip. Raises the first refusal, after all replies are read."""
+        out = bytearray()
+        for words in commands:
+            out += b"*%d\r\n" % len(words)
+            for word in words:
+                data = word if isinstance(word, bytes) else str(word).encode()
+                out += b"$%d\r\n%s\r\n" % (len(data), data)
+        try:
+            async with asyncio.timeout(self._seconds):
+                self._writer.write(bytes(out))
+                await self._writer.drain()
+                replies = [await self._reply() for _ in commands]
+        except TimeoutError as error:
+            raise Timeout(f"{self._where} did not answer within {self._seconds:g} s") from error
+        except (OSError, EOFError) as error:
+            raise Unavailable(f"{self._where} closed the connection", retry_after=0.05) from error
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                raise _translated(reply, self._where)
+        return replies
+
+    async def _reply(self) -> Any:
+        line = await self._reader.readuntil(b"\r\n")
+        kind, rest = line[:1], line[1:-2]
+        match kind:
+            case b"+":
+                return rest.decode()
+            case b"-":
+                return ReplyError(rest.decode(errors="replace"))
+            case b":":
+                return int(rest)
+            case b"$":
+                size = int(rest)
+                if size < 0:
+                    return None
+                data = (await self._reader.readexactly(size + 2))[:-2]
+                try:
+                    return data.decode()
+                except UnicodeDecodeError:
+                    return data
+            case b"*":
+                count = int(rest)
+                return None if count < 0 else [await self._reply() for _ in range(count)]
+        raise ProviderError(f"{self._where} does not speak Valkey's protocol (got {line[:40]!r})")
+
+
+def _translated(error: ReplyError, where: str) -> Exception:
+    code = error.message.partition(" ")[0]
+    if code in ("WRONGPASS", "NOAUTH"):
+        return Unauthenticated(f"{where} refused the credentials")
+    if code == "NOPERM":
+        return PermissionDenied(f"{where}: {error.message}")
+    if code in ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"):
+        return Unavailable(f"{where}: {error.message}", retry_after=0.1)
+    return error
+
+
+def pairs(flat: Sequence[str] | None) -> dict[str, str]:
+    """A reply that lists key, value, key, value as a dict (CONFIG GET, ACL GETUSER, HGETALL)."""
+    flat = flat or ()
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def info(text: str) -> dict[str, str]:
+    """The reply of INFO as a dict."""
+    lines = (line.partition(":") for line in text.splitlines() if line and not line.startswith("#"))
+    return {key: value for key, _, value in lines}
