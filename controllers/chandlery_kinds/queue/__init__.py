@@ -1,0 +1,16 @@
+"""Queue: NATS JetStream or RabbitMQ."""
+
+from __future__ import annotations
+
+from chandlery.driver.kind import Kind
+from chandlery_kinds.queue.model import Queue
+
+KIND = Kind(
+    model=Queue,
+    drivers={
+        "memory": "chandlery_kinds.queue.drivers.memory:QueueDriver",
+        "local": "chandlery_kinds.queue.drivers.local:QueueDriver",
+    },
+    operations=("backup", "restore", "rotate"),
+    package=__name__,
+)
