@@ -1,41 +1,67 @@
-"""The order of admission: mutating plugins, mutating webhooks, validating plugins, validating webhooks, quota."""
+"""The order of admission: built-in defaults, mutating webhooks; then limits, validating webhooks, quota."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from chandlery.controlplane.admission.defaults import apply_defaults
+from chandlery.controlplane.admission.lifecycle import check_namespace
+from chandlery.controlplane.admission.limits import apply_limit_defaults, check_limits
+from chandlery.controlplane.admission.quota import QuotaPlugin
+from chandlery.controlplane.admission.webhooks import Webhooks
 from chandlery.controlplane.types import Obj, RequestContext
 
 if TYPE_CHECKING:
+    from chandlery.controlplane.admission.webhooks.client import ServiceResolver
     from chandlery.controlplane.auth.authz import Authorizer
     from chandlery.controlplane.types import LocalApi
-
-ServiceResolver = Callable[[str, str, int], str]
-"""(namespace, name, port) of a Service -> `host:port` to connect to."""
 
 
 class AdmissionChain:
     """Admission for all writes.
 
-    The caller runs, for create, update, patch (also apply): managedFields -> `mutate` -> defaulting and
-    validation -> `validate`; for delete and each object of a deletecollection: `mutate` and `validate` with
+    The caller runs, for create, update, patch (also apply): managedFields -> `mutate` -> validation ->
+    `validate` -> storage; for delete and each object of a deletecollection: `mutate` and `validate` with
     `obj` None and `old` the object. `obj` of subresources is the subresource's own object (Scale ...).
     """
 
     def __init__(
-        self, api: LocalApi, *, authorizer: Authorizer | None = None, resolve_service: ServiceResolver | None = None
+        self,
+        api: LocalApi,
+        *,
+        authorizer: Authorizer | None = None,
+        resolve_service: ServiceResolver | None = None,
+        on_charge: Callable[[str], None] | None = None,
     ) -> None:
+        """`resolve_service` finds a webhook's Service; `on_charge` hears the namespaces whose quotas were charged."""
         self._api = api
-        self._authorizer = authorizer
-        self._resolve_service = resolve_service
+        self._webhooks = Webhooks(api, authorizer=authorizer, resolve_service=resolve_service)
+        self._quota = QuotaPlugin(api, on_charge=on_charge)
 
     async def mutate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> Obj | None:
         """The object as the mutating plugins and webhooks leave it (maybe the same dict, changed). Raises ApiError."""
+        check_namespace(self._api, ctx, obj, old)
+        if obj is not None:
+            await self._defaults(ctx, obj, old)
+        obj, again = await self._webhooks.mutate(ctx, obj, old)
+        if again and obj is not None:
+            # A webhook changed what an earlier one, or a default, had seen: those that asked for it look once more.
+            await self._defaults(ctx, obj, old)
+            obj, _ = await self._webhooks.mutate(ctx, obj, old, again=again)
         return obj
 
     async def validate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> None:
         """Raise ApiError when a plugin or webhook turns the request down; quota is taken here."""
+        if obj is not None:
+            check_limits(self._api, ctx, obj, old)
+        await self._webhooks.validate(ctx, obj, old)
+        await self._quota.check(ctx, obj, old)
 
     async def close(self) -> None:
         """Close the connections to webhooks."""
+        await self._webhooks.close()
+
+    async def _defaults(self, ctx: RequestContext, obj: Obj, old: Obj | None) -> None:
+        apply_limit_defaults(self._api, ctx, obj, old)
+        await apply_defaults(self._api, ctx, obj, old)

@@ -1,0 +1,166 @@
+"""Calling webhooks over HTTPS, by URL or by Service reference."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import orjson
+
+from chandlery.controlplane.admission.webhooks.review import WebhookError
+from chandlery.controlplane.types import Obj
+
+if TYPE_CHECKING:
+    from chandlery.controlplane.types import LocalApi
+
+ServiceResolver = Callable[[str, str, int], str]
+"""(namespace, name, port) of a Service -> `host:port` to connect to. Raises LookupError."""
+
+_LARGEST_ANSWER = 3 * 1024 * 1024
+_STATUS_TEXTS = {
+    400: "the server rejected our request for an unknown reason",
+    401: "the server has asked for the client to provide credentials",
+    403: "the server does not allow access to the requested resource",
+    404: "the server could not find the requested resource",
+    405: "the server does not allow this method on the requested resource",
+    409: "the server reported a conflict",
+    429: "the server has received too many requests and has asked us to try again later",
+    503: "the server is currently unable to handle the request",
+    504: "the server was unable to return a response in the time allotted, but may still be processing the request",
+}
+
+
+def resolve_by_endpoints(api: LocalApi) -> ServiceResolver:
+    """Find a Service's address from its EndpointSlices, then its external name, then its cluster IP."""
+
+    def resolve(namespace: str, name: str, port: int) -> str:
+        service = api.get("", "services", namespace, name)
+        if service is None:
+            raise LookupError(f"service {json.dumps(name)} not found")
+        spec = service.get("spec") or {}
+        wanted = next((known for known in spec.get("ports") or () if known.get("port") == port), None)
+        if wanted is None and spec.get("type") != "ExternalName":
+            raise LookupError(f"no service port {port} found for service {json.dumps(name)}")
+        for found in api.list("discovery.k8s.io", "endpointslices", namespace):
+            if (found["metadata"].get("labels") or {}).get("kubernetes.io/service-name") != name:
+                continue
+            for known in found.get("ports") or ():
+                if (known.get("name") or "") != ((wanted or {}).get("name") or ""):
+                    continue
+                for endpoint in found.get("endpoints") or ():
+                    if (endpoint.get("conditions") or {}).get("ready", True) and endpoint.get("addresses"):
+                        return f"{endpoint['addresses'][0]}:{known['port']}"
+        if spec.get("type") == "ExternalName":
+            return f"{spec['externalName']}:{port}"
+        if spec.get("clusterIP") in (None, "", "None"):
+            raise LookupError(f"no endpoints available for service {json.dumps(name)}")
+        return f"{spec['clusterIP']}:{port}"
+
+    return resolve
+
+
+class WebhookClient:
+    """One pool of connections for all webhooks; TLS contexts are kept by CA bundle."""
+
+    def __init__(self, resolve: ServiceResolver) -> None:
+        self._resolve = resolve
+        self._session: aiohttp.ClientSession | None = None
+        self._contexts: dict[str, ssl.SSLContext] = {}
+
+    async def call(self, client: Obj, timeout: int, review: Obj) -> Any:
+        """POST a review and return the answer as decoded JSON. Raises WebhookError."""
+        url, server_name = self._target(client, timeout)
+        if self._session is None:
+            # No proxies and no cookies from the environment: a webhook is called directly or not at all.
+            self._session = aiohttp.ClientSession(
+                trust_env=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                connector=aiohttp.TCPConnector(limit=100, limit_per_host=20),
+            )
+        try:
+            async with self._session.post(
+                url,
+                data=orjson.dumps(review),
+                headers={"Content-Type": "application/json", "Accept": "application/json, */*"},
+                ssl=self._context(client.get("caBundle") or ""),
+                server_hostname=server_name,
+                timeout=aiohttp.ClientTimeout(total=timeout),
+                allow_redirects=False,
+            ) as response:
+                body = await response.content.read(_LARGEST_ANSWER + 1)
+                status = response.status
+        except TimeoutError as error:
+            message = f"failed to call webhook: Post {json.dumps(url)}: context deadline exceeded"
+            raise WebhookError(message) from error
+        except (aiohttp.ClientError, OSError) as error:
+            message = f"failed to call webhook: Post {json.dumps(url)}: {_network_text(error)}"
+            raise WebhookError(message) from error
+        if len(body) > _LARGEST_ANSWER:
+            raise WebhookError("failed to call webhook: the response is larger than 3 MiB")
+        if not 200 <= status < 300:
+            raise WebhookError(f"failed to call webhook: {_status_text(status, body)}")
+        try:
+            return orjson.loads(body)
+        except ValueError as error:
+            raise WebhookError(f"could not get REST client: the answer is not JSON: {error}") from error
+
+    def _target(self, client: Obj, timeout: int) -> tuple[str, str | None]:
+        """The URL to post to, and the name that its certificate must carry (None: the URL's host)."""
+        if client.get("url"):
+            url = str(client["url"])
+            mark = "&" if "?" in url else "?"
+            return f"{url}{mark}timeout={timeout}s", None
+        service = client["service"]
+        namespace, name = service["namespace"], service["name"]
+        try:
+            address = self._resolve(namespace, name, service.get("port") or 443)
+        except LookupError as error:
+            raise WebhookError(f"failed to call webhook: {error.args[0]}") from error
+        path = (service.get("path") or "/").lstrip("/")
+        return f"https://{address}/{path}?timeout={timeout}s", f"{name}.{namespace}.svc"
+
+    def _context(self, bundle: str) -> ssl.SSLContext:
+        context = self._contexts.get(bundle)
+        if context is None:
+            try:
+                pem = base64.b64decode(bundle).decode() if bundle else None
+                context = ssl.create_default_context(cadata=pem)
+            except (ValueError, binascii.Error, ssl.SSLError) as error:
+                message = f"could not get REST client: unable to load root certificates: {error}"
+                raise WebhookError(message) from error
+            if len(self._contexts) > 200:
+                self._contexts.clear()
+            self._contexts[bundle] = context
+        return context
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def _status_text(status: int, body: bytes) -> str:
+    text = body.decode(errors="replace").strip()
+    if status in _STATUS_TEXTS:
+        return _STATUS_TEXTS[status]
+    if status >= 500:
+        return f"an error on the server ({json.dumps(text or 'unknown')}) has prevented the request from succeeding"
+    return f"the server responded with the status code {status} but did not return more information"
+
+
+def _network_text(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"tls: failed to verify certificate: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        reason = error.os_error
+        if isinstance(reason, ConnectionRefusedError):
+            return f"dial tcp {error.host}:{error.port}: connect: connection refused"
+        return f"dial tcp {error.host}:{error.port}: {reason.strerror or reason}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "EOF"
+    return str(error) or type(error).__name__

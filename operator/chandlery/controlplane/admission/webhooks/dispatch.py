@@ -1,0 +1,184 @@
+"""Asking the webhooks: mutating ones one after another, validating ones at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from chandlery.controlplane.admission.common import operation
+from chandlery.controlplane.admission.webhooks import review as reviews
+from chandlery.controlplane.admission.webhooks.client import ServiceResolver, WebhookClient, resolve_by_endpoints
+from chandlery.controlplane.admission.webhooks.conditions import evaluate
+from chandlery.controlplane.admission.webhooks.config import CONFIGURATIONS, GROUP, Configurations, Webhook
+from chandlery.controlplane.patch import json_patch
+from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
+
+if TYPE_CHECKING:
+    from chandlery.controlplane.auth.authz import Authorizer
+    from chandlery.controlplane.types import LocalApi
+
+_NO_SIDE_EFFECTS = ("None", "NoneOnDryRun")
+
+
+class Webhooks:
+    """All admission webhooks of the cluster."""
+
+    def __init__(
+        self, api: LocalApi, *, authorizer: Authorizer | None = None, resolve_service: ServiceResolver | None = None
+    ) -> None:
+        self._api = api
+        self._authorizer = authorizer
+        self._mutating = Configurations(api, mutating=True)
+        self._validating = Configurations(api, mutating=False)
+        self._client = WebhookClient(resolve_service or resolve_by_endpoints(api))
+
+    async def mutate(
+        self, ctx: RequestContext, obj: Obj | None, old: Obj | None, *, again: frozenset[str] | None = None
+    ) -> tuple[Obj | None, frozenset[str]]:
+        """The object as the webhooks leave it, and which of them want to be asked again.
+
+        `again` limits a second round to those. The second answer names the webhooks with reinvocationPolicy
+        IfNeeded after which another one changed the object. Raises ApiError.
+        """
+        webhooks = self._mutating.current()
+        asked: list[Webhook] = []
+        repeat: set[str] = set()
+        for webhook in webhooks if not self._exempt(ctx) else ():
+            if again is not None and webhook.name not in again:
+                continue
+            target = self._match(ctx, webhook, obj, old)
+            if target is None:
+                continue
+            changed, obj = await self._mutate_one(ctx, webhook, target, obj, old)
+            if changed:
+                repeat.update(earlier.name for earlier in asked if earlier.reinvoke)
+            asked.append(webhook)
+        return obj, frozenset(repeat)
+
+    async def validate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> None:
+        """Raises the ApiError of the first webhook, in order of configuration, that refuses."""
+        webhooks = self._validating.current()
+        if not webhooks or self._exempt(ctx):
+            return
+        calls = []
+        for webhook in webhooks:
+            target = self._match(ctx, webhook, obj, old)
+            if target is not None:
+                calls.append(self._validate_one(ctx, webhook, target, obj, old))
+        if not calls:
+            return
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    @staticmethod
+    def _exempt(ctx: RequestContext) -> bool:
+        return ctx.resource.group == GROUP and ctx.resource.plural in CONFIGURATIONS
+
+    def _match(self, ctx: RequestContext, webhook: Webhook, obj: Obj | None, old: Obj | None) -> Resource | None:
+        """The version of the resource to ask this webhook in; None when it is not concerned."""
+        others: tuple[Resource, ...] = ()
+        if webhook.equivalent and not ctx.subresource:
+            stored = self._api.resource(ctx.resource.group, ctx.resource.plural)
+            if stored is not None and stored.version != ctx.resource.version:
+                others = (stored,)
+        target = webhook.resource_for(operation(obj, old), ctx.resource, ctx.subresource, others)
+        if target is None or not webhook.selects(self._namespace_labels(ctx, obj, old), obj, old):
+            return None
+        if webhook.conditions:
+            kind = reviews.kind_of(ctx, obj, old)
+            request = reviews.attributes(ctx, target, obj, old, kind=kind, request_kind=kind)
+            if not evaluate(webhook, ctx, request, self._authorizer):
+                return None
+        return target
+
+    def _namespace_labels(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> Mapping[str, str] | None:
+        if ctx.resource.plural == "namespaces" and not ctx.resource.group:
+            source = obj if obj is not None and not ctx.subresource else old
+            return ((source or {}).get("metadata") or {}).get("labels") or {}
+        if not ctx.resource.namespaced or not ctx.namespace:
+            return None
+        namespace = self._api.get("", "namespaces", "", ctx.namespace)
+        return ((namespace or {}).get("metadata") or {}).get("labels") or {}
+
+    async def _ask(
+        self, ctx: RequestContext, webhook: Webhook, target: Resource, obj: Obj | None, old: Obj | None
+    ) -> Obj:
+        """The webhook's `response`. Raises WebhookError, and ApiError 400 on a dry run it can't do."""
+        if ctx.dry_run and webhook.side_effects not in _NO_SIDE_EFFECTS:
+            message = f"admission webhook {json.dumps(webhook.name)} does not support dry run"
+            raise ApiError(400, "BadRequest", message)
+        version = reviews.review_version(webhook.versions)
+        request_kind = reviews.kind_of(ctx, obj, old)
+        if target is not ctx.resource:
+            obj = await _converted(ctx.resource, obj)
+            old = await _converted(ctx.resource, old)
+        kind = reviews.kind_of(ctx, obj, old)
+        request = reviews.attributes(ctx, target, obj, old, kind=kind, request_kind=request_kind)
+        body = {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
+        answer = await self._client.call(webhook.client, webhook.timeout, body)
+        response = reviews.read_response(answer, request["uid"], version, mutating=webhook.mutating)
+        ctx.warnings.extend(str(warning) for warning in response.get("warnings") or ())
+        return response
+
+    async def _validate_one(
+        self, ctx: RequestContext, webhook: Webhook, target: Resource, obj: Obj | None, old: Obj | None
+    ) -> None:
+        try:
+            response = await self._ask(ctx, webhook, target, obj, old)
+        except reviews.WebhookError as error:
+            _failed(webhook, error)
+            return
+        if not response.get("allowed"):
+            raise reviews.denial(webhook.name, response.get("status"))
+
+    async def _mutate_one(
+        self, ctx: RequestContext, webhook: Webhook, target: Resource, obj: Obj | None, old: Obj | None
+    ) -> tuple[bool, Obj | None]:
+        """Whether the webhook changed the object, and the object after it."""
+        try:
+            response = await self._ask(ctx, webhook, target, obj, old)
+        except reviews.WebhookError as error:
+            _failed(webhook, error)
+            return False, obj
+        if not response.get("allowed"):
+            raise reviews.denial(webhook.name, response.get("status"))
+        if not response.get("patch") or obj is None:
+            return False, obj
+        try:
+            operations = reviews.patch_of(response)
+        except reviews.WebhookError as error:
+            raise _internal(str(error)) from error
+        if not operations:
+            return False, obj
+        base = obj if target is ctx.resource else await _converted(ctx.resource, obj)
+        assert base is not None
+        try:
+            changed = json_patch(base, operations)
+        except ApiError as error:
+            raise _internal(error.message) from error
+        if target is not ctx.resource:
+            changed = await ctx.resource.strategy.from_storage(changed)
+        if not ctx.subresource:
+            # What the webhook wrote goes through the same door as what a client writes.
+            ctx.resource.strategy.decode(changed)
+            ctx.resource.strategy.default(changed)
+        return changed != obj, changed
+
+
+async def _converted(resource: Resource, obj: Obj | None) -> Obj | None:
+    return None if obj is None else await resource.strategy.to_storage(obj)
+
+
+def _failed(webhook: Webhook, error: reviews.WebhookError) -> None:
+    if webhook.fail:
+        raise _internal(f"failed calling webhook {json.dumps(webhook.name)}: {error}") from error
+
+
+def _internal(message: str) -> ApiError:
+    return ApiError(500, "InternalError", f"Internal error occurred: {message}", {"causes": [{"message": message}]})
