@@ -1,10 +1,187 @@
+"""JSON patch (RFC 6902) on copied paths: only what a patch touches is copied.
+
+Where the real server departs from the RFC it is followed: negative array indices count from the end, `replace` of a
+key that is absent adds it, what stands before the first slash of a path is ignored, an absent value is null.
+"""
+
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: F401
-from typing import Any
+from typing import Any, Final
 
-from chandlery.controlplane.types import Obj
+import orjson
+
+from chandlery.controlplane.types import ApiError, Obj
+
+MAX_OPERATIONS: Final = 10_000
+MAX_COPIED: Final = 3 * 1024 * 1024
+"""Bytes that the `copy` operations of one patch may multiply in all: the limit for a request body."""
 
 
 def json_patch(doc: Obj, ops: Any) -> Obj:
-    raise NotImplementedError
+    """The document after all operations; `doc` and `ops` stay as they are.
+
+    Raises ApiError 422 when an operation can't be applied (the real server doesn't say which), 413 when there
+    are more than 10,000 operations.
+    """
+    if len(ops) > MAX_OPERATIONS:
+        raise ApiError(
+            413,
+            "RequestEntityTooLarge",
+            "Request entity too large: The allowed maximum operations in a JSON patch is "
+            f"{MAX_OPERATIONS}, got {len(ops)}",
+        )
+    work = _Work(doc)
+    for op in ops or ():
+        try:
+            work.run(op if isinstance(op, dict) else {})
+        except (LookupError, ValueError, RecursionError):
+            raise refused() from None
+    if not isinstance(work.root, dict):
+        raise refused()
+    return work.root
+
+
+def refused() -> ApiError:
+    """The answer to a patch that can't be applied."""
+    return ApiError(422, "Invalid", "the server rejected our request due to an error in our request", {})
+
+
+class _Work:
+    """A document in work: `own` remembers which of its parts are copies already."""
+
+    def __init__(self, doc: Obj) -> None:
+        self.root: Any = doc
+        self.own: dict[int, Any] = {}
+        self.copied = 0
+
+    def run(self, op: Obj) -> None:
+        match op.get("op"):
+            case "add":
+                self.add(self.path(op, "path"), op.get("value"))
+            case "remove":
+                parent, key = self.find(self.path(op, "path"))
+                self.remove(parent, key)
+            case "replace":
+                self.replace(self.path(op, "path"), op)
+            case "move":
+                parent, key = self.find(self.path(op, "from"))
+                value = _get(parent, key)
+                self.remove(parent, key)
+                self.add(self.path(op, "path"), value)
+            case "copy":
+                parent, key = self.find(self.path(op, "from"))
+                raw = orjson.dumps(_get(parent, key))
+                self.copied += len(raw)
+                if self.copied > MAX_COPIED:
+                    raise ValueError("copies too much")
+                self.add(self.path(op, "path"), orjson.loads(raw))  # a copy to the ground: both places may change
+            case "test":
+                self.test(self.path(op, "path"), op)
+            case _:
+                raise ValueError("unknown operation")
+
+    @staticmethod
+    def path(op: Obj, name: str) -> str:
+        path = op.get(name)
+        if not isinstance(path, str):
+            raise ValueError(f"no {name}")  # noqa: TRY004 - one kind of refusal
+        return path
+
+    def mine(self, value: Any) -> Any:
+        """The value itself when it is a copy made here, else a copy of its first level."""
+        if id(value) in self.own:
+            return value
+        copy = value.copy()
+        self.own[id(copy)] = copy
+        return copy
+
+    def find(self, path: str) -> tuple[Any, str]:
+        """The container that the path's last part is a key of, copied on the way, and that part."""
+        parts = path.split("/")
+        if len(parts) < 2:
+            raise LookupError("the whole document")
+        if not isinstance(self.root, dict | list):
+            raise LookupError("not a container")  # noqa: TRY004 - one kind of refusal
+        self.root = at = self.mine(self.root)
+        for part in parts[1:-1]:
+            key = _decode(part)
+            child = _get(at, key)
+            if not isinstance(child, dict | list):
+                raise LookupError(key)  # noqa: TRY004 - one kind of refusal
+            child = self.mine(child)
+            if isinstance(at, dict):
+                at[key] = child
+            else:
+                at[_index(key, len(at))] = child
+            at = child
+        return at, _decode(parts[-1])
+
+    def add(self, path: str, value: Any) -> None:
+        parent, key = self.find(path)
+        if isinstance(parent, dict):
+            parent[key] = value
+        elif key == "-":
+            parent.append(value)
+        else:
+            parent.insert(_index(key, len(parent) + 1), value)
+
+    def remove(self, parent: Any, key: str) -> None:
+        if isinstance(parent, dict):
+            del parent[key]
+        else:
+            del parent[_index(key, len(parent))]
+
+    def replace(self, path: str, op: Obj) -> None:
+        if not path:
+            value = op.get("value")
+            if not isinstance(value, dict | list):
+                raise ValueError("not a document")
+            self.root = value
+            return
+        parent, key = self.find(path)
+        if isinstance(parent, dict):
+            parent[key] = op.get("value")
+        else:
+            parent[_index(key, len(parent))] = op.get("value")
+
+    def test(self, path: str, op: Obj) -> None:
+        if path:
+            parent, key = self.find(path)
+            found = _get(parent, key)
+        else:
+            found = self.root
+        if not _same(found, op.get("value")):
+            raise ValueError("test failed")
+
+
+def _decode(part: str) -> str:
+    return part.replace("~1", "/").replace("~0", "~") if "~" in part else part
+
+
+def _index(key: str, size: int) -> int:
+    if not key.lstrip("+-").isdecimal() or not key.isascii() or len(key) - len(key.lstrip("+-")) > 1:
+        raise ValueError("not an index")
+    index = int(key)
+    if index >= size or index < -size:
+        raise IndexError(key)
+    return index + size if index < 0 else index
+
+
+def _get(parent: Any, key: str) -> Any:
+    """A child; an absent key of an object is null."""
+    if isinstance(parent, dict):
+        return parent.get(key)
+    return parent[_index(key, len(parent))]
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal as JSON: 1, 1.0 and true differ, the order of keys doesn't matter."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(value, b[key]) for key, value in a.items())
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return bool(a == b)
