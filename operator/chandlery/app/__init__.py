@@ -1,1 +1,1 @@
-"""TODO-room."""
+"""Where everything is put together: settings, the composition root, the command line."""
