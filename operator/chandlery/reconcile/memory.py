@@ -97,6 +97,7 @@ class MemoryApi:
         return made
 
     async def apply(self, kind: ResourceType, body: Obj, *, manager: str = MANAGER, subresource: str = "") -> Obj:
+        del manager  # one manager for the object, one for its status
         meta = body["metadata"]
         await self._enter("apply", kind, meta["name"])
         live = self._objects.get((kind.kind, meta.get("namespace", ""), meta["name"]))
@@ -185,7 +186,7 @@ class MemoryApi:
         """Lose the newest event, as a broken connection would."""
         self._history.pop()
 
-    def objects(self, kind: str) -> list[Obj]:
+    def objects(self, kind: str) -> Sequence[Obj]:
         return [copy.deepcopy(obj) for (of_kind, _, _), obj in self._objects.items() if of_kind == kind]
 
     # Inside

@@ -129,12 +129,12 @@ def _reconciling(outcome: Outcome, now: datetime) -> _Verdict:
             return _Verdict("False", error.code)
         message = error.condition_message() if error else "Is being deleted."
         return _Verdict("True", error.code if error else "Deleting", message)
+    if outcome.paused:
+        return _Verdict("False", "Paused", "Nothing is changed while spec.paused is true.")
     if error is not None:
         return (
             _Verdict("False", error.code) if error.terminal else _Verdict("True", error.code, error.condition_message())
         )
-    if outcome.paused:
-        return _Verdict("False", "Paused", "Nothing is changed while spec.paused is true.")
     if observed is None:
         return _Verdict("True", "Pending", "Has not been looked at yet.")
     if not observed.exists:

@@ -1,0 +1,163 @@
+"""The binding Secret: written by server-side apply, owned by its object, repaired when somebody changes it.
+
+Keys as servicebinding.io says: `type` and `provider`, then what the driver gives (host, port, username, password, uri
+...). A Secret of the same name that isn't ours is never touched.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from chandlery.driver.protocol import Binding
+from chandlery.foundation.errors import DependencyNotReady
+from chandlery.model.base import AnyResource
+from chandlery.reconcile.api import GROUP, MANAGED_LABEL, MANAGER, SECRETS, Api, Obj
+from chandlery.reconcile.problems import SecretTaken
+
+MANAGED_SELECTOR = f"{MANAGED_LABEL}={MANAGER}"
+
+
+class SecretFacts(NamedTuple):
+    """What is kept of a binding Secret: no secrets."""
+
+    version: str
+    digest: bytes
+    owner_uid: str
+    owner: str
+    """Kind and name of the controlling owner."""
+
+
+class Binder:
+    """Keeps binding Secrets as they must be, and remembers how they are."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._known: dict[tuple[str, str], SecretFacts] = {}
+        self.watching = False
+        """True while an informer feeds us; until then what we know may be out of date and is read again."""
+
+    def seen(self, obj: Obj) -> bool:
+        """A Secret as an informer saw it. True when it is not as we left it."""
+        meta = obj["metadata"]
+        place = (meta.get("namespace", ""), meta["name"])
+        facts = _facts(obj)
+        before = self._known.get(place)
+        self._known[place] = facts
+        return before is None or (before.digest, before.owner_uid) != (facts.digest, facts.owner_uid)
+
+    def gone(self, namespace: str, name: str) -> None:
+        """The Secret was deleted."""
+        self._known.pop((namespace, name), None)
+
+    async def apply(self, obj: AnyResource, binding: Binding, previous: str = "") -> str:
+        """Make the Secret what it must be; one request when it isn't, none when it is.
+
+        Args:
+            obj: the owner.
+            binding: the content.
+            previous: the name in use until now; that Secret is removed when the name changes.
+
+        Returns:
+            The Secret's name.
+
+        Raises:
+            SecretTaken: a Secret of this name belongs to something else.
+            DependencyNotReady: it belongs to a deleted object of the same name and is about to go.
+        """
+        body = manifest(obj, binding)
+        namespace, name = obj.metadata.namespace, body["metadata"]["name"]
+        known = self._known.get((namespace, name))
+        wanted = _facts(body)
+        if known is None or not self.watching:
+            live = await self._api.get(SECRETS, namespace, name)
+            known = _facts(live) if live is not None else None
+        if known is not None:
+            _check_owner(obj, name, known)
+        if known is None or known.digest != wanted.digest:
+            written = await self._api.apply(SECRETS, body)
+            self._known[namespace, name] = _facts(written)
+        elif (namespace, name) not in self._known:
+            self._known[namespace, name] = known
+        if previous and previous != name:
+            await self._drop(obj, previous)
+        return str(name)
+
+    async def _drop(self, obj: AnyResource, name: str) -> None:
+        live = await self._api.get(SECRETS, obj.metadata.namespace, name)
+        if live is not None and _facts(live).owner_uid == obj.metadata.uid:
+            await self._api.delete(SECRETS, obj.metadata.namespace, name, uid=live["metadata"]["uid"])
+
+
+def secret_name(obj: AnyResource) -> str:
+    """What spec.connectionSecret.name says, else the object's own name."""
+    chosen = getattr(obj.spec, "connection_secret", None)
+    return str(chosen.name) if chosen is not None else obj.metadata.name
+
+
+def manifest(obj: AnyResource, binding: Binding) -> Obj:
+    """The whole Secret."""
+    meta = obj.metadata
+    entries = {"type": binding.type, "provider": binding.provider, **binding.entries}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": secret_name(obj),
+            "namespace": meta.namespace,
+            "labels": {
+                MANAGED_LABEL: MANAGER,
+                f"{GROUP}/kind": obj.kind,
+                # a label's value ends at 63 characters, a name at 253; the owner reference has it whole
+                f"{GROUP}/name": meta.name[:63].rstrip("-.") or "x",
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": obj.api_version,
+                    "kind": obj.kind,
+                    "name": meta.name,
+                    "uid": meta.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": False,
+                }
+            ],
+        },
+        "type": f"servicebinding.io/{binding.type}",
+        "data": {key: base64.b64encode(str(value).encode()).decode() for key, value in sorted(entries.items())},
+    }
+
+
+def owner_of(obj: Obj) -> Mapping[str, Any] | None:
+    """The controlling owner reference."""
+    for owner in obj["metadata"].get("ownerReferences", ()):
+        if owner.get("controller"):
+            found: Mapping[str, Any] = owner
+            return found
+    return None
+
+
+def _facts(obj: Obj) -> SecretFacts:
+    meta = obj["metadata"]
+    owner = owner_of(obj) or {}
+    labels = meta.get("labels", {})
+    ours = sorted((k, v) for k, v in labels.items() if k == MANAGED_LABEL or k.startswith(f"{GROUP}/"))
+    text = repr((obj.get("type"), sorted(obj.get("data", {}).items()), ours, owner.get("uid")))
+    return SecretFacts(
+        meta.get("resourceVersion", ""),
+        hashlib.blake2b(text.encode(), digest_size=16).digest(),
+        owner.get("uid", ""),
+        f"{owner.get('kind', '')} {owner.get('name', '')}".strip(),
+    )
+
+
+def _check_owner(obj: AnyResource, name: str, facts: SecretFacts) -> None:
+    if facts.owner_uid == obj.metadata.uid:
+        return
+    if facts.owner == f"{obj.kind} {obj.metadata.name}":
+        raise DependencyNotReady(
+            f"the Secret {name} still belongs to a deleted {obj.kind} of the same name", retry_after=1.0
+        )
+    belongs = f"belongs to {facts.owner}" if facts.owner else "was not made by us"
+    raise SecretTaken(f"the Secret exists and {belongs}", field="spec.connectionSecret.name", value=name)

@@ -1,0 +1,71 @@
+"""What a pass works with, put together once by the operator."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from chandlery.driver.kind import Kind
+from chandlery.driver.protocol import DriverContext, Reader
+from chandlery.driver.provider import provider_of
+from chandlery.foundation.clock import Clock
+from chandlery.foundation.context import Context
+from chandlery.model.base import Ref
+from chandlery.reconcile.api import Api, Key, Obj, ResourceType
+from chandlery.reconcile.binding import Binder
+from chandlery.reconcile.classes import Catalogue, Place
+from chandlery.reconcile.drivers import Drivers
+from chandlery.reconcile.events import Recorder
+from chandlery.reconcile.sessions import Sessions
+from chandlery.reconcile.settings import LoopSettings
+from chandlery.reconcile.store import Store
+from chandlery.reconcile.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Everything that outlives a pass."""
+
+    api: Api
+    clock: Clock
+    settings: LoopSettings
+    kinds: Mapping[str, Kind]
+    types: Mapping[str, ResourceType]
+    store: Store
+    catalogue: Catalogue
+    sessions: Sessions
+    drivers: Drivers
+    reader: Reader
+    binder: Binder
+    writer: Writer
+    recorder: Recorder
+    fence: Callable[[], int]
+    """The fencing token; raises Fenced when another replica leads."""
+    audit: Callable[[str, Key, str], None] = lambda _what, _key, _why: None
+    """One line in the audit log: what was done without a person asking for it, to which object, and why."""
+    refer: Callable[[Key, Sequence[Ref]], None] = lambda _key, _refs: None
+    """What the object refers to now: a change there enqueues it."""
+    random: Callable[[], float] = field(default=random.random)
+
+    async def context(self, key: Key, obj: Obj, place: Place) -> DriverContext:
+        """A driver's context for one object.
+
+        Raises:
+            ProviderNotFound: and whatever the provider raises when it is opened.
+        """
+        driver = self.drivers.get(self.kinds[key.kind], place.driver)
+        session = await self.sessions.get(provider_of(driver.inner), place.config)
+        meta = obj["metadata"]
+
+        def event(kind: str, reason: str, message: str) -> None:
+            self.recorder.record(obj, kind, reason, message)
+
+        base = Context(clock=self.clock, fencing_token=self.fence()).child(
+            kind=key.kind,
+            namespace=key.namespace,
+            name=key.name,
+            uid=meta.get("uid", ""),
+            generation=meta.get("generation", 0),
+        )
+        return DriverContext(base, self.reader, session, place.parameters, place.class_name, event)

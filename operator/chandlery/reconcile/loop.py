@@ -1,0 +1,242 @@
+"""One pass over one object: look, decide, act, look again, tell. The whole state is read each time.
+
+Errors never leave a pass; they become conditions and a date for the next one. What does leave it is cancellation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from chandlery.driver.instrumented import Instrumented
+from chandlery.driver.kind import Kind
+from chandlery.driver.plan import NO_PLAN, Window, window_of
+from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation, Plan
+from chandlery.foundation.context import Context
+from chandlery.foundation.errors import ChandleryError, DeletionProtected, as_error
+from chandlery.model.base import AnyResource
+from chandlery.reconcile.api import FINALIZER, Key, Obj
+from chandlery.reconcile.classes import Place, made_by
+from chandlery.reconcile.decide import Act, Decision, decide, next_look
+from chandlery.reconcile.deletion import Deletion
+from chandlery.reconcile.env import Environment
+from chandlery.reconcile.parse import parse
+from chandlery.reconcile.status import Outcome, status_of
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """When the object is worked on again: after so many seconds, or by back-off when `failed`."""
+
+    after: float | None = None
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Job:
+    """What one pass knows so far."""
+
+    key: Key
+    kind: Kind
+    raw: Obj
+    obj: AnyResource | None = None
+    window: Window | None = None
+    made: Place | None = None
+    place: Place | None = None
+    observed: Observation | None = None
+    plan: Plan = NO_PLAN
+    binding: str = ""
+    error: ChandleryError | None = None
+    again: bool = False
+
+
+class Loop:
+    """`reconcile(key)` is all there is to it."""
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+        self._deletion = Deletion(env)
+
+    async def reconcile(self, key: Key) -> Next:
+        """Bring one object closer to what it asks for."""
+        raw = self._env.store.get(key)
+        if raw is None:
+            return Next()
+        kind = self._env.kinds[key.kind]
+        if raw["metadata"].get("deletionTimestamp"):
+            after = await self._deletion.run(key, raw)
+            return Next(after)
+        return await self._living(Job(key, kind, raw))
+
+    async def _living(self, job: Job) -> Next:
+        try:
+            await self._steps(job)
+        except Exception as error:  # noqa: BLE001 - becomes a condition
+            job.error = as_error(error)
+            self._log(job, error)
+        if job.again:
+            return Next(0.0)
+        try:
+            await self._tell(job)
+        except Exception as error:  # noqa: BLE001 - becomes a later pass
+            self._log(job, error)
+            return Next(as_error(error).retry_after, failed=True)
+        return self._next(job)
+
+    async def _steps(self, job: Job) -> None:
+        env = self._env
+        job.made = made_by(job.raw)
+        job.obj = parse(job.kind, job.raw)
+        job.window = window_of(job.obj.spec)
+        env.refer(job.key, job.kind.references(job.obj))
+        recorded = job.raw.get("status", {}).get("className")
+        asked = getattr(job.obj.spec, "class_name", None)
+        wanted = env.catalogue.choose(job.kind.name, asked, job.made.class_name if job.made else recorded)
+        moving = job.made if job.made is not None and not job.made.same(wanted) else None
+        job.place = self._present(moving) if moving is not None else wanted
+        refused = env.drivers.refusal(job.kind, wanted.driver, job.obj, wanted.parameters)
+        if refused is not None and job.made is None:
+            raise refused
+        driver = env.drivers.get(job.kind, job.place.driver)
+        ctx = await env.context(job.key, job.raw, job.place)
+        job.observed = await driver.observe(ctx, job.obj)
+        decision = self._decide(job, refused, moving, wanted)
+        job.plan = decision.plan
+        await self._act(job, decision, driver, ctx)
+        if not job.again:
+            await self._bind(job)
+        if decision.error is not None:
+            raise decision.error
+
+    def _present(self, made: Place) -> Place:
+        """Where it was made, with the parameters that its class has now, as far as it is still there."""
+        known = self._env.catalogue.classes.get(made.class_name)
+        return replace(made, parameters=(known or {}).get("spec", {}).get("parameters") or {})
+
+    def _decide(self, job: Job, refused: ChandleryError | None, moving: Place | None, wanted: Place) -> Decision:
+        assert job.obj is not None
+        assert job.observed is not None
+        difference = None
+        if moving is not None:
+            if job.observed.exists and getattr(job.obj.spec, "deletion_protection", False):
+                refused = refused or DeletionProtected(
+                    f"the class {wanted.class_name} is at another provider: moving there deletes the resource",
+                    field="spec.className",
+                    value=wanted.class_name,
+                    hint="Put the old class back, or set spec.deletionProtection to false first.",
+                )
+            difference = Difference("spec.className", wanted.class_name, moving.class_name, Disruption.DATA_LOSS)
+        return decide(
+            job.obj, job.observed, now=self._env.clock.now(), window=job.window, refused=refused, moving=difference
+        )
+
+    async def _act(self, job: Job, decision: Decision, driver: Instrumented, ctx: DriverContext) -> None:
+        assert job.obj is not None
+        assert job.observed is not None
+        paused = getattr(job.obj.spec, "paused", False)
+        if decision.act is Act.NOTHING:
+            if job.observed.exists and not paused and decision.error is None:
+                await self._claim(job)
+            return
+        if decision.act is Act.MOVE:
+            await self._move(job, driver, ctx)
+            return
+        await self._claim(job)
+        try:
+            self._env.fence()
+            if decision.act is Act.CREATE:
+                await driver.create(ctx, job.obj)
+                self._made(job, ctx)
+            else:
+                await driver.update(ctx, job.obj, replace(job.observed, plan=decision.plan))
+                fields = ", ".join(d.field for d in decision.plan.changes)
+                ctx.event("Normal", "Updated", f"Changed {fields} ({decision.plan.disruption.label}).")
+        except ChandleryError as error:
+            ctx.event("Warning", error.code, error.condition_message())
+            job.observed = (
+                None  # the failed change may have gone part of the way: what was seen before is no longer known
+            )
+            job.observed = await driver.observe(ctx, job.obj)
+            raise
+        job.observed = await driver.observe(ctx, job.obj)
+
+    def _made(self, job: Job, ctx: DriverContext) -> None:
+        place = job.place
+        assert place is not None
+        before = job.raw.get("status", {})
+        if before.get("externalName") and before.get("phase") in {"Ready", "Updating", "Degraded"}:
+            ctx.event("Warning", "Recreated", f"{before['externalName']} was gone and has been made anew.")
+        else:
+            ctx.event("Normal", "Created", f"Made by the driver {place.driver} as the class {place.class_name} says.")
+
+    async def _claim(self, job: Job) -> None:
+        assert job.place is not None
+        meta = job.raw["metadata"]
+        if FINALIZER in (meta.get("finalizers") or ()) and job.made == job.place:
+            return
+        job.raw = await self._env.writer.claim(self._env.types[job.key.kind], job.key, job.raw, job.place)
+        job.made = job.place
+
+    async def _move(self, job: Job, driver: Instrumented, ctx: DriverContext) -> None:
+        """Take it away where it is; the next pass makes it where it belongs."""
+        assert job.obj is not None
+        self._env.fence()
+        if await driver.delete(ctx, job.obj):
+            ctx.event("Normal", "Moving", f"Removed at the driver {driver.name}, to be made anew by another class.")
+            job.raw = await self._env.writer.unclaim(self._env.types[job.key.kind], job.key, job.raw)
+            job.again = True
+        else:
+            job.observed = await driver.observe(ctx, job.obj)
+
+    async def _bind(self, job: Job) -> None:
+        assert job.obj is not None
+        previous = (job.raw.get("status", {}).get("binding") or {}).get("name", "")
+        if job.observed is None or job.observed.binding is None or getattr(job.obj.spec, "paused", False):
+            job.binding = previous
+            return
+        self._env.fence()
+        job.binding = await self._env.binder.apply(job.obj, job.observed.binding, previous)
+
+    async def _tell(self, job: Job) -> None:
+        outcome = self._outcome(job)
+        status = status_of(outcome, job.raw.get("status") or {}, self._env.clock.now())
+        await self._env.writer.status(self._env.types[job.key.kind], job.key, job.raw, status)
+
+    def _outcome(self, job: Job) -> Outcome:
+        meta = job.raw["metadata"]
+        names = job.kind.names
+        where = f" -n {job.key.namespace}" if job.key.namespace else ""
+        return Outcome(
+            generation=meta.get("generation", 0),
+            uid=meta.get("uid", ""),
+            resource=f"{names.singular} {job.key.name}{where}",
+            class_name=job.place.class_name if job.place else "",
+            driver=job.place.driver if job.place else "",
+            observed=job.observed,
+            plan=job.plan,
+            window=job.window,
+            error=job.error,
+            binding=job.binding,
+            paused=bool(job.raw.get("spec", {}).get("paused")),
+            made=job.made is not None,
+        )
+
+    def _next(self, job: Job) -> Next:
+        if job.error is not None and not job.error.terminal:
+            return Next(job.error.retry_after, failed=True)
+        interval = (job.place.interval if job.place else None) or self._env.settings.drift_interval
+        if job.obj is None:
+            return Next(interval)
+        now = self._env.clock.now()
+        after = next_look(
+            job.obj, job.observed, job.plan, now=now, window=job.window, interval=interval, jitter=self._env.random()
+        )
+        return Next(after)
+
+    def _log(self, job: Job, error: Exception) -> None:
+        logger = Context(clock=self._env.clock).logger.bind(
+            kind=job.key.kind, namespace=job.key.namespace, name=job.key.name
+        )
+        if isinstance(error, ChandleryError):
+            logger.debug("pass stopped", error=error)
+        else:
+            logger.error("pass failed", exc_info=error)

@@ -1,0 +1,97 @@
+"""Provider sessions: one for each provider and ProviderConfig in use, opened when first needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from chandlery.driver.protocol import Reader
+from chandlery.driver.provider import ProviderFactory, ProviderSetup
+from chandlery.foundation.clock import Clock
+from chandlery.reconcile.classes import Catalogue
+from chandlery.reconcile.problems import ProviderNotFound
+
+
+class Sessions:
+    """Opens sessions, and opens them anew when their ProviderConfig changes."""
+
+    def __init__(
+        self,
+        factories: Mapping[str, ProviderFactory],
+        catalogue: Catalogue,
+        reader: Reader,
+        clock: Clock,
+        notify: Callable[[str], None],
+    ) -> None:
+        self._factories = factories
+        self._catalogue = catalogue
+        self._reader = reader
+        self._clock = clock
+        self._notify = notify
+        self._open: dict[tuple[str, str], tuple[str, Any]] = {}
+        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+
+    async def get(self, provider: str, config: str) -> Any:
+        """The session.
+
+        Raises:
+            ProviderNotFound: no such provider or configuration, or its credentials are missing.
+            ChandleryError: the provider can't be opened now.
+        """
+        version = self._version(provider, config)
+        known = self._open.get((provider, config))
+        if known is not None and known[0] == version:
+            return known[1]
+        async with self._locks.setdefault((provider, config), asyncio.Lock()):
+            known = self._open.get((provider, config))
+            if known is not None and known[0] == version:
+                return known[1]
+            session = await self._factories[provider].open(await self._setup(config))
+            if known is not None:
+                await self._factories[provider].close(known[1])
+            self._open[provider, config] = (version, session)
+            return session
+
+    def forget(self, config: str) -> None:
+        """The credentials of a configuration changed: the next use opens a new session."""
+        for key, (_, session) in list(self._open.items()):
+            if key[1] == config:
+                self._open[key] = ("", session)
+
+    async def close(self) -> None:
+        """Close all sessions; what they made stays."""
+        for (provider, _), (_, session) in list(self._open.items()):
+            await self._factories[provider].close(session)
+        self._open.clear()
+
+    def _version(self, provider: str, config: str) -> str:
+        if provider not in self._factories:
+            known = ", ".join(sorted(self._factories)) or "none"
+            raise ProviderNotFound(f"this operator has no provider {provider} (it has: {known})")
+        if not config:
+            return "-"
+        found = self._catalogue.configs.get(config)
+        if found is None:
+            raise ProviderNotFound(
+                "there is no ProviderConfig of this name", field="spec.providerConfigRef.name", value=config
+            )
+        return str(found["metadata"].get("uid", "")) + "/" + str(found["metadata"].get("resourceVersion", ""))
+
+    async def _setup(self, config: str) -> ProviderSetup:
+        if not config:
+            return ProviderSetup(notify=self._notify, clock=self._clock)
+        spec = self._catalogue.configs[config].get("spec", {})
+        credentials: Mapping[str, bytes] = {}
+        wanted = spec.get("credentialsSecretRef")
+        if wanted:
+            found = await self._reader.secret(wanted.get("namespace", ""), wanted["name"])
+            if found is None:
+                raise ProviderNotFound(
+                    f"the ProviderConfig {config} names a Secret that does not exist",
+                    value=f"{wanted.get('namespace', '')}/{wanted['name']}",
+                    hint="Create the Secret with the provider's credentials; it is looked for again by itself.",
+                    retry_after=30.0,
+                )
+            credentials = found
+        return ProviderSetup(config, spec.get("parameters") or {}, credentials, self._notify, self._clock)

@@ -1,0 +1,30 @@
+"""What can be set about the loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chandlery.driver.instrumented import Deadlines
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    """Seconds, unless said otherwise."""
+
+    workers: int = 32
+    """Objects worked on at the same time."""
+    drift_interval: float = 300.0
+    """Between looks for drift, where the class says nothing; spread by a fifth either way."""
+    backoff_base: float = 0.25
+    backoff_limit: float = 300.0
+    deletion_wait: float = 600.0
+    """How long a deletion waits for a missing class, driver or provider before the resource is retained."""
+    namespace_deletion_wait: float = 300.0
+    """How long any failing deletion may hold up a namespace that is being deleted, before the resource is retained."""
+    sweep_interval: float = 600.0
+    """Between full lists that notice deletions that no event told of."""
+    watch_seconds: float = 290.0
+    """How long a watch lasts before it is opened anew."""
+    silence_limit: float = 900.0
+    """A source that nothing was heard of for so long makes the liveness probe fail."""
+    deadlines: Deadlines = field(default_factory=Deadlines)
