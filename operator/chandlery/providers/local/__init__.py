@@ -4,8 +4,18 @@
 a `Process` is one engine process of it. Processes outlive the operator and are taken up again by it.
 """
 
+from chandlery.providers.local.factory import LocalProviderFactory
 from chandlery.providers.local.instance import Instance
 from chandlery.providers.local.process import ExitInfo, Process, ProcessSpec, ProcessState, StopStep
 from chandlery.providers.local.provider import LocalProvider
 
-__all__ = ["ExitInfo", "Instance", "LocalProvider", "Process", "ProcessSpec", "ProcessState", "StopStep"]
+__all__ = [
+    "ExitInfo",
+    "Instance",
+    "LocalProvider",
+    "LocalProviderFactory",
+    "Process",
+    "ProcessSpec",
+    "ProcessState",
+    "StopStep",
+]
