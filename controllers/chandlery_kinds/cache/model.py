@@ -12,8 +12,6 @@ from chandlery.model.base import (
     CelRule,
     CommonSpec,
     CommonStatus,
-    LocalRef,
-    Model,
     Names,
     PrinterColumn,
     Resource,
@@ -26,13 +24,29 @@ from chandlery.model.parts import (
     Placement,
     Resources,
     Rotation,
-    StorageSpec,
     Tls,
-    UserName,
 )
-from chandlery.model.rules import NOT_DOWNGRADED, atomic, extra, fixed, fixed_optional, map_list, only_when, set_list
+from chandlery.model.rules import (
+    NOT_DOWNGRADED,
+    absent,
+    extra,
+    fixed,
+    fixed_optional,
+    map_list,
+    only_when,
+)
 from chandlery.model.scalars import Size, Version
 from chandlery.model.status import BackupStatus, MemberStatus, UserStatus
+from chandlery_kinds.cache.spec_parts import (
+    CacheUser,
+    Commands,
+    Fsync,
+    KeyAccess,
+    KeyRight,
+    Persistence,
+    PersistenceMode,
+    SnapshotRule,
+)
 
 
 class CacheEngine(StrEnum):
@@ -56,163 +70,6 @@ class EvictionPolicy(StrEnum):
     VOLATILE_LFU = "volatile-lfu"
     VOLATILE_RANDOM = "volatile-random"
     VOLATILE_TTL = "volatile-ttl"
-
-
-class PersistenceMode(StrEnum):
-    NONE = "none"
-    SNAPSHOT = "snapshot"
-    APPEND_ONLY = "append-only"
-
-
-class Fsync(StrEnum):
-    ALWAYS = "always"
-    EVERYSEC = "everysec"
-    NO = "no"
-
-
-class SnapshotRule(Model):
-    """Save when this many keys changed within this time."""
-
-    seconds: Annotated[int, Field(ge=1, le=86400, description="Seconds since the last snapshot.")]
-    changes: Annotated[int, Field(ge=1, le=1_000_000_000, description="Changes since the last snapshot.")]
-
-
-class Persistence(Model):
-    """What survives a restart of every instance at once."""
-
-    cel_rules = (
-        CelRule(
-            rule="self.mode == 'none' || has(self.storage)",
-            message="storage.size is needed when persistence.mode is snapshot or append-only",
-            field_path=".storage",
-        ),
-        only_when("storage", "self.mode != 'none'", "storage needs persistence.mode snapshot or append-only"),
-        only_when("fsync", "self.mode == 'append-only'", "fsync needs persistence.mode append-only"),
-        CelRule(
-            rule="size(self.snapshots) == 0 || self.mode == 'snapshot'",
-            message="snapshots need persistence.mode snapshot",
-            field_path=".snapshots",
-        ),
-    )
-
-    mode: Annotated[
-        PersistenceMode,
-        Field(
-            description="none: in memory only. snapshot: the whole data is saved from time to time; a crash loses what came after. "
-            "append-only: each write is logged; a crash loses what fsync allows."
-        ),
-    ] = PersistenceMode.NONE
-    storage: Annotated[StorageSpec | None, Field(description="The volume of each instance.")] = None
-    fsync: Annotated[
-        Fsync | None,
-        Field(
-            description="When the log reaches the disk: always (each write), everysec, no (when the system likes). Default: everysec."
-        ),
-    ] = None
-    snapshots: Annotated[
-        tuple[SnapshotRule, ...],
-        Field(
-            max_length=8,
-            description="When snapshots are taken. Default: the engine's own rules.",
-            json_schema_extra=atomic(),
-        ),
-    ] = ()
-
-
-CommandItem = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^@?[a-z][a-z0-9._-]*([|][a-z0-9._-]+)?$")]
-
-COMMAND_CATEGORIES = (
-    "admin", "all", "bitmap", "blocking", "connection", "dangerous", "fast", "geo", "hash", "hyperloglog", "keyspace",
-    "list", "pubsub", "read", "scripting", "set", "slow", "sortedset", "stream", "string", "transaction", "write",
-)  # fmt: skip
-"""The categories that Valkey and Redis know; modules may add their own commands, not categories."""
-
-_CATEGORY_RULE = CelRule(
-    rule="self.all(c, !c.startsWith('@') || c in [" + ", ".join(f"'@{c}'" for c in COMMAND_CATEGORIES) + "])",
-    message="unknown command category: known are " + ", ".join(f"@{c}" for c in COMMAND_CATEGORIES),
-)
-
-
-class Commands(Model):
-    """Commands that a user may run. Denials win over permissions."""
-
-    allow: Annotated[
-        tuple[CommandItem, ...],
-        Field(
-            min_length=1,
-            max_length=128,
-            description="Commands (get, config|get) and categories (@read) that are allowed, in lower case.",
-            json_schema_extra=set_list(_CATEGORY_RULE),
-        ),
-    ] = ("@all",)
-    deny: Annotated[
-        tuple[CommandItem, ...],
-        Field(
-            max_length=128,
-            description="Commands and categories that are refused all the same. @admin and @dangerous need to be taken out of "
-            "this list to be usable.",
-            json_schema_extra=set_list(_CATEGORY_RULE),
-        ),
-    ] = ("@admin", "@dangerous")
-
-
-class KeyAccess(StrEnum):
-    READ = "read"
-    WRITE = "write"
-    READWRITE = "readwrite"
-
-
-class KeyRight(Model):
-    """Keys that a user may touch, and how."""
-
-    pattern: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=256,
-            pattern=r"^[^\s]+$",
-            description="Glob pattern over key names: *, app:*, user:[0-9]*.",
-        ),
-    ]
-    access: Annotated[KeyAccess, Field(description="read, write or readwrite.")] = KeyAccess.READWRITE
-
-
-class CacheUser(Model):
-    """A user with rights of its own. Its Secret is `<cache>-user-<name>` unless passwordSecret names yours."""
-
-    name: Annotated[
-        UserName,
-        Field(
-            description="Name of the user.",
-            json_schema_extra=extra(
-                CelRule(
-                    rule="self != 'default' && !self.startsWith('chandlery')",
-                    message="user names 'default' and 'chandlery...' are the driver's own: choose another",
-                )
-            ),
-        ),
-    ]
-    password_secret: Annotated[
-        LocalRef | None, Field(description="Secret whose key `password` holds the password. Default: one is generated.")
-    ] = None
-    disabled: Annotated[bool, Field(description="While true the user can't log in.")] = False
-    commands: Annotated[Commands, Field(description="Commands that the user may run.")] = Commands()
-    keys: Annotated[
-        tuple[KeyRight, ...],
-        Field(
-            max_length=64,
-            description="Keys that the user may touch; empty: none.",
-            json_schema_extra=map_list("pattern"),
-        ),
-    ] = (KeyRight(pattern="*"),)
-    channels: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\s]+$")], ...],
-        Field(
-            max_length=64,
-            description="Glob patterns over publish/subscribe channels; empty: none.",
-            json_schema_extra=set_list(),
-        ),
-    ] = ()
 
 
 _NOT_MEMCACHED = "self.engine != 'memcached'"
@@ -264,7 +121,7 @@ class CacheSpec(CommonSpec):
             field_path=".persistence.mode",
         ),
         CelRule(
-            rule="self.engine != 'memcached' || size(self.users) == 0",
+            rule=f"self.engine != 'memcached' || {absent('users')}",
             message="memcached has no users with rights: leave users out, the binding holds its one user",
             field_path=".users",
         ),
@@ -293,7 +150,8 @@ class CacheSpec(CommonSpec):
     version: Annotated[
         Version | None,
         Field(
-            description="Version of the engine, as exact as wanted. Default: the driver's newest; it is kept in status and "
+            description="Version of the engine, as exact as wanted. Default: the driver's newest; it is kept in "
+            "status and "
             "raised only when you ask for it.",
             json_schema_extra=extra(NOT_DOWNGRADED),
         ),
@@ -301,7 +159,8 @@ class CacheSpec(CommonSpec):
     mode: Annotated[
         CacheMode,
         Field(
-            description="standalone: one instance. replicated: a primary with copies, one of which takes over when it fails. "
+            description="standalone: one instance. replicated: a primary with copies, one of which takes over when "
+            "it fails. "
             "sharded: the keys are spread over several primaries; clients must speak the cluster protocol."
         ),
     ] = CacheMode.STANDALONE
@@ -318,7 +177,8 @@ class CacheSpec(CommonSpec):
         Field(
             ge=0,
             le=15,
-            description="Writes are refused while fewer copies than this are in step. Default: 0, or 1 to fence a lost primary.",
+            description="Writes are refused while fewer copies than this are in step. Default: 0, or 1 to fence a "
+            "lost primary.",
         ),
     ] = None
     persistence: Annotated[Persistence, Field(description="What survives a restart.")] = Persistence()
@@ -335,7 +195,8 @@ class CacheSpec(CommonSpec):
         dict[Annotated[str, Field(max_length=63)], Annotated[str, Field(max_length=1024)]],
         Field(
             max_length=100,
-            description="Settings of the engine by their own names, all values as text. Settings that have a field here are refused.",
+            description="Settings of the engine by their own names, all values as text. Settings that have a field "
+            "here are refused.",
         ),
     ] = Field(default_factory=dict)
     exposure: Annotated[Exposure, Field(description="From where clients can connect.")] = Exposure()
@@ -402,3 +263,21 @@ class Cache(Resource[CacheSpec, CacheStatus]):
         ),
         scale=ScalePaths(".spec.replicas", ".status.replicas", ".status.selector"),
     )
+
+
+__all__ = [
+    "Cache",
+    "CacheEngine",
+    "CacheMode",
+    "CacheSpec",
+    "CacheStatus",
+    "CacheUser",
+    "Commands",
+    "EvictionPolicy",
+    "Fsync",
+    "KeyAccess",
+    "KeyRight",
+    "Persistence",
+    "PersistenceMode",
+    "SnapshotRule",
+]

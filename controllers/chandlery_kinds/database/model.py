@@ -19,7 +19,7 @@ from chandlery.model.base import (
     ScalePaths,
 )
 from chandlery.model.parts import Exposure, MaintenanceWindow, Metrics, Placement, Resources, Rotation, StorageSpec, Tls
-from chandlery.model.rules import NOT_DOWNGRADED, extra, fixed, fixed_optional, map_list, only_when
+from chandlery.model.rules import NOT_DOWNGRADED, absent, each, extra, fixed, fixed_optional, map_list, only_when
 from chandlery.model.scalars import Size, Version
 from chandlery.model.status import BackupStatus, MemberStatus, UserStatus
 from chandlery_kinds.database.spec_parts import (
@@ -47,17 +47,18 @@ class DatabaseSpec(CommonSpec):
             field_path=".instances",
         ),
         CelRule(
-            rule="!has(self.replication.synchronousInstances) || self.replication.synchronousInstances < self.instances",
+            rule="!has(self.replication.synchronousInstances) || self.replication.synchronousInstances < "
+            "self.instances",
             message="replication.synchronousInstances must be less than instances: the primary doesn't count",
             field_path=".replication.synchronousInstances",
         ),
         CelRule(
-            rule="self.engine == 'postgres' || self.databases.all(d, size(d.extensions) == 0)",
+            rule=f"self.engine == 'postgres' || self.databases.all(d, {absent('extensions', 'd')})",
             message="extensions are for engine postgres only",
             field_path=".databases",
         ),
         CelRule(
-            rule="self.engine == 'postgres' || self.databases.all(d, size(d.schemas) == 0)",
+            rule=f"self.engine == 'postgres' || self.databases.all(d, {absent('schemas', 'd')})",
             message="schemas are for engine postgres only: in mariadb a schema is a database",
             field_path=".databases",
         ),
@@ -67,23 +68,46 @@ class DatabaseSpec(CommonSpec):
             field_path=".databases",
         ),
         CelRule(
-            rule="self.engine == 'postgres' || self.roles.all(r, !has(r.validUntil) && !r.bypassRowSecurity)",
+            rule="self.engine == 'postgres' || " + each("roles", "r", "!has(r.validUntil) && !r.bypassRowSecurity"),
             message="validUntil and bypassRowSecurity are for engine postgres only",
             field_path=".roles",
         ),
         CelRule(
-            rule="self.roles.all(r, r.grants.all(g, self.databases.exists(d, d.name == g.database)))",
+            rule=each("roles", "r", each("grants", "g", "self.databases.exists(d, d.name == g.database)", "r")),
             message="each grant must name a database of spec.databases",
             field_path=".roles",
         ),
         CelRule(
-            rule="self.roles.all(r, r.memberOf.all(m, m.startsWith('pg_') || self.roles.exists(o, o.name == m)))",
-            message="memberOf must name a role of spec.roles or a predefined one (pg_...)",
+            rule=each(
+                "roles",
+                "r",
+                each(
+                    "memberOf",
+                    "m",
+                    "m.startsWith('pg_') || self.roles.exists(o, o.name == m) || "
+                    "self.databases.exists(d, (has(d.owner) ? d.owner : d.name) == m)",
+                    "r",
+                ),
+            ),
+            message="memberOf must name a role of spec.roles, an owner or a predefined role (pg_...)",
             field_path=".roles",
         ),
         CelRule(
-            rule="self.roles.all(r, !(r.name in r.memberOf))",
+            rule=each("roles", "r", "!has(r.memberOf) || !(r.name in r.memberOf)"),
             message="a role can't be a member of itself",
+            field_path=".roles",
+        ),
+        CelRule(
+            rule="self.engine == 'postgres' || "
+            + each("roles", "r", each("grants", "g", "!has(g.schema) && !(g.on in ['schema', 'sequences'])", "r")),
+            message="mariadb has no schemas or sequences to grant on: use on: database or tables",
+            field_path=".roles",
+        ),
+        CelRule(
+            rule="self.engine == 'mariadb' || "
+            + each("roles", "r", each("grants", "g", "!g.privileges.exists(p, p in ['ALTER', 'DROP', 'INDEX'])", "r")),
+            message="privileges ALTER, DROP and INDEX are for engine mariadb only: in postgres they belong to the "
+            "owner",
             field_path=".roles",
         ),
         fixed_optional("restoreFrom", "restoreFrom is read at creation only and can't change"),
@@ -109,7 +133,8 @@ class DatabaseSpec(CommonSpec):
     version: Annotated[
         Version | None,
         Field(
-            description="Version of the engine, as exact as wanted: 17, 18.6. Default: the driver's newest; it is kept in "
+            description="Version of the engine, as exact as wanted: 17, 18.6. Default: the driver's newest; it is "
+            "kept in "
             "status and raised only when you ask for it.",
             json_schema_extra=extra(NOT_DOWNGRADED),
         ),

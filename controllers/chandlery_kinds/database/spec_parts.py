@@ -10,7 +10,7 @@ from pydantic import Field
 from chandlery.model.backup import Backup
 from chandlery.model.base import CelRule, LocalRef, Model, SecretKeyRef
 from chandlery.model.parts import Resources
-from chandlery.model.rules import atomic, extra, fixed, fixed_optional, map_list, only_when, set_list
+from chandlery.model.rules import absent, atomic, extra, fixed, fixed_optional, map_list, only_when, set_list
 from chandlery.model.scalars import Duration, Timestamp
 
 Identifier = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_$-]*$")]
@@ -77,7 +77,8 @@ class DatabaseItem(Model):
     owner: Annotated[
         Identifier | None,
         Field(
-            description="Role that owns it; made with a login and a generated password when spec.roles doesn't list it. "
+            description="Role that owns it; made with a login and a generated password when spec.roles doesn't "
+            "list it. "
             "Default: a role of the database's name."
         ),
     ] = None
@@ -149,6 +150,20 @@ _TARGET_RIGHTS = {
     "schema": ("ALL", "CREATE", "USAGE"),
     "sequences": ("ALL", "USAGE", "SELECT", "UPDATE"),
     "functions": ("ALL", "EXECUTE"),
+    "tables": (
+        "ALL",
+        "SELECT",
+        "INSERT",
+        "UPDATE",
+        "DELETE",
+        "TRUNCATE",
+        "REFERENCES",
+        "TRIGGER",
+        "CREATE",
+        "ALTER",
+        "DROP",
+        "INDEX",
+    ),
 }
 
 
@@ -163,9 +178,17 @@ class Grant(Model):
         ),
         only_when("schema", "self.on != 'database'", "schema needs on: schema, tables, sequences or functions"),
         CelRule(
-            rule="size(self.objects) == 0 || self.on in ['tables', 'sequences', 'functions']",
+            rule=f"{absent('objects')} || self.on in ['tables', 'sequences', 'functions']",
             message="objects need on: tables, sequences or functions",
             field_path=".objects",
+        ),
+        *(
+            CelRule(
+                rule=f"self.on != '{target}' || self.privileges.all(p, p in {_quoted(rights)})",
+                message=f"rights on {target} are {', '.join(rights)}",
+                field_path=".privileges",
+            )
+            for target, rights in _TARGET_RIGHTS.items()
         ),
     )
 
@@ -190,7 +213,10 @@ class Grant(Model):
 
 
 class Role(Model):
-    """A role that can log in, or a group. Its Secret is `<database object>-role-<name>` unless passwordSecret names yours."""
+    """A role that can log in, or a group.
+
+    The Secret of a login is `<object>-role-<name>`, unless passwordSecret names yours.
+    """
 
     cel_rules = (
         only_when("passwordSecret", "self.login", "passwordSecret needs login: true"),
@@ -203,7 +229,8 @@ class Role(Model):
             description="Name of the role.",
             json_schema_extra=extra(
                 CelRule(
-                    rule=f"!(self in {_quoted(RESERVED_ROLES)}) && !self.startsWith('pg_') && !self.startsWith('chandlery')",
+                    rule=f"!(self in {_quoted(RESERVED_ROLES)}) && !self.startsWith('pg_') && "
+                    f"!self.startsWith('chandlery')",
                     message="this role belongs to the engine or the driver: choose another name",
                 )
             ),
@@ -253,7 +280,8 @@ class Replication(Model):
     mode: Annotated[
         ReplicationMode,
         Field(
-            description="synchronous: a commit is confirmed when copies have it too; nothing confirmed is lost at failover."
+            description="synchronous: a commit is confirmed when copies have it too; nothing confirmed is lost at "
+            "failover."
         ),
     ] = ReplicationMode.ASYNCHRONOUS
     synchronous_instances: Annotated[
@@ -262,7 +290,8 @@ class Replication(Model):
     durability: Annotated[
         Durability | None,
         Field(
-            description="required: writes wait while too few copies are in step. preferred: they go on. Default: required."
+            description="required: writes wait while too few copies are in step. preferred: they go on. Default: "
+            "required."
         ),
     ] = None
     failover_delay: Annotated[

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from chandlery.model.base import CelRule, Label, LocalRef, Model
 from chandlery.model.parts import Port, TlsVersion
-from chandlery.model.rules import extra, only_when, set_list
+from chandlery.model.rules import absent, extra, only_when, set_list
 from chandlery.model.scalars import Address, Cidr, Duration
 
 HostPattern = Annotated[
@@ -74,7 +74,8 @@ class ListenerTls(Model):
         tuple[LocalRef, ...],
         Field(
             max_length=64,
-            description="Secrets of type kubernetes.io/tls; the one that fits the client's server name is used, else the first.",
+            description="Secrets of type kubernetes.io/tls; the one that fits the client's server name is used, "
+            "else the first.",
             json_schema_extra=extra(**{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
         ),
     ] = ()
@@ -94,7 +95,7 @@ class Listener(Model):
             "tls", "self.protocol == 'HTTPS'", "tls needs protocol HTTPS; protocol TLS passes encryption through"
         ),
         CelRule(
-            rule="size(self.hostnames) == 0 || self.protocol != 'TCP'",
+            rule=f"{absent('hostnames')} || self.protocol != 'TCP'",
             message="protocol TCP knows no host names: use HTTP, HTTPS or TLS, or leave hostnames out",
             field_path=".hostnames",
         ),
@@ -120,7 +121,8 @@ class Listener(Model):
     protocol: Annotated[
         Protocol,
         Field(
-            description="TCP: bytes. HTTP. HTTPS: HTTP, TLS ends here. TLS: bytes, TLS ends at the target, chosen by server name."
+            description="TCP: bytes. HTTP. HTTPS: HTTP, TLS ends here. TLS: bytes, TLS ends at the target, chosen "
+            "by server name."
         ),
     ]
     hostnames: Annotated[

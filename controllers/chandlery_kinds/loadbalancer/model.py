@@ -17,7 +17,7 @@ from chandlery.model.base import (
     ScalePaths,
 )
 from chandlery.model.parts import Exposure, MaintenanceWindow, Metrics, Placement, Resources
-from chandlery.model.rules import map_list
+from chandlery.model.rules import each, map_list, some
 from chandlery_kinds.loadbalancer.listeners import AccessLog, Listener, RateLimit, StableAddress, Timeouts
 from chandlery_kinds.loadbalancer.pools import Pool, Route
 
@@ -32,17 +32,21 @@ class LoadBalancerSpec(CommonSpec):
             field_path=".listeners",
         ),
         CelRule(
-            rule="self.listeners.all(l, !has(l.pool) || self.pools.exists(p, p.name == l.pool))",
+            rule="self.listeners.all(l, !has(l.pool) || " + some("pools", "p", "p.name == l.pool") + ")",
             message="each listener's pool must be one of spec.pools",
             field_path=".listeners",
         ),
         CelRule(
-            rule="self.routes.all(r, r.backends.all(b, self.pools.exists(p, p.name == b.pool)))",
+            rule=each("routes", "r", each("backends", "b", some("pools", "p", "p.name == b.pool"), "r")),
             message="each backend's pool must be one of spec.pools",
             field_path=".routes",
         ),
         CelRule(
-            rule="self.routes.all(r, r.listeners.all(n, self.listeners.exists(l, l.name == n && l.protocol != 'TCP')))",
+            rule=each(
+                "routes",
+                "r",
+                each("listeners", "n", "self.listeners.exists(l, l.name == n && l.protocol != 'TCP')", "r"),
+            ),
             message="each route's listeners must be of spec.listeners, with protocol HTTP, HTTPS or TLS",
             field_path=".routes",
         ),

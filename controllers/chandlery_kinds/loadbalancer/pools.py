@@ -9,7 +9,7 @@ from pydantic import Field
 
 from chandlery.model.base import CelRule, Label, LocalRef, Model, Name
 from chandlery.model.parts import Labels, Port
-from chandlery.model.rules import extra, map_list, one_of, only_when, set_list
+from chandlery.model.rules import absent, extra, map_list, one_of, only_when, set_list
 from chandlery.model.scalars import Duration
 from chandlery_kinds.loadbalancer.listeners import HostPattern, RateLimit
 
@@ -262,15 +262,18 @@ class HeaderChanges(Model):
 
 
 class Route(Model):
-    """Which requests go where. The most exact one wins: host before path, Exact before the longest Prefix before Regex."""
+    """Which requests go where.
+
+    The most exact one wins: host before path; Exact before the longest Prefix before Regex.
+    """
 
     cel_rules = (
         CelRule(
-            rule="(size(self.backends) > 0) != has(self.redirect)",
+            rule=f"{absent('backends')} == has(self.redirect)",
             message="give backends or redirect, not both",
         ),
         CelRule(
-            rule="size(self.backends) == 0 || self.backends.exists(b, b.weight > 0)",
+            rule=f"{absent('backends')} || self.backends.exists(b, b.weight > 0)",
             message="at least one backend needs a weight above 0",
             field_path=".backends",
         ),

@@ -30,7 +30,7 @@ from chandlery.model.parts import (
     Tls,
     UserName,
 )
-from chandlery.model.rules import NOT_DOWNGRADED, extra, fixed, fixed_optional, map_list, only_when, set_list
+from chandlery.model.rules import NOT_DOWNGRADED, absent, extra, fixed, fixed_optional, map_list, only_when, set_list
 from chandlery.model.scalars import Duration, Size, Version
 from chandlery.model.status import BackupStatus, MemberStatus, UserStatus
 
@@ -94,7 +94,7 @@ class QueueUser(Model):
 
     cel_rules = (
         CelRule(
-            rule="size(self.subjects) == 0 || 'publish' in self.rights",
+            rule=f"{absent('subjects')} || 'publish' in self.rights",
             message="subjects limit publishing: they need right publish",
             field_path=".subjects",
         ),
@@ -149,7 +149,7 @@ class QueueSpec(CommonSpec):
             for f in ("version", "storage", "tls", "metrics", "maintenanceWindow", "backup", "restoreFrom")
         ),
         CelRule(
-            rule="!has(self.brokerRef) || size(self.configuration) == 0",
+            rule=f"!has(self.brokerRef) || {absent('configuration')}",
             message="configuration belongs to the broker: set it on the Queue that brokerRef names",
             field_path=".configuration",
         ),
@@ -189,7 +189,8 @@ class QueueSpec(CommonSpec):
     version: Annotated[
         Version | None,
         Field(
-            description="Version of the engine, as exact as wanted. Default: the driver's newest; it is kept in status and "
+            description="Version of the engine, as exact as wanted. Default: the driver's newest; it is kept in "
+            "status and "
             "raised only when you ask for it.",
             json_schema_extra=extra(NOT_DOWNGRADED),
         ),
@@ -213,7 +214,8 @@ class QueueSpec(CommonSpec):
     ordering: Annotated[
         Ordering,
         Field(
-            description="standard: many consumers at once, order as it comes. fifo: one message at a time, strictly in order.",
+            description="standard: many consumers at once, order as it comes. fifo: one message at a time, "
+            "strictly in order.",
             json_schema_extra=extra(fixed("ordering can't change after creation: make a new queue")),
         ),
     ] = Ordering.STANDARD
@@ -221,7 +223,8 @@ class QueueSpec(CommonSpec):
         tuple[Subject, ...],
         Field(
             max_length=64,
-            description="Subjects (nats) or routing keys (rabbitmq) that end up in the queue; `*` is one part, `>` or `#` the rest. "
+            description="Subjects (nats) or routing keys (rabbitmq) that end up in the queue; `*` is one part, `>` "
+            "or `#` the rest. "
             "Default: the object's name and everything below.",
             json_schema_extra=set_list(),
         ),

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from chandlery.model.base import CelRule, CommonSpec, CommonStatus, LooseModel, Names, PrinterColumn, Resource
 from chandlery.model.parts import Exposure, MaintenanceWindow, Placement
-from chandlery.model.rules import extra, fixed, fixed_optional, map_list
+from chandlery.model.rules import each, extra, fixed, fixed_optional, map_list
 from chandlery.model.scalars import Duration, Size
 from chandlery_kinds.virtualmachine.spec_parts import (
     CloudInit,
@@ -50,7 +50,7 @@ class VirtualMachineSpec(CommonSpec):
             field_path=".guestAgent.required",
         ),
         CelRule(
-            rule="self.disks.all(d, d.name != 'root' && d.name != 'seed')",
+            rule=each("disks", "d", "d.name != 'root' && d.name != 'seed'"),
             message="disk names root and seed are the driver's own: choose another",
             field_path=".disks",
         ),
@@ -100,7 +100,8 @@ class VirtualMachineSpec(CommonSpec):
     run_strategy: Annotated[
         RunStrategy,
         Field(
-            description="Always: started whenever it is off. Halted: off. Manual: as the power annotation says. RerunOnFailure: "
+            description="Always: started whenever it is off. Halted: off. Manual: as the power annotation says. "
+            "RerunOnFailure: "
             "started again when it failed, not when the guest shut down. Once: started once."
         ),
     ] = RunStrategy.ALWAYS

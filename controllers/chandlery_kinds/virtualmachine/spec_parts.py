@@ -10,7 +10,9 @@ from pydantic import Field
 from chandlery.model.base import CelRule, Label, LocalRef, Model, Name, SecretKeyRef
 from chandlery.model.parts import Port
 from chandlery.model.rules import (
+    absent,
     at_most_one_of,
+    each,
     extra,
     fixed,
     fixed_optional,
@@ -143,13 +145,17 @@ class Network(Model):
             field_path=".bridge",
         ),
         CelRule(
-            rule="self.mode == 'user' || size(self.forwards) == 0",
+            rule=f"self.mode == 'user' || {absent('forwards')}",
             message="forwards need mode user: in mode bridge the guest has an address of its own",
             field_path=".forwards",
         ),
         CelRule(
-            rule="self.forwards.all(f, !has(f.hostPort) || self.forwards.exists_one(g, has(g.hostPort) && "
-            "g.hostPort == f.hostPort && g.protocol == f.protocol))",
+            rule=each(
+                "forwards",
+                "f",
+                "!has(f.hostPort) || self.forwards.exists_one(g, has(g.hostPort) && g.hostPort == f.hostPort && "
+                "g.protocol == f.protocol)",
+            ),
             message="two forwards can't have the same hostPort",
             field_path=".forwards",
         ),
@@ -159,7 +165,8 @@ class Network(Model):
     mode: Annotated[
         NetworkMode,
         Field(
-            description="user: behind the host, reachable by forwards. bridge: on the host's network, as a machine of its own."
+            description="user: behind the host, reachable by forwards. bridge: on the host's network, as a machine "
+            "of its own."
         ),
     ] = NetworkMode.USER
     bridge: Annotated[
@@ -170,7 +177,8 @@ class Network(Model):
         str | None,
         Field(
             max_length=17,
-            description="MAC address. Default: derived from the object's namespace and name, so that it survives recreation.",
+            description="MAC address. Default: derived from the object's namespace and name, so that it survives "
+            "recreation.",
             json_schema_extra=extra(
                 CelRule(
                     rule="self.matches('^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$')",
@@ -220,7 +228,8 @@ class CloudInit(Model):
             description="Public keys that may log in as the image's user.",
             json_schema_extra=set_list(
                 CelRule(
-                    rule="self.all(k, k.matches('^(ssh-(ed25519|rsa|dss)|ecdsa-sha2-nistp[0-9]+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/=]+( .*)?$'))",
+                    rule="self.all(k, k.matches('^(ssh-(ed25519|rsa|dss)|ecdsa-sha2-nistp[0-9]+|sk-[a-z0-9@.-]+) "
+                    "[A-Za-z0-9+/=]+( .*)?$'))",
                     message="must be public keys as in authorized_keys, such as 'ssh-ed25519 AAAA... me@here'",
                 )
             ),

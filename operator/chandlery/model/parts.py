@@ -67,7 +67,8 @@ class StorageSpec(Model):
     class_name: Annotated[
         Name | None,
         Field(
-            description="StorageClass of the volumes, where the driver makes volumes. Default: the cluster's own default."
+            description="StorageClass of the volumes, where the driver makes volumes. Default: the cluster's own "
+            "default."
         ),
     ] = None
     autogrow: Annotated[Autogrow | None, Field(description="Grow the volume by itself before it is full.")] = None
@@ -94,7 +95,10 @@ class ClientAuthentication(StrEnum):
 
 
 class Tls(Model):
-    """Encryption between clients and the engine. Without a certificate of yours, one is made by a CA of the object's own."""
+    """Encryption between clients and the engine.
+
+    Without a certificate of yours, one is made by a CA of the object's own.
+    """
 
     cel_rules = (
         at_most_one_of(("certificateSecret", "issuerRef"), "give certificateSecret or issuerRef, not both"),
@@ -143,7 +147,8 @@ class Exposure(Model):
     type: Annotated[
         ExposureType,
         Field(
-            description="Internal: inside the cluster, or on the loopback interface of a laptop. NodePort: a port of every node, "
+            description="Internal: inside the cluster, or on the loopback interface of a laptop. NodePort: a port "
+            "of every node, "
             "or of every interface of the machine. LoadBalancer: an address of its own from the substrate."
         ),
     ] = ExposureType.INTERNAL
@@ -181,7 +186,8 @@ class ResourceAmounts(Model):
             description="CPU cores: 500m, 1, 2.5.",
             json_schema_extra=extra(
                 CelRule(
-                    rule="self.matches('^([1-9][0-9]{0,5}m|[0-9]{1,4}([.][0-9]{1,3})?)$') && quantity(self).isGreaterThan(quantity('0'))",
+                    rule="self.matches('^([1-9][0-9]{0,5}m|[0-9]{1,4}([.][0-9]{1,3})?)$') && "
+                    "quantity(self).isGreaterThan(quantity('0'))",
                     message="must be a number of CPU cores above zero, as text, such as '500m', '1' or '2.5'",
                 )
             ),
@@ -201,7 +207,8 @@ class Resources(Model):
             field_path=".requests",
         ),
         CelRule(
-            rule="!has(self.requests) || !has(self.limits) || !has(self.requests.memory) || !has(self.limits.memory) || "
+            rule="!has(self.requests) || !has(self.limits) || !has(self.requests.memory) || "
+            "!has(self.limits.memory) || "
             "quantity(self.requests.memory).compareTo(quantity(self.limits.memory)) <= 0",
             message="requests.memory can't exceed limits.memory",
             field_path=".requests",
@@ -310,7 +317,10 @@ class MaintenanceWindow(Model):
 
 
 class Rotation(Model):
-    """Generated passwords are replaced on a schedule. The old one keeps working for a while, so that clients can follow."""
+    """Generated passwords are replaced on a schedule.
+
+    The old one keeps working for a while, so that clients can follow.
+    """
 
     schedule: Annotated[Cron, Field(description="When passwords are replaced, as a cron schedule, in UTC.")]
     grace_period: Annotated[

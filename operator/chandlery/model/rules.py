@@ -79,6 +79,21 @@ def only_when(field: str, condition: str, message: str) -> CelRule:
     return CelRule(rule=f"!has(self.{field}) || ({condition})", message=message, field_path=f".{field}")
 
 
+def absent(field: str, of: str = "self") -> str:
+    """CEL for: an optional list or map isn't there, or is empty. Empty ones are never stored by default."""
+    return f"(!has({of}.{field}) || size({of}.{field}) == 0)"
+
+
+def each(field: str, item: str, condition: str, of: str = "self") -> str:
+    """CEL for: the condition holds for each item of an optional list."""
+    return f"(!has({of}.{field}) || {of}.{field}.all({item}, {condition}))"
+
+
+def some(field: str, item: str, condition: str, of: str = "self") -> str:
+    """CEL for: the condition holds for an item of an optional list."""
+    return f"(has({of}.{field}) && {of}.{field}.exists({item}, {condition}))"
+
+
 NOT_DOWNGRADED = CelRule(
     rule="int(self.split('.')[0]) >= int(oldSelf.split('.')[0])",
     message="the major version can't go down: restore a backup into a new object instead",
@@ -87,8 +102,10 @@ NOT_DOWNGRADED = CelRule(
 
 __all__ = [
     "NOT_DOWNGRADED",
+    "absent",
     "at_most_one_of",
     "atomic",
+    "each",
     "extra",
     "fixed",
     "fixed_optional",
@@ -97,4 +114,5 @@ __all__ = [
     "only_grows",
     "only_when",
     "set_list",
+    "some",
 ]

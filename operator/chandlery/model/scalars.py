@@ -107,7 +107,7 @@ _DAYS = "SUN|MON|TUE|WED|THU|FRI|SAT"
 
 
 class Cron(Text):
-    """A schedule of five fields as in cron(5): minute, hour, day of month, month, day of week; or `@daily` and the like."""
+    """A schedule of five fields as in cron(5), minute first; or `@daily` and the like."""
 
     __slots__ = ()
     pattern = "@(hourly|daily|midnight|weekly|monthly|yearly|annually)|" + " ".join(
