@@ -158,8 +158,8 @@ class Engine:
             result: Next = await self._reconcile(key)
         except asyncio.CancelledError:
             raise
-        except Exception as error:
-            self._logger.error("pass failed", kind=key.kind, namespace=key.namespace, name=key.name, exc_info=error)
+        except Exception:
+            self._logger.exception("pass failed", kind=key.kind, namespace=key.namespace, name=key.name)
             result = Next(failed=True)
         finally:
             self.passes += 1

@@ -42,6 +42,7 @@ class Informer:
         logger: Logger,
         labels: str = "",
         watch_seconds: float = 290.0,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.kind = kind
         self.synced = asyncio.Event()
@@ -52,6 +53,7 @@ class Informer:
         self._clock = clock
         self._logger = logger.bind(watched=kind.plural)
         self._labels = labels
+        self._jitter = jitter
         self._seconds = watch_seconds
         self._known: dict[tuple[str, str], str] = {}
         self._version = ""
@@ -69,7 +71,7 @@ class Informer:
                 self._version = ""
             except ChandleryError as error:
                 failures += 1
-                delay = min(_BACKOFF[1], _BACKOFF[0] * 2.0 ** min(failures, 20)) * (0.5 + random.random() / 2)
+                delay = min(_BACKOFF[1], _BACKOFF[0] * 2.0 ** min(failures, 20)) * (0.5 + self._jitter() / 2)
                 self._logger.info("watch interrupted", error=error, retry_in=round(delay, 2))
                 if failures > 2:
                     self._version = ""
@@ -95,7 +97,7 @@ class Informer:
         self.synced.set()
 
     async def _watch(self) -> None:
-        seconds = self._seconds * (0.9 + random.random() / 10)
+        seconds = self._seconds * (0.9 + self._jitter() / 10)
         stream = self._api.watch(self.kind, version=self._version, labels=self._labels, seconds=seconds)
         try:
             async with self._clock.timeout(seconds + _GRACE):

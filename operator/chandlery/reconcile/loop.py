@@ -12,7 +12,7 @@ from chandlery.driver.kind import Kind
 from chandlery.driver.plan import NO_PLAN, Window, window_of
 from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation, Plan
 from chandlery.foundation.context import Context
-from chandlery.foundation.errors import ChandleryError, DeletionProtected, as_error
+from chandlery.foundation.errors import ChandleryError, DeletionProtected, Unauthenticated, as_error
 from chandlery.model.base import AnyResource
 from chandlery.reconcile.api import FINALIZER, Key, Obj
 from chandlery.reconcile.classes import Place, made_by
@@ -72,6 +72,8 @@ class Loop:
             await self._steps(job)
         except Exception as error:  # noqa: BLE001 - becomes a condition
             job.error = as_error(error)
+            if isinstance(error, Unauthenticated) and job.place is not None:
+                self._env.sessions.forget(job.place.config)  # the credentials may be new: read again next time
             self._log(job, error)
         if job.again:
             return Next(0.0)

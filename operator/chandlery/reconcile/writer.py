@@ -28,7 +28,7 @@ def _digest(value: Any) -> int:
 class Writer:
     """One for all objects. `stored` gets each answer; `check` raises Fenced when we may not write any more."""
 
-    def __init__(self, api: Api, stored: Callable[[Key, Obj], object], check: Callable[[], None]) -> None:
+    def __init__(self, api: Api, stored: Callable[[Key, Obj], object], check: Callable[[], object]) -> None:
         self._api = api
         self._stored = stored
         self._check = check

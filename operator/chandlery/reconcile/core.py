@@ -1,0 +1,308 @@
+"""Everything that a leading replica runs, put together: engine, workers, informers of classes, bindings, references.
+
+Where events of our own kinds come from is not decided here: kopf in the operator, an informer in tests and wherever
+kopf isn't wanted. Both call `engine.feed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from chandlery.driver.kind import Kind
+from chandlery.driver.provider import ProviderFactory
+from chandlery.foundation.clock import SYSTEM, Clock
+from chandlery.foundation.context import Context, Logger
+from chandlery.foundation.errors import ChandleryError
+from chandlery.model.base import Ref
+from chandlery.model.scalars import Duration
+from chandlery.reconcile.api import PROVIDER_CONFIGS, RESOURCE_CLASSES, SECRETS, Api, Key, Obj, type_of
+from chandlery.reconcile.binding import MANAGED_SELECTOR, Binder, owner_of
+from chandlery.reconcile.classes import Catalogue, made_by
+from chandlery.reconcile.drivers import Drivers
+from chandlery.reconcile.engine import Engine
+from chandlery.reconcile.env import Environment
+from chandlery.reconcile.events import Recorder
+from chandlery.reconcile.informer import Informer
+from chandlery.reconcile.loop import Loop
+from chandlery.reconcile.metrics import Metrics
+from chandlery.reconcile.queue import WorkQueue
+from chandlery.reconcile.reader import ApiReader
+from chandlery.reconcile.sessions import Sessions
+from chandlery.reconcile.settings import LoopSettings
+from chandlery.reconcile.store import Store
+from chandlery.reconcile.writer import Writer
+
+
+def parse_interval(value: Any) -> float | None:
+    """A duration as classes write it, in seconds."""
+    return Duration.parse(str(value)).seconds if value else None
+
+
+class Core:
+    """Built for one term of leadership; started once, stopped once.
+
+    Args:
+        api: the API server.
+        kinds: the kinds that are switched on.
+        providers: how to open the sessions of each provider, by name.
+        settings: of the loop.
+        clock: the only source of time.
+        fence: gives the fencing token; raises Fenced when another replica leads.
+        audit: takes one line for what was done without a person asking.
+        metrics: where to report.
+        jitter: 0 to 1, evenly spread.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        kinds: Sequence[Kind],
+        providers: Mapping[str, ProviderFactory],
+        *,
+        settings: LoopSettings | None = None,
+        clock: Clock = SYSTEM,
+        fence: Callable[[], int] = lambda: 0,
+        audit: Callable[[str, Key, str], None] | None = None,
+        metrics: Metrics | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.settings = settings or LoopSettings()
+        self.metrics = metrics or Metrics()
+        self.kinds = {kind.name: kind for kind in kinds}
+        self.types = {kind.name: type_of(kind.names) for kind in kinds}
+        self._api = api
+        self._clock = clock
+        self._jitter = jitter
+        self._audit = audit
+        self._logger: Logger = Context(clock=clock).logger
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.crashed = asyncio.Event()
+        """Set when a task that must never end has ended."""
+        self._followed: dict[tuple[str, str], Informer] = {}
+        self.informers: list[Informer] = []
+        self.sources: dict[str, Informer] = {}
+        self.primaries_synced: Callable[[str], bool] = self._source_synced
+        self._build(api, providers, clock, fence)
+
+    def _build(
+        self, api: Api, providers: Mapping[str, ProviderFactory], clock: Clock, fence: Callable[[], int]
+    ) -> None:
+        store = Store()
+        self.catalogue = Catalogue(parse_interval)
+        self.reader = ApiReader(api, store, self.types, self._synced)
+        self.sessions = Sessions(providers, self.catalogue, self.reader, clock, self._notify)
+        self.binder = Binder(api)
+        self.recorder = Recorder(api, clock, logger=self._logger)
+        self.drivers = Drivers(self.metrics, self.settings.deadlines)
+        writer = Writer(api, self._stored, fence)
+        env = Environment(
+            api=api,
+            clock=clock,
+            settings=self.settings,
+            kinds=self.kinds,
+            types=self.types,
+            store=store,
+            catalogue=self.catalogue,
+            sessions=self.sessions,
+            drivers=self.drivers,
+            reader=self.reader,
+            binder=self.binder,
+            writer=writer,
+            recorder=self.recorder,
+            fence=fence,
+            audit=self._audited,
+            refer=self._refer,
+            random=self._jitter,
+        )
+        queue = WorkQueue(
+            clock=clock,
+            base=self.settings.backoff_base,
+            limit=self.settings.backoff_limit,
+            random=self._jitter,
+            waited=self.metrics.waited,
+        )
+        self.engine = Engine(
+            clock=clock,
+            store=store,
+            queue=queue,
+            writer=writer,
+            groups={name: kind.names.group for name, kind in self.kinds.items()},
+            reconcile=Loop(env).reconcile,
+            logger=self._logger,
+            metrics=self.metrics,
+        )
+
+    async def start(self) -> None:
+        """Know classes, configurations and bindings first; then let the workers go."""
+        self._loop = asyncio.get_running_loop()
+        before = [
+            self._inform(RESOURCE_CLASSES, self._class_changed),
+            self._inform(PROVIDER_CONFIGS, self._config_changed),
+            self._inform(SECRETS, self._secret_changed, labels=MANAGED_SELECTOR),
+        ]
+        await asyncio.gather(*(informer.synced.wait() for informer in before))
+        self.binder.watching = True
+        self._spawn(self.recorder.run())
+        for _ in range(self.settings.workers):
+            self._spawn(self.engine.work())
+
+    def follow_primaries(self) -> None:
+        """Informers for our own kinds, where kopf doesn't bring their events."""
+        for name, where in self.types.items():
+            self.sources[name] = self._inform(where, partial(self.engine.feed, name))
+
+    def sweep_regularly(self) -> None:
+        """Full lists of our own kinds now and then: an event source may lose deletions."""
+        self._spawn(self._sweeps())
+
+    async def sweep(self) -> int:
+        """One full list of each kind; how many objects turned out to be gone."""
+        gone = 0
+        for name, where in self.types.items():
+            page = await self._api.list(where)
+            gone += self.engine.swept(name, page.items, page.resource_version)
+        return gone
+
+    async def stop(self) -> None:
+        """Finish nothing more; what is under way is cancelled and taken up by the next leader."""
+        self.engine.queue.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await self.sessions.close()
+
+    # What informers tell
+
+    def _class_changed(self, event: str, obj: Obj) -> None:
+        name = obj["metadata"]["name"]
+        before = self.catalogue.classes.get(name)
+        if event == "DELETED":
+            self.catalogue.classes.pop(name, None)
+        else:
+            self.catalogue.classes[name] = obj
+            if before is not None and before.get("spec") == obj.get("spec"):
+                return
+        self._wake_users(name)
+
+    def _config_changed(self, event: str, obj: Obj) -> None:
+        name = obj["metadata"]["name"]
+        if event == "DELETED":
+            self.catalogue.configs.pop(name, None)
+        else:
+            self.catalogue.configs[name] = obj
+        for class_name, found in self.catalogue.classes.items():
+            if (found.get("spec", {}).get("providerConfigRef") or {}).get("name") == name:
+                self._wake_users(class_name)
+        for key in self.engine.store:
+            made = made_by(self.engine.store.get(key) or {"metadata": {}})
+            if made is not None and made.config == name:
+                self.engine.queue.add(key)
+
+    def _wake_users(self, class_name: str) -> None:
+        for key in self.engine.store:
+            obj = self.engine.store.get(key)
+            if obj is not None and self.catalogue.users_of(class_name, obj):
+                self.engine.queue.add(key)
+
+    def _secret_changed(self, event: str, obj: Obj) -> None:
+        meta = obj["metadata"]
+        if event == "DELETED":
+            self.binder.gone(meta.get("namespace", ""), meta["name"])
+            changed = True
+        else:
+            changed = self.binder.seen(obj)
+        if not changed:
+            return
+        owner = owner_of(obj)
+        if owner is not None:
+            self.engine.wake(owner["uid"])
+        elif event == "DELETED":
+            self._wake_binders(meta.get("namespace", ""), meta["name"])
+
+    def _wake_binders(self, namespace: str, secret: str) -> None:
+        """A Secret vanished while nobody watched: whoever is bound by it makes it again."""
+        for key in self.engine.store:
+            obj = self.engine.store.get(key) or {}
+            if key.namespace == namespace and (obj.get("status", {}).get("binding") or {}).get("name") == secret:
+                self.engine.queue.add(key)
+
+    def _refer(self, key: Key, refs: Sequence[Ref]) -> None:
+        self.engine.references.set(key, refs)
+        for ref in refs:
+            if (ref.group, ref.kind) in self._followed or ref.kind in self.types:
+                continue
+            try:
+                where = self.reader.type_of(ref.group, ref.kind)
+            except ChandleryError:
+                continue  # the driver says what it makes of the reference
+            target = (ref.group, ref.kind)
+            self._followed[target] = self._inform(where, partial(self._referred_changed, *target))
+
+    def _referred_changed(self, group: str, kind: str, _event: str, obj: Obj) -> None:
+        meta = obj["metadata"]
+        self.engine.touch((group, kind, meta.get("namespace", ""), meta["name"]))
+
+    # Helpers
+
+    def _inform(self, where: Any, on_event: Callable[[str, Obj], None], *, labels: str = "") -> Informer:
+        informer = Informer(
+            self._api,
+            where,
+            on_event,
+            clock=self._clock,
+            logger=self._logger,
+            labels=labels,
+            watch_seconds=self.settings.watch_seconds,
+            jitter=self._jitter,
+        )
+        self.informers.append(informer)
+        self._spawn(informer.run())
+        return informer
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """A worker or an informer that ends is a fault of ours: the process must not go on half alive."""
+        if not task.cancelled() and task.exception() is not None:
+            self._logger.error("a task of the loop ended", exc_info=task.exception())
+            self.crashed.set()
+
+    async def _sweeps(self) -> None:
+        while True:
+            await self._clock.sleep(self.settings.sweep_interval * (0.8 + 0.4 * self._jitter()))
+            try:
+                gone = await self.sweep()
+            except ChandleryError as error:
+                self._logger.info("sweep failed", error=error)
+            else:
+                if gone:
+                    self._logger.warning("deletions were noticed by a full list only", count=gone)
+
+    def _synced(self, kind: str) -> bool:
+        return self.primaries_synced(kind)
+
+    def _stored(self, key: Key, obj: Obj) -> None:
+        self.engine.stored(key, obj)
+
+    def _source_synced(self, kind: str) -> bool:
+        source = self.sources.get(kind)
+        return source is not None and source.synced.is_set()
+
+    def _notify(self, uid: str) -> None:
+        self._loop.call_soon_threadsafe(self.engine.wake, uid)
+
+    def _audited(self, what: str, key: Key, why: str) -> None:
+        if what == "retained":
+            self.metrics.retained.labels(key.kind).inc()
+        if self._audit is not None:
+            self._audit(what, key, why)
+        else:
+            self._logger.warning(what, audit=True, kind=key.kind, namespace=key.namespace, name=key.name, why=why)
