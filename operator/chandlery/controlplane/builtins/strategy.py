@@ -10,7 +10,7 @@ from chandlery.controlplane.builtins import convert, prepare
 from chandlery.controlplane.builtins.decode import DecodeError, Where, struct
 from chandlery.controlplane.builtins.defaults import DEFAULTS
 from chandlery.controlplane.builtins.selectable import SELECTABLE
-from chandlery.controlplane.builtins.tables import columns_of, printer_of
+from chandlery.controlplane.builtins.tables import columns_of, conditions_of, printer_of
 from chandlery.controlplane.builtins.validation import CREATE_RULES, UPDATE_RULES
 from chandlery.controlplane.builtins.warn import WARNINGS
 from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestContext
@@ -115,10 +115,14 @@ class BuiltinStrategy:
         return frozenset(self._select)
 
     def table_columns(self) -> Sequence[Obj]:
-        return columns_of(self._key)
+        return columns_of(self.group, self.kind)
 
     def table_cells(self, obj: Obj) -> list[Any]:
         return printer_of(self._key)(obj)
+
+    def table_conditions(self, obj: Obj) -> list[Obj]:
+        """Conditions of the table row: a finished pod is `Completed`."""
+        return conditions_of(self.kind, obj)
 
     async def to_storage(self, obj: Obj) -> Obj:
         change = convert.TO_STORAGE.get(self._key)
