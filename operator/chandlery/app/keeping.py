@@ -1,0 +1,126 @@
+"""Starting and stopping the keeper, and knowing what it runs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from chandlery.app.home import Home
+from chandlery.app.keeper import start_time
+from chandlery.foundation.errors import EngineFailed, Timeout
+
+
+def make_directories(home: Home) -> None:
+    """The data directory and what is in it; passable for engines of other users, readable for us only."""
+    from chandlery.providers.local.files import make_dir
+
+    make_dir(home.root, 0o711 if os.geteuid() == 0 else 0o700)
+    for path in (home.logs, home.run, home.controlplane):
+        make_dir(path)
+
+
+def state(home: Home) -> dict[str, Any] | None:
+    """What the keeper wrote, when it is alive."""
+    try:
+        found: dict[str, Any] = json.loads(home.keeper_state.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if start_time(found.get("pid", 0)) == found.get("started") else None
+
+
+def is_kept(home: Home) -> bool:
+    """Whether a keeper holds the data directory, seen by its lock: true from its first moment on."""
+    try:
+        fd = os.open(home.keeper_lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def start(home: Home, processes: Sequence[tuple[str, Sequence[str]]]) -> subprocess.Popen[bytes]:
+    """Start a keeper for these processes, in a session of its own."""
+    from chandlery.providers.local.files import write_atomic
+
+    spec = {"processes": [{"name": name, "argv": list(argv)} for name, argv in processes]}
+    write_atomic(home.run / "keeper-spec.json", json.dumps(spec, indent=1))
+    log = os.open(home.log("keeper"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-S", "-m", "chandlery.app.keeper", str(home.run), str(home.logs)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            # -S leaves out site-packages, and with them every .pth file; the package is found by this instead.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([_source_root(), os.environ.get("PYTHONPATH", "")])},
+        )
+    finally:
+        os.close(log)
+
+
+def _source_root() -> str:
+    import chandlery
+
+    return os.path.dirname(os.path.dirname(os.path.abspath(chandlery.__file__ or "")))
+
+
+def stop(home: Home, seconds: float = 60.0) -> bool:
+    """End the keeper and what it runs; False when there was none.
+
+    Raises:
+        Timeout: it is still there after so many seconds.
+    """
+    known = state(home)
+    if known is None:
+        return False
+    pid, started = known["pid"], known["started"]
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    deadline = time.monotonic() + seconds
+    while start_time(pid) == started:
+        if time.monotonic() > deadline:
+            raise Timeout(
+                f"the keeper (process {pid}) did not end within {seconds:.0f} s", hint=f"See {home.log('keeper')}."
+            )
+        time.sleep(0.01)
+    return True
+
+
+def check_alive(home: Home, keeper: subprocess.Popen[bytes] | None, name: str) -> None:
+    """Raise when there is no hope any more: the keeper is gone, or a process of it fails again and again.
+
+    Raises:
+        EngineFailed: with the last lines of the log that tells why.
+    """
+    if keeper is not None and keeper.poll() is not None:
+        raise EngineFailed(f"the keeper ended with code {keeper.returncode}: {tail(home, 'keeper')}")
+    known = state(home)
+    child = (known or {}).get("children", {}).get(name, {})
+    if child.get("restarts", 0) >= 3:
+        raise EngineFailed(
+            f"{name} {child['lastExit']}, {child['restarts']} times; its last words: {tail(home, name)}",
+            hint=f"The whole log is in {home.log(name)}.",
+        )
+
+
+def tail(home: Home, name: str, lines: int = 3) -> str:
+    try:
+        text = home.log(name).read_text(errors="replace")
+    except OSError:
+        return "(no log)"
+    return " | ".join(text.splitlines()[-lines:]) or "(empty log)"

@@ -1,0 +1,207 @@
+"""`chandlery up`: control plane, operator and engines on this machine, and what was asked for, Ready."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chandlery.app import keeping, manifests
+from chandlery.app.home import Home
+from chandlery.app.platform_defaults import local_classes
+from chandlery.app.progress import Progress
+from chandlery.foundation.errors import AlreadyExists, ChandleryError, Timeout, Unavailable
+from chandlery.reconcile.api import Api, Obj, ResourceType
+
+POLL = 0.05
+
+
+@dataclass(slots=True)
+class UpOptions:
+    data_dir: Path
+    detach: bool = False
+    port: int = 0
+    store: str = "sqlite"
+    kubeconfig: Path | None = None
+    """Work against this cluster's API instead of an embedded control plane."""
+    apply: list[Path] = field(default_factory=list)
+    timeout: float = 300.0
+    wait: bool = True
+
+
+def processes(options: UpOptions, home: Home) -> list[tuple[str, Sequence[str]]]:
+    """What the keeper runs."""
+    python = sys.executable
+    found: list[tuple[str, Sequence[str]]] = []
+    if options.kubeconfig is None:
+        argv = [python, "-m", "chandlery.controlplane", "--data-dir", str(home.controlplane)]
+        argv += ["--kubeconfig", str(home.kubeconfig), "--store", options.store]
+        if options.port:
+            argv += ["--port", str(options.port)]
+        found.append(("controlplane", argv))
+    kubeconfig = options.kubeconfig or home.kubeconfig
+    found.append(
+        ("operator", [python, "-m", "chandlery.app.run", "--data-dir", str(home.root), "--kubeconfig", str(kubeconfig)])
+    )
+    return found
+
+
+class Up:
+    """One call of `chandlery up`."""
+
+    def __init__(self, options: UpOptions, progress: Progress) -> None:
+        self.options = options
+        self.progress = progress
+        self.home = Home(options.data_dir)
+        self.keeper: subprocess.Popen[bytes] | None = None
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.options.kubeconfig or self.home.kubeconfig
+
+    def start(self) -> None:
+        """Start the keeper, unless one is at work.
+
+        Raises:
+            AlreadyExists: one is, and this call wants to stay in the foreground.
+        """
+        keeping.make_directories(self.home)
+        if keeping.is_kept(self.home):
+            if not self.options.detach:
+                raise AlreadyExists(
+                    f"Chandlery already runs on {self.home.root}",
+                    hint="`chandlery status` shows it, `chandlery down` stops it; --detach applies to what runs.",
+                )
+            self.progress.done(f"already running on {self.home.root}")
+            return
+        self.keeper = keeping.start(self.home, processes(self.options, self.home))
+
+    async def bring_up(self) -> list[Obj]:
+        """Wait for the control plane, apply everything, wait until it is Ready; returns the objects applied."""
+        api = await self._control_plane()
+        try:
+            await self._apply(api, manifests.crds())
+            await self._established(api)
+            await self._apply(api, local_classes())
+            wanted = [obj for path in self.options.apply for obj in manifests.read(path)]
+            for obj in wanted:
+                if manifests.type_of_object(obj).namespaced:
+                    obj["metadata"].setdefault("namespace", "default")
+            await self._apply(api, wanted)
+            if wanted:
+                self.progress.done(f"{len(wanted)} objects applied")
+            ours = [obj for obj in wanted if _is_ours(obj)]
+            if self.options.wait and ours:
+                await self._ready(api, ours)
+            return ours
+        finally:
+            await _close(api)
+
+    async def _control_plane(self) -> Api:
+        self.progress.waiting("waiting for the control plane")
+        deadline = asyncio.get_running_loop().time() + self.options.timeout
+        problem: object = "no kubeconfig yet"
+        while True:
+            keeping.check_alive(self.home, self.keeper, "controlplane")
+            if self.kubeconfig.exists():
+                try:
+                    api = await connect(self.kubeconfig)
+                    await api.list(_NAMESPACES)
+                except ChandleryError as error:
+                    problem = error
+                else:
+                    self.progress.done(f"control plane ready (kubectl --kubeconfig {self.kubeconfig})")
+                    return api
+            if asyncio.get_running_loop().time() > deadline:
+                raise Timeout(f"the control plane is not ready after {self.options.timeout:.0f} s: {problem}")
+            await asyncio.sleep(POLL)
+
+    async def _apply(self, api: Api, objects: Sequence[Obj]) -> None:
+        for obj in objects:
+            await api.apply(manifests.type_of_object(obj), obj, manager="chandlery-up")
+
+    async def _established(self, api: Api) -> None:
+        """Custom resources are served some moments after their definition."""
+        for kind in manifests.our_types():
+            await self._until(lambda kind=kind: api.list(kind), f"{kind.plural} to be served")  # type: ignore[misc]
+
+    async def _until(self, call: Any, what: str) -> None:
+        deadline = asyncio.get_running_loop().time() + self.options.timeout
+        while True:
+            try:
+                await call()
+            except (ChandleryError, LookupError) as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise Timeout(f"waited {self.options.timeout:.0f} s for {what}: {error}") from error
+                await asyncio.sleep(POLL)
+            else:
+                return
+
+    async def _ready(self, api: Api, wanted: Sequence[Obj]) -> None:
+        deadline = asyncio.get_running_loop().time() + self.options.timeout
+        waiting = {_title(obj): obj for obj in wanted}
+        while waiting:
+            keeping.check_alive(self.home, self.keeper, "operator")
+            for title, obj in list(waiting.items()):
+                live = await api.get(
+                    manifests.type_of_object(obj), obj["metadata"]["namespace"], obj["metadata"]["name"]
+                )
+                if live is not None and is_ready(live):
+                    self.progress.done(f"{title} ready")
+                    del waiting[title]
+                elif live is not None and (stalled := stalled_because(live)):
+                    raise Unavailable(f"{title}: {stalled}", hint="Correct the manifest and run it again.")
+            if waiting:
+                self.progress.waiting(f"waiting for {', '.join(waiting)}")
+                if asyncio.get_running_loop().time() > deadline:
+                    raise Timeout(
+                        f"not ready after {self.options.timeout:.0f} s: {', '.join(waiting)}",
+                        hint="`chandlery status` says why.",
+                    )
+                await asyncio.sleep(POLL)
+
+
+_NAMESPACES = ResourceType("", "v1", "namespaces", "Namespace", namespaced=False)
+
+
+async def connect(kubeconfig: Path) -> Api:
+    """A client for the API that a kubeconfig names."""
+    from chandlery.reconcile.client import ApiClient
+
+    return await ApiClient.from_kubeconfig(kubeconfig)
+
+
+async def _close(api: Any) -> None:
+    await api.close()
+
+
+def _is_ours(obj: Obj) -> bool:
+    return (
+        str(obj["apiVersion"]).partition("/")[0].endswith(".chandlery.dev") and manifests.type_of_object(obj).namespaced
+    )
+
+
+def _title(obj: Obj) -> str:
+    return f"{obj['kind'].lower()}/{obj['metadata']['name']}"
+
+
+def condition(obj: Obj, kind: str) -> Obj:
+    """One of an object's conditions; empty when it has none of the type, or only one of an older generation."""
+    status = obj.get("status") or {}
+    if status.get("observedGeneration", 0) < obj["metadata"].get("generation", 0):
+        return {}
+    return next((c for c in status.get("conditions", ()) if c["type"] == kind), {})
+
+
+def is_ready(obj: Obj) -> bool:
+    return condition(obj, "Ready").get("status") == "True"
+
+
+def stalled_because(obj: Obj) -> str:
+    """What a person must mend; empty when nothing is."""
+    found = condition(obj, "Stalled")
+    return str(found.get("message") or found.get("reason", "")) if found.get("status") == "True" else ""
