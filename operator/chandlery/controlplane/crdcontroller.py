@@ -1,0 +1,262 @@
+"""CustomResourceDefinitions at work: names, the Established condition, serving, and the end of a CRD.
+
+Source: apiextensions-apiserver `pkg/controller/{status,establish,finalizer}` (behaviour).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import orjson
+
+from chandlery.controlplane import metadata
+from chandlery.controlplane.cache import Entry, Event
+from chandlery.controlplane.core import Core
+from chandlery.controlplane.crd import custom_resources
+from chandlery.controlplane.fields import on_write
+from chandlery.controlplane.store.base import Conflict
+from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource, UserInfo
+from chandlery.controlplane.verbs.delete import CRD_FINALIZER, DeleteOptions, delete, set_condition
+
+log = logging.getLogger(__name__)
+
+GROUP, PLURAL = "apiextensions.k8s.io", "customresourcedefinitions"
+_MANAGER = "kube-apiserver"
+_USER = UserInfo("system:apiserver", groups=("system:masters",))
+
+
+def condition(crd: Obj, type_: str) -> Obj | None:
+    for found in (crd.get("status") or {}).get("conditions") or ():
+        if found.get("type") == type_:
+            return found  # type: ignore[no-any-return]
+    return None
+
+
+def is_true(crd: Obj, type_: str) -> bool:
+    found = condition(crd, type_)
+    return found is not None and found.get("status") == "True"
+
+
+class CrdController:
+    """Follows CRDs. Serving changes at once with the event; conditions and clean-up follow in the background."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._pending: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._served: dict[str, object] = {}
+        self._stop = lambda: None
+
+    def start(self) -> None:
+        """Serve what is stored, then follow."""
+        for entry in self._crds().entries.values():
+            self._serve(entry)
+            self._enqueue(entry.name)
+        self._stop = self._core.cache.listen(self._on_event)
+        self._task = asyncio.create_task(self._run(), name="crd-controller")
+
+    async def stop(self) -> None:
+        self._stop()
+        if self._task is not None:
+            self._task.cancel()
+            try:
+                await self._task
+            except asyncio.CancelledError:
+                pass
+
+    def _crds(self):  # type: ignore[no-untyped-def]
+        return self._core.cache.table((GROUP, PLURAL))
+
+    def _on_event(self, kind: str, where: tuple[str, str], event: Event) -> None:
+        if where == (GROUP, PLURAL):
+            if kind == "DELETED":
+                self._unserve(event.entry)
+            else:
+                self._serve(event.entry)
+            self._enqueue(event.entry.name)
+            if kind == "DELETED":
+                # Its names may now be free for another.
+                for entry in self._crds().entries.values():
+                    if not is_true(entry.obj, "NamesAccepted"):
+                        self._enqueue(entry.name)
+
+    def _enqueue(self, name: str) -> None:
+        if name not in self._pending:
+            self._pending.add(name)
+            self._queue.put_nowait(name)
+
+    # -- serving
+
+    def _serve(self, entry: Entry) -> None:
+        crd = entry.obj
+        if not is_true(crd, "Established"):
+            return
+        fingerprint = (crd["metadata"]["uid"], orjson.dumps(crd["spec"]), orjson.dumps((crd["status"] or {}).get("acceptedNames")))
+        if self._served.get(entry.name) == fingerprint:
+            return
+        try:
+            resources = custom_resources(crd)
+        except Exception:
+            log.exception("the CustomResourceDefinition %s can't be served", entry.name)
+            return
+        self._served[entry.name] = fingerprint
+        fresh = not self._core.registry.crd_resources(entry.name)
+        self._core.registry.set_crd(entry.name, resources)
+        if resources:
+            table = self._core.cache.table(resources[0].storage_key)
+            if not fresh:
+                for item in table.entries.values():
+                    item.views = None
+                # Watchers of the old schema list again and see the new one.
+                self._core.cache.end_watches(table)
+
+    def _unserve(self, entry: Entry) -> None:
+        resources = list(self._core.registry.crd_resources(entry.name))
+        self._served.pop(entry.name, None)
+        self._core.registry.set_crd(entry.name, ())
+        for key in {resource.storage_key for resource in resources}:
+            self._core.cache.drop(key)
+
+    # -- conditions
+
+    async def _run(self) -> None:
+        while True:
+            name = await self._queue.get()
+            self._pending.discard(name)
+            try:
+                await self._sync(name)
+            except Conflict:
+                self._enqueue(name)
+            except Exception:
+                log.exception("the CustomResourceDefinition %s was not brought up to date; trying again", name)
+                asyncio.get_running_loop().call_later(1.0, self._enqueue, name)
+
+    async def _sync(self, name: str) -> None:
+        entry = self._crds().entries.get(name)
+        resource = self._core.registry.stored(GROUP, PLURAL)
+        if entry is None or resource is None:
+            return
+        if entry.obj["metadata"].get("deletionTimestamp"):
+            await self._finalize(resource, entry)
+            return
+        crd = entry.fresh()
+        if self._accept_names(crd):
+            await self._write(resource, entry, crd)
+            self._enqueue(name)
+            return
+        if is_true(crd, "NamesAccepted") and not is_true(crd, "Established"):
+            set_condition(crd, "Established", "True", "InitialNamesAccepted", "the initial names have been accepted")
+            await self._write(resource, entry, crd)
+
+    async def _write(self, resource: Resource, entry: Entry, crd: Obj, *, deleted: bool = False) -> None:
+        on_write(
+            resource, entry.obj, crd, manager=_MANAGER, subresource="status", now=metadata.now_text()
+        )
+        await self._core.write(resource, "", entry.name, entry.rev, crd, deleted=deleted)
+
+    def _accept_names(self, crd: Obj) -> bool:
+        """Work out acceptedNames and the NamesAccepted condition in place; whether anything changed."""
+        before = orjson.dumps(crd.get("status"), option=orjson.OPT_SORT_KEYS)
+        status = crd.setdefault("status", {})
+        names = crd["spec"]["names"]
+        accepted = dict(status.get("acceptedNames") or {"plural": "", "kind": ""})
+        taken_resources, taken_kinds = self._taken(crd)
+        problem: tuple[str, str] | None = None
+
+        def take(field: str, value: str, taken: set[str], reason: str) -> None:
+            nonlocal problem
+            if value and value in taken:
+                problem = (reason, f'"{value}" is already in use')
+            elif value:
+                accepted[field] = value
+            else:
+                accepted.pop(field, None)
+
+        take("plural", names["plural"], taken_resources, "PluralConflict")
+        take("singular", names.get("singular") or "", taken_resources, "SingularConflict")
+        shorts = names.get("shortNames") or []
+        clash = [name for name in shorts if name in taken_resources]
+        if clash:
+            problem = ("ShortNamesConflict", f'"{clash[0]}" is already in use')
+        elif shorts:
+            accepted["shortNames"] = shorts
+        else:
+            accepted.pop("shortNames", None)
+        take("kind", names["kind"], taken_kinds, "KindConflict")
+        take("listKind", names.get("listKind") or "", taken_kinds, "ListKindConflict")
+        if names.get("categories"):
+            accepted["categories"] = names["categories"]
+        else:
+            accepted.pop("categories", None)
+        order = ("plural", "singular", "shortNames", "kind", "listKind", "categories")
+        status["acceptedNames"] = {key: accepted[key] for key in order if key in accepted}
+        if problem is None:
+            set_condition(crd, "NamesAccepted", "True", "NoConflicts", "no conflicts found")
+            if condition(crd, "Established") is None:
+                set_condition(
+                    crd, "Established", "False", "Installing", "the initial names have been accepted"
+                )
+        else:
+            set_condition(crd, "NamesAccepted", "False", *problem)
+            if condition(crd, "Established") is None:
+                set_condition(crd, "Established", "False", "NotAccepted", "not all names are accepted")
+        return before != orjson.dumps(status, option=orjson.OPT_SORT_KEYS)
+
+    def _taken(self, crd: Obj) -> tuple[set[str], set[str]]:
+        """Resource names and kinds that other CRDs of the same group hold."""
+        resources: set[str] = set()
+        kinds: set[str] = set()
+        for entry in self._crds().entries.values():
+            other = entry.obj
+            if entry.name == crd["metadata"]["name"] or other["spec"]["group"] != crd["spec"]["group"]:
+                continue
+            names = (other.get("status") or {}).get("acceptedNames") or {}
+            resources |= {names.get("plural", ""), names.get("singular", ""), *(names.get("shortNames") or ())}
+            kinds |= {names.get("kind", ""), names.get("listKind", "")}
+        resources.discard("")
+        kinds.discard("")
+        return resources, kinds
+
+    # -- the end
+
+    async def _finalize(self, resource: Resource, entry: Entry) -> None:
+        """Delete the custom objects, then let the CRD go."""
+        crd = entry.fresh()
+        meta = crd["metadata"]
+        if CRD_FINALIZER not in (meta.get("finalizers") or ()):
+            return
+        set_condition(
+            crd,
+            "Terminating",
+            "True",
+            "InstanceDeletionInProgress",
+            "CustomResource deletion is in progress",
+        )
+        if crd["status"] != entry.obj["status"]:
+            await self._write(resource, entry, crd)
+            self._enqueue(entry.name)
+            return
+        served = self._core.registry.stored(crd["spec"]["group"], crd["spec"]["names"]["plural"])
+        if served is not None and not served.builtin:
+            table = self._core.table(served)
+            for item in list(table.entries.values()):
+                ctx = RequestContext(_USER, "delete", served, item.namespace, item.name)
+                try:
+                    await delete(self._core, ctx, DeleteOptions())
+                except ApiError as error:
+                    if error.code != 404:
+                        log.warning("%s can't be deleted yet: %s", item.key, error.message)
+            if table.entries:
+                asyncio.get_running_loop().call_later(0.2, self._enqueue, entry.name)
+                return
+        set_condition(
+            crd, "Terminating", "False", "InstanceDeletionCompleted", "removed all instances"
+        )
+        meta["finalizers"] = [f for f in meta["finalizers"] if f != CRD_FINALIZER]
+        if meta["finalizers"]:
+            await self._write(resource, entry, crd)
+        else:
+            del meta["finalizers"]
+            await self._core.write(resource, "", entry.name, entry.rev, crd, deleted=True)

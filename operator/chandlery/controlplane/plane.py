@@ -1,0 +1,340 @@
+"""One running control plane: put together, started and stopped as an object."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import ipaddress
+import logging
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from chandlery.controlplane import tls
+from chandlery.controlplane.core import Core
+from chandlery.controlplane.settings import ControlPlaneSettings
+from chandlery.controlplane.store.base import Store, StoreError
+
+if TYPE_CHECKING:
+    from chandlery.controlplane.audit import AuditLog
+    from chandlery.controlplane.controllers import Controllers
+    from chandlery.controlplane.crdcontroller import CrdController
+    from chandlery.controlplane.localapi import Local
+    from chandlery.controlplane.server.app import App
+
+log = logging.getLogger(__name__)
+
+_STOP_SECONDS = 5.0
+
+
+class ControlPlaneError(Exception):
+    """The control plane can't start; the text says why and what to do."""
+
+
+class ControlPlane:
+    """An embedded Kubernetes API server: `await start()`, use `kubeconfig`, `await stop()`.
+
+    Also an async context manager. `start` returns once requests are answered.
+    """
+
+    def __init__(self, settings: ControlPlaneSettings) -> None:
+        self.settings = settings
+        self.ready = asyncio.Event()
+        self.url = ""
+        self.port = 0
+        self.core: Core | None = None
+        self.api: Local | None = None
+        self._lock: int | None = None
+        self._app: App | None = None
+        self._site: asyncio.Server | None = None
+        self._http: web.Server | None = None  # type: ignore[type-arg]
+        self._controllers: Controllers | None = None
+        self._crds: CrdController | None = None
+        self._audit: AuditLog | None = None
+        self._ticker: asyncio.Task[None] | None = None
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.settings.kubeconfig_path
+
+    async def __aenter__(self) -> ControlPlane:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Raises ControlPlaneError with a sentence for people."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        settings = self.settings
+        folder = settings.data_dir
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._take_lock(folder)
+        sock = self._bind(folder)
+        # Everything heavy is imported after the socket is bound: clients may already connect and wait.
+        from chandlery.controlplane.audit import AuditLog
+        from chandlery.controlplane.auth import (
+            Authenticator,
+            Authorizer,
+            ServiceAccountTokens,
+            read_token_file,
+            virtual_resources,
+        )
+        from chandlery.controlplane.builtins import builtin_resources
+        from chandlery.controlplane.crdcontroller import CrdController
+        from chandlery.controlplane.discovery import Discovery
+        from chandlery.controlplane.localapi import Local
+        from chandlery.controlplane.server.app import App, HttpServer
+        from chandlery.controlplane.server.documents import Documents
+        from chandlery.controlplane.server.metrics import Metrics
+
+        authority = tls.Authority(settings.tls_folder or folder / "pki")
+        service_ip = str(next(ipaddress.ip_network(settings.service_cluster_ip_range).hosts()))
+        cert_file, key_file = authority.issue(
+            "apiserver", "kube-apiserver", hosts=tls.server_hosts(settings.host, service_ip)
+        )
+        admin_cert, admin_key = authority.issue("admin", "admin", organizations=("system:masters",))
+
+        store = _make_store(settings)
+        core = self.core = Core(store)
+        try:
+            changes = await store.open(core.cache.publish)
+        except StoreError as error:
+            raise ControlPlaneError(str(error)) from error
+        core.cache.load(changes, store.compacted)
+        core.cache.revision = max(core.cache.revision, store.revision)
+        core.registry.add_builtin(builtin_resources())
+        api = self.api = Local(core)
+        tokens = ServiceAccountTokens(api, folder / "pki" / "sa.key", issuer=settings.service_account_issuer)
+        static = {}
+        if settings.token_auth_file is not None:
+            try:
+                static = read_token_file(settings.token_auth_file)
+            except (OSError, ValueError) as error:
+                raise ControlPlaneError(f"--token-auth-file: {error}") from error
+        authenticator = Authenticator(
+            static_tokens=static, service_accounts=tokens, anonymous=settings.anonymous_auth
+        )
+        authorizer = Authorizer(api)
+        core.virtual.update(virtual_resources(api, authenticator, authorizer, tokens))
+        core.cache.listen(
+            lambda kind, where, event: _observe(core, authorizer, kind, where, event)
+        )
+        from chandlery.controlplane.admission import AdmissionChain
+
+        core.admission = AdmissionChain(api, authorizer=authorizer)
+        self._crds = CrdController(core)
+        self._crds.start()
+        if settings.controllers:
+            from chandlery.controlplane.controllers import Controllers
+
+            self._controllers = Controllers(api, authorizer=authorizer, root_ca=authority.pem.decode())
+            await self._controllers.start()
+        for table in core.cache.tables().values():
+            if table.floor == 0 and not store.compacted:
+                table.floor = 0
+        if settings.audit:
+            self._audit = AuditLog(settings.audit_log_path or folder / "audit.log")
+        metrics = Metrics()
+        discovery = Discovery(core.registry, f"{_shown(settings.host)}:{sock.getsockname()[1]}")
+        documents = Documents(discovery, _open_api(core), metrics, self._failing)
+        app = self._app = App(core, settings, documents, authenticator, authorizer, self._audit, metrics)
+        metrics.gauge(
+            "apiserver_storage_objects",
+            "Number of stored objects at the time of last check split by kind.",
+            lambda: {
+                f'resource="{plural}.{group}"' if group else f'resource="{plural}"': float(len(table.entries))
+                for (group, plural), table in core.cache.tables().items()
+            },
+        )
+        metrics.gauge(
+            "apiserver_longrunning_requests",
+            "Number of watches that are open.",
+            lambda: {'verb="WATCH"': float(app.open_watches)},
+        )
+        self._http = HttpServer(app.handle, body_limit=settings.max_request_bytes)
+        context = tls.server_context(cert_file, key_file, authority.folder / "ca.crt")
+        self._site = await asyncio.get_running_loop().create_server(self._http, sock=sock, ssl=context, backlog=1024)
+        self.port = sock.getsockname()[1]
+        self.url = f"https://{_shown(settings.host)}:{self.port}"
+        (folder / "port").write_text(f"{self.port}\n")
+        tls.write_kubeconfig(
+            self.kubeconfig,
+            server=self.url,
+            ca=authority.pem,
+            user={
+                "client-certificate-data": _b64(admin_cert.read_bytes()),
+                "client-key-data": _b64(admin_key.read_bytes()),
+            },
+        )
+        self._ticker = asyncio.create_task(self._tick(), name="control-plane-ticker")
+        self.ready.set()
+        # What start-up made lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+
+    def _failing(self) -> list[str]:
+        return [] if self.ready.is_set() else ["startup"]
+
+    def _take_lock(self, folder: Path) -> None:
+        if self.settings.store == "etcd":
+            return
+        path = folder / "lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise ControlPlaneError(
+                f"the data directory {folder} is in use by another control plane (process {holder}): "
+                "stop that one first, or choose another --data-dir"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._lock = descriptor
+
+    def _bind(self, folder: Path) -> socket.socket:
+        settings = self.settings
+        wanted = settings.port
+        remembered = 0
+        if not wanted:
+            try:
+                remembered = int((folder / "port").read_text())
+            except (OSError, ValueError):
+                remembered = 0
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        for port in [wanted] if wanted else [remembered, 0] if remembered else [0]:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setblocking(False)
+            try:
+                sock.bind((settings.host, port))
+            except OSError as error:
+                sock.close()
+                if port and not wanted:
+                    continue
+                raise ControlPlaneError(
+                    f"can't listen on {settings.host}:{port}: {error.strerror}; "
+                    "choose another --port or --bind-address, or stop what uses it"
+                ) from error
+            return sock
+        raise AssertionError("unreachable")
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(2.0)
+            assert self._app is not None
+            self._app.reap_watches()
+
+    async def stop(self) -> None:
+        """Answer what is under way, end watches, close the store. Safe to call twice."""
+        self.ready.clear()
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        if self._app is not None:
+            self._app.stopping = True
+            self._app.end_watches()
+        if self._site is not None:
+            self._site.close()
+            self._site = None
+        if self._http is not None:
+            self._http.pre_shutdown()
+            await self._http.shutdown(_STOP_SECONDS)
+            self._http = None
+        if self._controllers is not None:
+            await self._controllers.stop()
+            self._controllers = None
+        if self._crds is not None:
+            await self._crds.stop()
+            self._crds = None
+        if self.core is not None:
+            await self.core.close()
+            self.core = None
+        if self._audit is not None:
+            self._audit.close()
+            self._audit = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _observe(core: Core, authorizer, kind: str, where: tuple[str, str], event) -> None:  # type: ignore[no-untyped-def]
+    if where[0] == "rbac.authorization.k8s.io":
+        resource = core.registry.stored(*where)
+        if resource is not None:
+            authorizer.observe(kind, resource, event.entry.obj, event.prev.obj if event.prev else None)
+
+
+def _open_api(core: Core):  # type: ignore[no-untyped-def]
+    try:
+        from chandlery.controlplane.openapi import OpenAPI
+    except ImportError:
+        return None
+    return OpenAPI(core.registry)
+
+
+def _make_store(settings: ControlPlaneSettings) -> Store:
+    if settings.store == "memory":
+        from chandlery.controlplane.store.memory import MemoryStore
+
+        return MemoryStore()
+    if settings.store == "sqlite":
+        from chandlery.controlplane.store.sqlite import SqliteStore
+
+        return SqliteStore(settings.data_dir / "store.db", synchronous=settings.synchronous)
+    if settings.store == "etcd":
+        from chandlery.controlplane.store.etcd import EtcdStore
+
+        return EtcdStore(settings)
+    raise ControlPlaneError(f"--store {settings.store}: must be sqlite, memory or etcd")
+
+
+def _shown(host: str) -> str:
+    if host in ("0.0.0.0", ""):  # noqa: S104 - shown, not bound
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
+def _b64(data: bytes) -> str:
+    import base64
+
+    return base64.b64encode(data).decode()
+
+
+async def serve(settings: ControlPlaneSettings, *, announce: bool = True) -> None:
+    """Run until SIGINT or SIGTERM. Raises ControlPlaneError."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with ControlPlane(settings) as plane:
+        if announce:
+            print(f"ready: {plane.url} (KUBECONFIG={plane.kubeconfig})", flush=True)  # noqa: T201 - for people and scripts
+        await stop.wait()
+
+
+def run(settings: ControlPlaneSettings, *, announce: bool = True) -> None:
+    """Run a control plane in this process until it is told to stop, on uvloop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(serve(settings, announce=announce))
+    else:
+        uvloop.run(serve(settings, announce=announce))

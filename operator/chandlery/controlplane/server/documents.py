@@ -1,0 +1,175 @@
+"""Paths that are no resources: discovery, OpenAPI, version, health, metrics."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import orjson
+from aiohttp import web
+
+from chandlery.controlplane.discovery import Discovery
+from chandlery.controlplane.errors import method_not_allowed
+from chandlery.controlplane.server.metrics import Metrics
+from chandlery.controlplane.server.negotiate import YAML, Form, negotiate, parse_accept
+from chandlery.controlplane.server.path import Target
+from chandlery.controlplane.types import ApiError, Obj
+
+if TYPE_CHECKING:
+    from chandlery.controlplane.openapi import OpenAPI
+
+VERSION: Obj = {
+    "major": "1",
+    "minor": "36",
+    "emulationMajor": "1",
+    "emulationMinor": "36",
+    "minCompatibilityMajor": "1",
+    "minCompatibilityMinor": "35",
+    "gitVersion": "v1.36.2",
+    "gitCommit": "",
+    "gitTreeState": "clean",
+    "buildDate": "2026-01-01T00:00:00Z",
+    "goVersion": "",
+    "compiler": "cpython",
+    "platform": f"{platform.system().lower()}/{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(platform.machine(), platform.machine()) }",
+}
+
+_ACCEPTED = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+_HEALTH = {"healthz", "livez", "readyz"}
+
+
+class Documents:
+    """Answers non-resource paths."""
+
+    def __init__(
+        self, discovery: Discovery, openapi: OpenAPI | None, metrics: Metrics, ready: Callable[[], list[str]]
+    ) -> None:
+        self._discovery, self._openapi, self._metrics = discovery, openapi, metrics
+        self._ready = ready
+        """The names of the checks that fail."""
+        self.jwks: tuple[Callable[[], Obj], Callable[[], Obj]] | None = None
+        """The OpenID configuration and the keys of the service account issuer."""
+
+    async def answer(self, request: web.BaseRequest, target: Target, query: Mapping[str, str]) -> web.StreamResponse:
+        path = target.path.rstrip("/")
+        parts = path.split("/")[1:]
+        first = parts[0] if parts and parts[0] else ""
+        if request.method not in ("GET", "HEAD"):
+            if first in ("api", "apis", "version", "openapi"):
+                raise method_not_allowed()
+            return not_found()
+        if first == "":
+            return self._json(request, {"paths": self._discovery.paths()})
+        if first in ("api", "apis"):
+            return self._discover(request, parts)
+        if first == "openapi":
+            return await self._open_api(request, path, query)
+        if first == "version" and len(parts) == 1:
+            return self._json(request, VERSION)
+        if first in _HEALTH:
+            return self._health(first, parts[1:], verbose="verbose" in query)
+        if first == "metrics" and len(parts) == 1:
+            return web.Response(
+                body=self._metrics.render(),
+                headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+            )
+        if self.jwks is not None:
+            if path == "/.well-known/openid-configuration":
+                return self._json(request, self.jwks[0]())
+            if path == "/openid/v1/jwks":
+                return self._json(request, self.jwks[1](), "application/jwk-set+json")
+        return not_found()
+
+    def _discover(self, request: web.BaseRequest, parts: list[str]) -> web.StreamResponse:
+        header = request.headers.get("Accept", "")
+        if len(parts) == 1:
+            version = _aggregated_version(header)
+            if version:
+                body, etag = self._discovery.aggregated(parts[0] == "apis", version)
+                return self._tagged(
+                    request, body, etag, f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+                )
+        document = self._discovery.document(parts)
+        if document is None:
+            return not_found()
+        form = negotiate(header, transforms=False)
+        if form is None:
+            raise ApiError(406, "NotAcceptable", f"only the following media types are accepted: {_ACCEPTED}")
+        return _respond(orjson.dumps(document), form)
+
+    async def _open_api(self, request: web.BaseRequest, path: str, query: Mapping[str, str]) -> web.StreamResponse:
+        if self._openapi is None:
+            return not_found()
+        found = self._openapi.document(path, query.get("hash", ""))
+        if found is None:
+            return not_found()
+        headers = dict(found.headers)
+        if found.location:
+            return web.Response(status=301, headers={"Location": found.location})
+        if found.etag and found.etag in request.headers.get("If-None-Match", ""):
+            headers.pop("Content-Type", None)
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=found.body, headers=headers)
+
+    def _health(self, which: str, rest: list[str], *, verbose: bool) -> web.StreamResponse:
+        failing = self._ready() if which == "readyz" else []
+        headers = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+        if rest and rest[0] not in ("ping", "store"):
+            return not_found()
+        if failing:
+            lines = [f"[-]{name} failed: reason withheld" for name in failing]
+            return web.Response(
+                body=("\n".join([*lines, f"{which} check failed\n"])).encode(), status=500, headers=headers
+            )
+        if verbose:
+            return web.Response(body=f"[+]ping ok\n[+]store ok\n{which} check passed\n".encode(), headers=headers)
+        return web.Response(body=b"ok", headers=headers)
+
+    def _json(self, request: web.BaseRequest, body: Obj, media: str = "") -> web.Response:
+        if media:
+            return web.Response(body=orjson.dumps(body), headers={"Content-Type": media})
+        form = negotiate(request.headers.get("Accept", ""), transforms=False)
+        return _respond(orjson.dumps(body), form or Form("application/json"))
+
+    @staticmethod
+    def _tagged(request: web.BaseRequest, body: bytes, etag: str, media: str) -> web.Response:
+        headers = {"ETag": f'"{etag}"', "Vary": "Accept", "Cache-Control": "public"}
+        if etag in request.headers.get("If-None-Match", ""):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=body, headers={"Content-Type": media, **headers})
+
+
+def _respond(body: bytes, form: Form) -> web.Response:
+    if form.media == YAML:
+        from chandlery.controlplane.codec import encode_yaml
+
+        body = encode_yaml(orjson.loads(body))
+    return web.Response(body=body, headers={"Content-Type": form.media})
+
+
+def _aggregated_version(header: str) -> str:
+    """v2 or v2beta1 when the client would rather have aggregated discovery; "" else."""
+    for wanted in parse_accept(header):
+        if wanted.media not in ("application/json", "*/*"):
+            continue
+        parameters = dict(wanted.parameters)
+        if not parameters:
+            return ""
+        if parameters.get("g") == "apidiscovery.k8s.io" and parameters.get("as") == "APIGroupDiscoveryList":
+            if parameters.get("v") in ("v2", "v2beta1"):
+                return parameters["v"]
+    return ""
+
+
+def not_found() -> web.Response:
+    return web.Response(
+        body=b"404 page not found\n",
+        status=404,
+        headers={"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"},
+    )
+
+
+def digest(body: bytes) -> str:
+    return hashlib.sha512(body).hexdigest().upper()

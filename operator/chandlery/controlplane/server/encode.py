@@ -1,0 +1,145 @@
+"""Objects, lists, tables and watch lines as bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from chandlery.controlplane.cache import Entry
+from chandlery.controlplane.codec import encode_yaml
+from chandlery.controlplane.core import Core
+from chandlery.controlplane.server.negotiate import YAML, Form
+from chandlery.controlplane.types import Obj, Resource
+from chandlery.controlplane.verbs.read import Listing
+from chandlery.controlplane.verbs.watch import Line
+
+
+def render(body: bytes, form: Form, *, pretty: bool) -> bytes:
+    """JSON bytes in the form's media type."""
+    if form.media == YAML:
+        return encode_yaml(orjson.loads(body))
+    if pretty:
+        return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return body
+
+
+def list_meta(resource: Resource, listing: Listing, *, plain: bool = True) -> Obj:
+    meta: Obj = {"resourceVersion": str(listing.revision)}
+    if listing.continue_:
+        meta["continue"] = listing.continue_
+    elif plain and not resource.builtin:
+        meta["continue"] = ""  # lists of custom resources always have it
+    if listing.remaining:
+        meta["remainingItemCount"] = listing.remaining
+    return meta
+
+
+async def encode_list(core: Core, resource: Resource, listing: Listing) -> bytes:
+    """The list in the resource's own kind."""
+    head = orjson.dumps(
+        {
+            "kind": resource.list_kind,
+            "apiVersion": resource.api_version,
+            "metadata": list_meta(resource, listing),
+        }
+    )
+    served = core.served
+    items = [
+        entry.raw if entry.maker is resource else await served(resource, entry) for entry in listing.entries
+    ]
+    return b"".join((head[:-1], b',"items":[', b",".join(items), b"]}"))
+
+
+def partial(obj: Obj, version: str = "v1") -> Obj:
+    """`PartialObjectMetadata` of an object."""
+    return {"kind": "PartialObjectMetadata", "apiVersion": f"meta.k8s.io/{version}", "metadata": obj["metadata"]}
+
+
+def _row(resource: Resource, obj: Obj, include: str, version: str) -> Obj:
+    row: Obj = {"cells": resource.strategy.table_cells(obj)}
+    if include == "Object":
+        row["object"] = obj
+    elif include != "None":
+        row["object"] = partial(obj, version)
+    return row
+
+
+def _columns(resource: Resource) -> list[Obj]:
+    return [
+        {
+            "name": column["name"],
+            "type": column.get("type", "string"),
+            "format": column.get("format", ""),
+            "description": column.get("description", ""),
+            "priority": column.get("priority", 0),
+        }
+        for column in resource.strategy.table_columns()
+    ]
+
+
+def table(resource: Resource, objects: list[Obj], meta: Obj, include: str, version: str, *, columns: bool = True) -> Obj:
+    """A `Table` of these objects."""
+    return {
+        "kind": "Table",
+        "apiVersion": f"meta.k8s.io/{version}",
+        "metadata": meta,
+        "columnDefinitions": _columns(resource) if columns else [],
+        "rows": [_row(resource, obj, include, version) for obj in objects],
+    }
+
+
+async def transform_list(core: Core, resource: Resource, listing: Listing, form: Form, include: str) -> bytes:
+    """A list as Table or PartialObjectMetadataList."""
+    objects = [await core.object(resource, entry) for entry in listing.entries]
+    meta = list_meta(resource, listing, plain=False)
+    if form.as_ == "Table":
+        body: Any = table(resource, objects, meta, include, form.as_version)
+    else:
+        body = {
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": f"meta.k8s.io/{form.as_version}",
+            "metadata": meta,
+            "items": [partial(obj, form.as_version) for obj in objects],
+        }
+    return orjson.dumps(body)
+
+
+def transform_object(resource: Resource, obj: Obj, form: Form, include: str) -> bytes:
+    """One object as Table or PartialObjectMetadata."""
+    if form.as_ == "Table":
+        meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+        return orjson.dumps(table(resource, [obj], meta, include, form.as_version))
+    return orjson.dumps(partial(obj, form.as_version))
+
+
+class WatchEncoder:
+    """Encodes the lines of one watch."""
+
+    def __init__(self, core: Core, resource: Resource, form: Form, include: str) -> None:
+        self._core, self._resource, self._form, self._include = core, resource, form, include
+        self._first = True
+        # Tables tell their columns once a stream, so those lines can't be shared between watchers.
+        self.key: object = (
+            (resource.strategy, resource.version, form, include) if form.as_ != "Table" else (object(), form, include)
+        )
+
+    async def __call__(self, kind: str, entry: Entry, rev: int) -> Line:
+        core, resource = self._core, self._resource
+        if not self._form.as_:
+            raw = entry.raw if entry.maker is resource else await core.served(resource, entry)
+            if entry.rev != rev:
+                obj = orjson.loads(raw)
+                obj["metadata"]["resourceVersion"] = str(rev)
+                raw = orjson.dumps(obj)
+            return b"".join((b'{"type":"', kind.encode(), b'","object":', raw, b"}\n"))
+        obj = await core.object(resource, entry)
+        if entry.rev != rev:
+            obj = obj | {"metadata": obj["metadata"] | {"resourceVersion": str(rev)}}
+        if self._form.as_ == "Table":
+            meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+            body = table(resource, [obj], meta, self._include, self._form.as_version, columns=self._first)
+            self._first = False
+        else:
+            body = partial(obj, self._form.as_version)
+        return orjson.dumps({"type": kind, "object": body}) + b"\n"

@@ -1,0 +1,90 @@
+"""Create: defaults, owners, admission, validation, storage."""
+
+from __future__ import annotations
+
+import orjson
+
+from chandlery.controlplane import errors, metadata
+from chandlery.controlplane.core import Core
+from chandlery.controlplane.fields import on_write
+from chandlery.controlplane.store.base import Conflict
+from chandlery.controlplane.types import Obj, RequestContext
+from chandlery.controlplane.verbs.owners import dedup_owners
+
+_NAME_ATTEMPTS = 8
+
+
+def match_namespace(ctx: RequestContext, obj: Obj) -> None:
+    """Take the namespace from the URL; a different one in the body is an error."""
+    meta = obj["metadata"]
+    wanted = ctx.namespace if ctx.resource.namespaced else ""
+    found = meta.get("namespace") or ""
+    if not found and wanted:
+        meta["namespace"] = wanted
+    elif found != wanted:
+        if not wanted:
+            raise errors.bad_request("namespace may not be set on cluster-scoped objects") if False else (
+                errors.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+            )
+        raise errors.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+
+
+async def create(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
+    """Create the decoded `obj` (the caller's own); answers it as stored. Raises ApiError."""
+    resource, strategy = ctx.resource, ctx.resource.strategy
+    obj.setdefault("metadata", {})
+    match_namespace(ctx, obj)
+    strategy.default(obj)
+    dedup_owners(ctx, obj)
+    on_write(
+        resource, None, obj, manager=ctx.field_manager, subresource="", now=metadata.now_text()
+    )
+    if core.admission is not None:
+        obj = await core.admission.mutate(ctx, obj, None) or obj
+        dedup_owners(ctx, obj)
+    return await insert(core, ctx, obj)
+
+
+async def insert(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
+    """The second half: what the storage layer does with a new object after mutating admission."""
+    resource, strategy = ctx.resource, ctx.resource.strategy
+    meta = obj["metadata"]
+    meta.pop("deletionTimestamp", None)
+    meta.pop("deletionGracePeriodSeconds", None)
+    meta.pop("selfLink", None)
+    meta["creationTimestamp"] = metadata.now_text()
+    meta["uid"] = metadata.new_uid()
+    meta.pop("generation", None)
+    if resource.has_generation:
+        meta["generation"] = 1
+    strategy.prepare_for_create(ctx, obj)
+    generate = meta.get("generateName") if not meta.get("name") else None
+    for attempt in range(_NAME_ATTEMPTS):
+        if generate:
+            meta["name"] = metadata.generate_name(generate)
+        problems = metadata.validate_create(resource, obj) + strategy.validate_create(ctx, obj)
+        if problems:
+            raise errors.invalid(
+                resource.group, obj.get("kind") or resource.kind, meta.get("name") or "", problems
+            )
+        ctx.warnings += strategy.warnings(ctx, obj, None)
+        if core.admission is not None:
+            await core.admission.validate(ctx, obj, None)
+        if meta.get("resourceVersion"):
+            raise errors.plain_internal("resourceVersion should not be set on objects to be created")
+        name = meta["name"]
+        found = core.find(resource, ctx.namespace, name)
+        if found is None:
+            if ctx.dry_run:
+                meta.pop("resourceVersion", None)
+                return orjson.dumps(obj)
+            try:
+                return await core.write(resource, ctx.namespace, name, 0, obj)
+            except Conflict:
+                found = core.find(resource, ctx.namespace, name)
+        if generate and attempt < _NAME_ATTEMPTS - 1:
+            continue
+        if found is not None and found.obj["metadata"].get("deletionTimestamp"):
+            raise errors.being_deleted(resource, name)
+        raise errors.already_exists(resource, name)
+    raise errors.already_exists(resource, meta["name"])  # pragma: no cover - the loop always ends before

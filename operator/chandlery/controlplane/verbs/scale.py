@@ -1,0 +1,145 @@
+"""The scale subresource: an `autoscaling/v1` Scale as a view of another object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from chandlery.controlplane import errors
+from chandlery.controlplane.cache import Entry
+from chandlery.controlplane.codec import decode_body, decode_patch
+from chandlery.controlplane.core import Core
+from chandlery.controlplane.metadata import invalid
+from chandlery.controlplane.patch import json_patch, merge_patch, strategic_merge_patch
+from chandlery.controlplane.types import Obj, RequestContext
+from chandlery.controlplane.verbs.update import update
+
+_JSON_PATCH = "application/json-patch+json"
+_STRATEGIC = "application/strategic-merge-patch+json"
+_DEFAULT = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
+
+
+def _paths(ctx: RequestContext) -> Obj:
+    return {**_DEFAULT, **ctx.resource.subresources["scale"]} if ctx.resource.builtin else dict(
+        ctx.resource.subresources["scale"]
+    )
+
+
+def _at(obj: Any, path: str) -> Any:
+    for part in path.lstrip(".").split("."):
+        if not isinstance(obj, dict):
+            return None
+        obj = obj.get(part)
+    return obj
+
+
+def _put(obj: Obj, path: str, value: Any) -> None:
+    *parents, last = path.lstrip(".").split(".")
+    for part in parents:
+        child = obj.get(part)
+        if not isinstance(child, dict):
+            child = obj[part] = {}
+        obj = child
+    if value is None:
+        obj.pop(last, None)
+    else:
+        obj[last] = value
+
+
+def selector_text(selector: Obj | None) -> str:
+    """A LabelSelector as the text form that Scale has."""
+    if not selector:
+        return ""
+    terms = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
+    for expression in selector.get("matchExpressions") or ():
+        key, operator = expression.get("key", ""), expression.get("operator")
+        values = ",".join(sorted(expression.get("values") or ()))
+        terms.append(
+            {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key}.get(operator, f"!{key}")
+        )
+    return ",".join(terms)
+
+
+def scale_of(ctx: RequestContext, obj: Obj) -> Obj:
+    """The Scale that shows `obj`. Raises ApiError 500 when the object has no replicas field."""
+    paths, meta = _paths(ctx), obj["metadata"]
+    replicas = _at(obj, paths["specReplicasPath"])
+    if replicas is None and not ctx.resource.builtin and ctx.verb == "get":
+        raise errors.internal(f'the spec replicas field "{paths["specReplicasPath"]}" does not exist')
+    kept = {key: meta[key] for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp") if key in meta}
+    status: Obj = {"replicas": _at(obj, paths["statusReplicasPath"]) or 0}
+    if ctx.resource.builtin:
+        selector = selector_text(_at(obj, ".spec.selector"))
+    else:
+        selector = _at(obj, paths["labelSelectorPath"]) or "" if paths.get("labelSelectorPath") else ""
+    if selector:
+        status["selector"] = selector
+    spec: Obj = {"replicas": replicas} if replicas else {}
+    return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": kept, "spec": spec, "status": status}
+
+
+async def get_scale(core: Core, ctx: RequestContext) -> bytes:
+    entry = core.get(ctx.resource, ctx.namespace, ctx.name)
+    return orjson.dumps(scale_of(ctx, await core.object(ctx.resource, entry)))
+
+
+def _check(ctx: RequestContext, scale: Obj) -> int | None:
+    replicas = (scale.get("spec") or {}).get("replicas")
+    if replicas is None:
+        return None
+    if not isinstance(replicas, int) or isinstance(replicas, bool):
+        raise errors.invalid("", "", "", [invalid("patch", orjson.dumps(scale).decode(), "json: cannot unmarshal")])
+    if replicas < 0:
+        if ctx.resource.builtin:
+            raise errors.invalid(
+                "autoscaling",
+                "Scale",
+                ctx.name,
+                [invalid("spec.replicas", replicas, "must be greater than or equal to 0")],
+            )
+        path = ctx.resource.subresources["scale"]["specReplicasPath"]
+        raise errors.invalid_object(
+            ctx.resource, ctx.name, [invalid(path, replicas, "should be a non-negative integer")]
+        )
+    return replicas
+
+
+async def _store(core: Core, ctx: RequestContext, make: Any, *, retry: bool) -> bytes:
+    path = _paths(ctx)["specReplicasPath"]
+
+    async def change(live: Obj, entry: Entry) -> Obj:
+        scale = make(scale_of(ctx, live))
+        replicas = _check(ctx, scale)
+        obj = await core.own_object(ctx.resource, entry)
+        _put(obj, path, (replicas or 0) if ctx.resource.builtin else replicas)
+        version = (scale.get("metadata") or {}).get("resourceVersion")
+        if version:
+            obj["metadata"]["resourceVersion"] = version
+        uid = (scale.get("metadata") or {}).get("uid")
+        if uid:
+            obj["metadata"]["uid"] = uid
+        return obj
+
+    body = await update(core, ctx, change, retry=retry)
+    return orjson.dumps(scale_of(ctx, orjson.loads(body)))
+
+
+async def put_scale(core: Core, ctx: RequestContext, raw: bytes, content_type: str) -> bytes:
+    scale, _ = decode_body(raw, content_type, strict=False)
+    pinned = bool((scale.get("metadata") or {}).get("resourceVersion"))
+    return await _store(core, ctx, lambda _live: scale, retry=not pinned)
+
+
+async def patch_scale(core: Core, ctx: RequestContext, raw: bytes, content_type: str, *, force: bool) -> bytes:
+    body = decode_patch(raw, content_type)
+    _ = force
+
+    def make(live: Obj) -> Obj:
+        if content_type == _JSON_PATCH:
+            return json_patch(live, body)
+        if content_type == _STRATEGIC:
+            return strategic_merge_patch(live, body, {"type": "object"}, {})
+        return merge_patch(live, body)
+
+    return await _store(core, ctx, make, retry=True)

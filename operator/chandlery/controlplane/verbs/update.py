@@ -1,0 +1,208 @@
+"""Update: what PUT and the patches have in common from the changed object on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from chandlery.controlplane import errors, metadata
+from chandlery.controlplane.cache import Entry
+from chandlery.controlplane.core import Core
+from chandlery.controlplane.fields import on_write
+from chandlery.controlplane.store.base import Conflict
+from chandlery.controlplane.types import Obj, RequestContext, Resource
+from chandlery.controlplane.verbs.create import match_namespace
+from chandlery.controlplane.verbs.owners import dedup_owners
+
+Change = Callable[[Obj, Entry], Awaitable[Obj]]
+"""Makes the wanted object (the caller's own) from the live one (shared) and its entry."""
+
+_ATTEMPTS = 6
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equality as JSON sees it: 1, 1.0 and true are three values."""
+    return left == right and orjson.dumps(left, option=orjson.OPT_SORT_KEYS) == orjson.dumps(
+        right, option=orjson.OPT_SORT_KEYS
+    )
+
+
+async def update(core: Core, ctx: RequestContext, change: Change, *, retry: bool, owned: bool = False) -> bytes:
+    """Change a live object; answers it as stored. Retries on concurrent writes when `retry`.
+
+    `owned`: managedFields are already worked out (server-side apply). Raises ApiError.
+    """
+    resource = ctx.resource
+    for attempt in range(_ATTEMPTS):
+        entry = core.get(resource, ctx.namespace, ctx.name)
+        live = await core.object(resource, entry)
+        warned = len(ctx.warnings)
+        obj = await change(live, entry)
+        try:
+            return await replace(core, ctx, entry, live, obj, owned=owned)
+        except Conflict:
+            if not retry or attempt == _ATTEMPTS - 1:
+                raise errors.modified(resource, ctx.name) from None
+            del ctx.warnings[warned:]
+    raise errors.modified(resource, ctx.name)  # pragma: no cover - the loop always ends before
+
+
+def check_precondition(resource: Resource, obj: Obj, live: Obj, *, key: str) -> None:
+    """The uid in a body is a precondition. Raises ApiError 409."""
+    uid = obj["metadata"].get("uid")
+    live_uid = live["metadata"].get("uid")
+    if uid and uid != live_uid:
+        raise errors.conflict(
+            resource,
+            live["metadata"]["name"],
+            f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
+            f"Precondition failed: UID in precondition: {uid}, UID in object meta: {live_uid}",
+        )
+
+
+def etcd_key(resource: Resource, namespace: str, name: str) -> str:
+    """The key that the real server would tell in its errors."""
+    group, plural = resource.storage_key
+    parts = ["", "registry"]
+    if not resource.builtin or group == "apiextensions.k8s.io":
+        parts.append(group)
+    parts.append(plural)
+    if resource.namespaced:
+        parts.append(namespace)
+    return "/".join([*parts, name])
+
+
+async def replace(core: Core, ctx: RequestContext, entry: Entry, live: Obj, obj: Obj, *, owned: bool) -> bytes:
+    """Bring `obj` to storage in place of `live`. Raises Conflict when the entry is no longer current."""
+    resource, strategy = ctx.resource, ctx.resource.strategy
+    meta, before = obj.setdefault("metadata", {}), live["metadata"]
+    match_namespace(ctx, obj)
+    strategy.default(obj)
+    dedup_owners(ctx, obj)
+    if not owned:
+        on_write(
+            resource, live, obj, manager=ctx.field_manager, subresource=ctx.subresource, now=metadata.now_text()
+        )
+    if core.admission is not None:
+        obj = await core.admission.mutate(ctx, obj, live) or obj
+        meta = obj["metadata"]
+        dedup_owners(ctx, obj)
+    check_precondition(resource, obj, live, key=etcd_key(resource, ctx.namespace, ctx.name))
+    version = meta.get("resourceVersion") or ""
+    if not version or version == "0":
+        if not allows_unconditional(resource):
+            raise errors.invalid(
+                resource.group,
+                resource.plural,
+                ctx.name,
+                [metadata.invalid("metadata.resourceVersion", 0, "must be specified for an update")],
+            )
+        meta["resourceVersion"] = before["resourceVersion"]
+    elif not version.isdigit():
+        raise errors.plain_internal(
+            f'resourceVersion: Invalid value: "{version}": strconv.ParseUint: parsing "{version}": invalid syntax'
+        )
+    elif version != before["resourceVersion"]:
+        raise errors.modified(resource, ctx.name)
+    _keep_system_fields(resource, meta, before)
+    strategy.prepare_for_update(ctx, obj, live)
+    if resource.has_generation and meta.get("generation") == before.get("generation") and _spec_changed(
+        ctx, obj, live
+    ):
+        meta["generation"] = (before.get("generation") or 0) + 1
+    problems = metadata.validate_update(resource, obj, live) + strategy.validate_update(ctx, obj, live)
+    if problems:
+        raise errors.invalid(resource.group, obj.get("kind") or resource.kind, meta.get("name") or "", problems)
+    ctx.warnings += strategy.warnings(ctx, obj, live)
+    if core.admission is not None:
+        await core.admission.validate(ctx, obj, live)
+    if finished(obj):
+        return await remove_instead(core, ctx, entry, obj)
+    if same(obj, live):
+        return await core.served(resource, entry)
+    if ctx.dry_run:
+        return orjson.dumps(obj)
+    return await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj)
+
+
+def allows_unconditional(resource: Resource) -> bool:
+    """Whether a PUT without resourceVersion takes what is there (custom resources and leases want one)."""
+    return resource.builtin and (resource.group, resource.plural) not in _CONDITIONAL
+
+
+_CONDITIONAL = {
+    ("coordination.k8s.io", "leases"),
+    ("apiextensions.k8s.io", "customresourcedefinitions"),
+    ("apiregistration.k8s.io", "apiservices"),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+}
+
+
+def _keep_system_fields(resource: Resource, meta: Obj, before: Obj) -> None:
+    """What an update can't touch is taken over from the live object."""
+    meta.pop("selfLink", None)
+    if not meta.get("uid"):
+        meta["uid"] = before.get("uid")
+    for field in ("creationTimestamp", "generation"):
+        if field in before:
+            meta[field] = before[field]
+        else:
+            meta.pop(field, None)
+    if before.get("deletionTimestamp"):
+        meta["deletionTimestamp"] = before["deletionTimestamp"]
+    if before.get("deletionGracePeriodSeconds") is not None and meta.get("deletionGracePeriodSeconds") is None:
+        meta["deletionGracePeriodSeconds"] = before["deletionGracePeriodSeconds"]
+
+
+def _spec_changed(ctx: RequestContext, obj: Obj, live: Obj) -> bool:
+    """Whether anything but metadata changed (nor status, where that is a subresource)."""
+    apart = {"metadata", "apiVersion", "kind"}
+    if ctx.resource.builtin or "status" in ctx.resource.subresources:
+        apart.add("status")
+    keys = (obj.keys() | live.keys()) - apart
+    return any(not same(obj.get(key), live.get(key)) for key in keys)
+
+
+def finished(obj: Obj) -> bool:
+    """Whether an object that is being deleted has nothing left that holds it."""
+    meta = obj["metadata"]
+    if not meta.get("deletionTimestamp") or meta.get("finalizers") or meta.get("deletionGracePeriodSeconds"):
+        return False
+    return obj.get("kind") != "Namespace" or not (obj.get("spec") or {}).get("finalizers")
+
+
+async def remove_instead(core: Core, ctx: RequestContext, entry: Entry, obj: Obj) -> bytes:
+    """The last finalizer went: delete the object, and answer it as it would have been stored."""
+    answer = orjson.dumps(obj)
+    if not ctx.dry_run:
+        await core.write(ctx.resource, ctx.namespace, ctx.name, entry.rev, obj, deleted=True)
+    return answer
+
+
+async def put(core: Core, ctx: RequestContext, body: Obj) -> bytes:
+    """Replace by PUT: `body` is the decoded object, the caller's own."""
+    meta = body.setdefault("metadata", {})
+    name = meta.get("name") or ""
+    if not name:
+        raise errors.bad_request(
+            f"the name of the object ({ctx.name} based on URL) was undeterminable: name must be provided"
+        )
+    if name != ctx.name:
+        raise errors.bad_request(
+            f"the name of the object ({name}) does not match the name on the URL ({ctx.name})"
+        )
+    match_namespace(ctx, body)
+    raw = orjson.dumps(body)
+    first = True
+
+    async def change(live: Obj, entry: Entry) -> Obj:
+        nonlocal first
+        if first:
+            first = False
+            return body
+        return orjson.loads(raw)  # type: ignore[no-any-return]
+
+    return await update(core, ctx, change, retry=not meta.get("resourceVersion"))

@@ -1,0 +1,194 @@
+"""Watch: one subscription a client, with selectors that objects enter and leave."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import orjson
+
+from chandlery.controlplane import errors
+from chandlery.controlplane.cache import Entry, Event, Subscription, Table
+from chandlery.controlplane.core import Core
+from chandlery.controlplane.types import Obj, RequestContext
+from chandlery.controlplane.verbs.options import ListOptions, revision, wrap_revision_error
+from chandlery.controlplane.verbs.read import field_values, only_metadata
+
+QUEUE = 5000
+"""Events that a slow client may lag behind before its watch is closed (it lists and watches again)."""
+BOOKMARK_SECONDS = 60.0
+_LONGEST = 1800
+
+Line = bytes
+Encode = Callable[[str, Entry, int], Awaitable[Line]]
+"""(event type, entry, revision to show) -> one line of the stream."""
+
+
+class Watch:
+    """One open watch; iterate `lines`, then `close`."""
+
+    def __init__(self, core: Core, ctx: RequestContext, options: ListOptions, encode: Encode, form: object) -> None:
+        self._core, self._ctx, self._options = core, ctx, options
+        self._encode, self._form = encode, form
+        self._table: Table = core.table(ctx.resource)
+        self._where = ("", "")
+        self._ended = False
+        self._sent = 0
+        labels, fields = options.labels, options.fields
+        self._selects = labels is not None or fields is not None
+        self._selector = (labels.text if labels else "", fields.text if fields else "", id(ctx.resource.strategy))
+        self._need_object = fields is not None and not only_metadata(options)
+        self._subscription = Subscription(self._kind_for, QUEUE)
+        self._pending_error: Obj | None = None
+        self._initial: list[tuple[str, Entry, int]] = []
+        self._backlog: list[Event] = []
+        self._initial_bookmark = False
+
+    def start(self) -> None:
+        """Take the place in the stream. Raises ApiError 400, 500, 504 before anything is sent."""
+        options, table, cache = self._options, self._table, self._core.cache
+        try:
+            wanted = revision(options.resource_version)
+        except ValueError as error:
+            raise wrap_revision_error(error, list_=False) from None
+        namespace = self._ctx.namespace if self._ctx.resource.namespaced else ""
+        name = options.fields.exact("metadata.name") if options.fields else None
+        self._where = (namespace, name or "")
+        if options.initial_events is not None:
+            send_state = options.initial_events
+            self._initial_bookmark = bool(options.initial_events and options.bookmarks)
+            if wanted > cache.revision:
+                raise errors.too_large_revision(wanted, cache.revision)
+        else:
+            send_state = options.resource_version in ("", "0")
+            self._initial_bookmark = options.resource_version == "" and options.bookmarks
+        self._sent = cache.revision
+        if send_state:
+            for entry in list(table.span(namespace)):
+                if not self._selects or self._match(entry):
+                    self._initial.append(("ADDED", entry, entry.rev))
+        elif wanted and wanted < table.floor:
+            self._pending_error = errors.expired(f"too old resource version: {wanted} ({table.floor})").status()
+        elif wanted:
+            self._backlog = [
+                event
+                for event in table.since(wanted)
+                if (not namespace or event.entry.namespace == namespace) and (not name or event.entry.name == name)
+            ]
+            self._sent = max(wanted, cache.revision)
+        table.subscribe(self._subscription, *self._where)
+
+    def _match(self, entry: Entry) -> bool:
+        options = self._options
+        if options.labels is not None and not options.labels.matches(entry.labels):
+            return False
+        if options.fields is None:
+            return True
+        if not self._need_object:
+            return options.fields.matches({"metadata.name": entry.name, "metadata.namespace": entry.namespace})
+        return options.fields.matches(field_values(self._ctx.resource, entry, entry.obj))
+
+    def _kind_for(self, event: Event) -> str | None:
+        """The event type that this watcher sees; None when the event is not for it."""
+        if not self._selects:
+            return event.kind
+        memo = event.memo.get(self._selector)
+        if memo is None:
+            now = event.kind != "DELETED" and self._match(event.entry)
+            before = event.prev is not None and self._match(event.prev)
+            memo = ("MODIFIED" if before else "ADDED") if now else ("DELETED" if before else "")
+            event.memo[self._selector] = memo
+        return memo or None
+
+    async def _line(self, event: Event, kind: str) -> Line:
+        leaves = kind == "DELETED" and event.kind != "DELETED"
+        key = (self._form, kind)
+        line = event.memo.get(key)
+        if line is None:
+            entry = event.prev if leaves and event.prev is not None else event.entry
+            line = await self._encode(kind, entry, event.rev)
+            event.memo[key] = line
+        return line  # type: ignore[no-any-return]
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Chunks of lines until the time is up, the client lags too far, or the server stops."""
+        ctx, options = self._ctx, self._options
+        if self._pending_error is not None:
+            yield orjson.dumps({"type": "ERROR", "object": self._pending_error}) + b"\n"
+            return
+        batch: list[bytes] = []
+        size = 0
+        for kind, entry, rev in self._initial:
+            line = await self._encode(kind, entry, rev)
+            batch.append(line)
+            size += len(line)
+            if size > 262_144:
+                yield b"".join(batch)
+                batch, size = [], 0
+        self._initial = []
+        if self._initial_bookmark:
+            batch.append(self._bookmark(initial=True))
+        for event in self._backlog:
+            kind_ = self._kind_for(event)
+            if kind_ is not None:
+                batch.append(await self._line(event, kind_))
+        self._backlog = []
+        yield b"".join(batch)
+        seconds = options.timeout if options.timeout else random.uniform(_LONGEST, 2 * _LONGEST)  # noqa: S311
+        deadline = time.monotonic() + seconds
+        bookmark_at = time.monotonic() + BOOKMARK_SECONDS
+        queue = self._subscription.queue
+        loop = asyncio.get_running_loop()
+        while not self._ended:
+            if queue:
+                chunks: list[bytes] = []
+                while queue and len(chunks) < 500:
+                    event, kind = queue.popleft()
+                    self._sent = event.rev
+                    chunks.append(await self._line(event, kind))
+                yield b"".join(chunks)
+                continue
+            if self._subscription.overflowed:
+                return
+            now = time.monotonic()
+            if now >= deadline:
+                return
+            if options.bookmarks and now >= bookmark_at:
+                bookmark_at = now + BOOKMARK_SECONDS
+                yield self._bookmark(initial=False)
+                continue
+            woken: asyncio.Future[None] = loop.create_future()
+            self._subscription.on_wake(lambda woken=woken: woken.done() or woken.set_result(None))  # type: ignore[misc]
+            timer = loop.call_later(
+                max(0.0, min(deadline, bookmark_at if options.bookmarks else deadline) - now), self._subscription.wake
+            )
+            try:
+                await woken
+            finally:
+                timer.cancel()
+                self._subscription.on_wake(None)
+        _ = ctx
+
+    def _bookmark(self, *, initial: bool) -> bytes:
+        resource = self._ctx.resource
+        meta: Obj = {"resourceVersion": str(max(self._sent, self._core.cache.revision))}
+        if initial:
+            meta["annotations"] = {"k8s.io/initial-events-end": "true"}
+        obj = bookmark_object(resource.kind, resource.api_version, meta, builtin=resource.builtin)
+        return orjson.dumps({"type": "BOOKMARK", "object": obj}) + b"\n"
+
+    def end(self) -> None:
+        """End the stream from outside: the server stops, or the client has gone."""
+        self._ended = True
+        self._subscription.wake()
+
+    def close(self) -> None:
+        self._table.unsubscribe(self._subscription, *self._where)
+
+
+def bookmark_object(kind: str, api_version: str, meta: Obj, *, builtin: bool) -> Obj:
+    if builtin:
+        meta = {"creationTimestamp": None} | meta
+    return {"kind": kind, "apiVersion": api_version, "metadata": meta}
