@@ -125,6 +125,7 @@ class ChandleryError(Exception):
     value: Any
     hint: str
     retry_after: float | None
+    retry_after_given: bool  # said by whoever raised it (a server's Retry-After), not by the class
     causes: tuple["ChandleryError", ...]
     details: dict[str, Any]
 
@@ -145,6 +146,7 @@ class ChandleryError(Exception):
         self.value = value
         self.hint = self.default_hint if hint is None else hint
         self.retry_after = self.default_retry_after if isinstance(retry_after, EllipsisType) else retry_after
+        self.retry_after_given = not isinstance(retry_after, EllipsisType)
         self.causes = tuple(causes)
         self.details = dict(details or {})
 

@@ -1,0 +1,133 @@
+"""A circuit breaker: what fails again and again is left alone for a while, then tried with care."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from enum import Enum
+
+from chandlery.foundation.clock import SYSTEM, Clock
+from chandlery.foundation.errors import ChandleryError, CircuitOpen, ProviderError, Timeout, Unavailable, as_error
+
+
+class State(Enum):
+    """Closed lets calls through, open refuses them, half-open lets a few probes through."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+def failure(error: ChandleryError) -> bool:
+    """Whether an error speaks against the other side's health; a refusal of a bad request doesn't."""
+    return isinstance(error, Unavailable | Timeout | ProviderError) and not isinstance(error, CircuitOpen)
+
+
+class CircuitBreaker:
+    """Counts outcomes over a sliding time; opens when too many of enough calls failed.
+
+    Args:
+        name: of what is called, for the message.
+        clock: drives the window and the rest.
+        window: seconds that outcomes count.
+        minimum: calls within the window before anything is concluded from them.
+        ratio: part of them that must fail to open (0 to 1).
+        rest: seconds to stay open the first time; doubled each time that the probes fail.
+        longest_rest: seconds, the end of doubling.
+        probes: calls that must succeed, one by one or at once, to close again.
+        failed: which errors count.
+        on_change: told of each change of state.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        clock: Clock = SYSTEM,
+        window: float = 30.0,
+        minimum: int = 5,
+        ratio: float = 0.5,
+        rest: float = 5.0,
+        longest_rest: float = 120.0,
+        probes: int = 1,
+        failed: Callable[[ChandleryError], bool] = failure,
+        on_change: Callable[[str, State], None] | None = None,
+    ) -> None:
+        if window <= 0 or minimum < 1 or not 0 < ratio <= 1 or rest <= 0 or longest_rest < rest or probes < 1:
+            raise ValueError("window and rest > 0, minimum and probes >= 1, ratio in (0, 1], longest_rest >= rest")
+        self._name, self._clock, self._failed, self._on_change = name, clock, failed, on_change
+        self._window, self._minimum, self._ratio = window, minimum, ratio
+        self._first_rest, self._longest_rest, self._probes = rest, longest_rest, probes
+        self._state = State.CLOSED
+        self._rest = rest
+        self._until = 0.0
+        self._probing = self._proved = 0
+        self._period = 0  # counts changes of state, so that a late answer can't speak for a time before its own
+        self._outcomes: deque[tuple[float, bool]] = deque()
+
+    @property
+    def state(self) -> State:
+        if self._state is State.OPEN and self._clock.monotonic() >= self._until:
+            self._change(State.HALF_OPEN)
+        return self._state
+
+    def check(self) -> None:
+        """Raise CircuitOpen when a call would be refused now."""
+        state = self.state
+        if state is State.OPEN:
+            left = self._until - self._clock.monotonic()
+            raise CircuitOpen(f"{self._name} failed too often and is left alone", retry_after=max(0.001, left))
+        if state is State.HALF_OPEN and self._probing + self._proved >= self._probes:
+            raise CircuitOpen(f"{self._name} is being tried after many failures", retry_after=self._first_rest)
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncIterator[None]:
+        """Around one call: refuses it, or records how it ended. A cancelled call says nothing either way."""
+        self.check()
+        period, probe = self._period, self._state is State.HALF_OPEN
+        if probe:
+            self._probing += 1
+        try:
+            yield
+        except Exception as error:
+            self._ended(period, probe=probe, good=not self._failed(as_error(error)))
+            raise
+        except BaseException:
+            if probe and period == self._period:
+                self._probing -= 1
+            raise
+        else:
+            self._ended(period, probe=probe, good=True)
+
+    def _ended(self, period: int, *, probe: bool, good: bool) -> None:
+        if period != self._period:
+            return
+        if probe:
+            self._probing -= 1
+            if not good:
+                self._rest = min(self._longest_rest, self._rest * 2)
+                self._open()
+                return
+            self._proved += 1
+            if self._proved >= self._probes:
+                self._rest = self._first_rest
+                self._change(State.CLOSED)
+            return
+        now = self._clock.monotonic()
+        self._outcomes.append((now, good))
+        while self._outcomes and self._outcomes[0][0] <= now - self._window:
+            self._outcomes.popleft()
+        bad = sum(not each for _, each in self._outcomes)
+        if not good and len(self._outcomes) >= self._minimum and bad >= self._ratio * len(self._outcomes):
+            self._open()
+
+    def _open(self) -> None:
+        self._until = self._clock.monotonic() + self._rest
+        self._change(State.OPEN)
+
+    def _change(self, state: State) -> None:
+        self._state = state
+        self._period += 1
+        self._probing = self._proved = 0
+        self._outcomes.clear()
+        if self._on_change is not None:
+            self._on_change(self._name, state)
