@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from chandlery.controlplane.controllers.aggregation import AggregationController
+from chandlery.controlplane.controllers.base import Controller
+from chandlery.controlplane.controllers.eventttl import EventTtlController
+from chandlery.controlplane.controllers.gc import GarbageCollector
+from chandlery.controlplane.controllers.namespace import NamespaceController
+from chandlery.controlplane.controllers.namespacecontent import NamespaceContentController
+from chandlery.controlplane.controllers.protection import ProtectionController
+from chandlery.controlplane.controllers.quota import QuotaController
+from chandlery.controlplane.controllers.seed import seed
 
 if TYPE_CHECKING:
     from chandlery.controlplane.auth.authz import Authorizer
     from chandlery.controlplane.types import LocalApi
+
+log = logging.getLogger(__name__)
 
 
 class Controllers:
@@ -16,9 +30,51 @@ class Controllers:
         """`root_ca` is the PEM text published as kube-root-ca.crt in every namespace."""
         self._api = api
         self._authorizer = authorizer
-        self._root_ca = root_ca
+        self._quota = QuotaController(api)
+        self._controllers: list[Controller[Any]] = [
+            NamespaceContentController(api, root_ca),
+            GarbageCollector(api),
+            NamespaceController(api),
+            self._quota,
+            AggregationController(api),
+            ProtectionController(api),
+            EventTtlController(api),
+        ]
+        self._pump: asyncio.Task[None] | None = None
+
+    def quota_charged(self, namespace: str) -> None:
+        """For `AdmissionChain(on_charge=...)`."""
+        self._quota.recount_later(namespace)
 
     async def start(self) -> None:
         """Create what must exist (RBAC, system namespaces), then follow changes until `stop`."""
+        await seed(self._api)
+        self._pump = asyncio.get_running_loop().create_task(self._follow(), name="controllers")
+        # The stream begins when the task first runs; only then is a look at everything complete.
+        await asyncio.sleep(0)
+        for controller in self._controllers:
+            controller.start()
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        """End all work; what was half done is found again at the next start."""
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+            self._pump = None
+        for controller in self._controllers:
+            await controller.stop()
+
+    @property
+    def idle(self) -> bool:
+        """No controller has anything to do right now."""
+        return all(controller.idle for controller in self._controllers)
+
+    async def _follow(self) -> None:
+        async for event, resource, obj, old in self._api.watch_all():
+            if self._authorizer is not None:
+                self._authorizer.observe(event, resource, obj, old)
+            for controller in self._controllers:
+                try:
+                    controller.observe(event, resource, obj, old)
+                except Exception:
+                    log.exception("%s could not read a change of %s", controller.name, resource.group_resource)

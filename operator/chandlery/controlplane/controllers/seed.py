@@ -1,0 +1,68 @@
+"""What a new control plane holds before anybody writes to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chandlery.controlplane.admission.common import API_SERVER
+from chandlery.controlplane.auth.bootstrap import bootstrap_objects
+from chandlery.controlplane.types import ApiError, Obj
+
+if TYPE_CHECKING:
+    from chandlery.controlplane.types import LocalApi
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_PRIORITIES = {
+    "system-cluster-critical": (
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+    "system-node-critical": (
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+}
+_PLURALS = {
+    "Namespace": "namespaces",
+    "ClusterRole": "clusterroles",
+    "ClusterRoleBinding": "clusterrolebindings",
+    "Role": "roles",
+    "RoleBinding": "rolebindings",
+    "PriorityClass": "priorityclasses",
+}
+
+
+def seed_objects() -> list[Obj]:
+    """Namespaces first: others live in them."""
+    namespaces: list[Obj] = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES
+    ]
+    priorities: list[Obj] = [
+        {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": name},
+            "value": value,
+            "description": description,
+            "preemptionPolicy": "PreemptLowerPriority",
+        }
+        for name, (value, description) in _PRIORITIES.items()
+    ]
+    return [*namespaces, *bootstrap_objects(), *priorities]
+
+
+async def seed(api: LocalApi) -> None:
+    """Create what is missing; what is there stays as somebody left it."""
+    for obj in seed_objects():
+        group = obj["apiVersion"].partition("/")[0] if "/" in obj["apiVersion"] else ""
+        plural = _PLURALS[obj["kind"]]
+        meta = obj["metadata"]
+        if api.resource(group, plural) is None:
+            continue
+        if api.get(group, plural, meta.get("namespace", ""), meta["name"]) is not None:
+            continue
+        try:
+            await api.create(group, plural, obj, user=API_SERVER, manager="kube-apiserver")
+        except ApiError as error:
+            if error.code != 409:
+                raise
