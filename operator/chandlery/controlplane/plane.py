@@ -137,6 +137,9 @@ class ControlPlane:
         core.admission = AdmissionChain(api, authorizer=authorizer)
         self._crds = CrdController(core)
         self._crds.start()
+        from chandlery.controlplane.bootstrap import ensure_namespaces
+
+        await ensure_namespaces(core)
         if settings.controllers:
             from chandlery.controlplane.controllers import Controllers
 

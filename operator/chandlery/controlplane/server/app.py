@@ -116,7 +116,7 @@ class App:
     ) -> None:
         self._core, self._settings, self._documents = core, settings, documents
         self._authenticator, self._authorizer, self._audit, self._metrics = authenticator, authorizer, audit, metrics
-        self._watches: set[tuple[Watch, web.BaseRequest]] = set()
+        self._watches: dict[Watch, web.BaseRequest] = {}
         self.stopping = False
 
     # -- the frame around every request
@@ -361,8 +361,7 @@ class App:
         watch.start()
         response = web.StreamResponse(headers={"Content-Type": call.form.media, "Cache-Control": "no-cache, private"})
         response.enable_chunked_encoding()
-        place = (watch, call.request)
-        self._watches.add(place)
+        self._watches[watch] = call.request
         try:
             await response.prepare(call.request)
             async for chunk in watch.lines():
@@ -374,7 +373,7 @@ class App:
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
-            self._watches.discard(place)
+            self._watches.pop(watch, None)
             watch.close()
         return response
 
@@ -384,13 +383,13 @@ class App:
 
     def reap_watches(self) -> None:
         """End the watches of clients that have gone; call now and then."""
-        for watch, request in list(self._watches):
+        for watch, request in list(self._watches.items()):
             transport = request.transport
             if transport is None or transport.is_closing():
                 watch.end()
 
     def end_watches(self) -> None:
-        for watch, _ in list(self._watches):
+        for watch in list(self._watches):
             watch.end()
 
     async def _mutate(self, call: Call, ctx: RequestContext) -> web.StreamResponse:
