@@ -31,7 +31,7 @@ def loads(raw: bytes) -> Any:
     except orjson.JSONDecodeError:
         check(raw)  # raises when Go would refuse it too
         value = _lenient(raw)
-    if _ODD_NUMBER.search(raw):
+    if b".0" in orjson.dumps(value):  # orjson writes every whole float so, whatever way the text had it
         return _whole_numbers(value)
     return value
 
@@ -53,7 +53,7 @@ def duplicates(raw: bytes, value: Any) -> list[str]:
 def in_document_order(raw: bytes, errors: list[str]) -> list[str]:
     """Strict-decoding errors as a typed decoder meets them: in the order of the document, nothing below unknown fields.
 
-    `errors` are `unknown field "path"` and `duplicate field "path"`; what the document doesn't explain stays at the end.
+    `errors` are `unknown field "path"` and `duplicate field "path"`; what the document doesn't explain goes last.
     """
     try:
         tree = _pairs(raw)
@@ -106,15 +106,9 @@ def _find_duplicates(node: Any, path: str, found: list[str]) -> None:
             _find_duplicates(child, f"{path}[{index}]", found)
 
 
-_ODD_NUMBER: Final = re.compile(rb"[:,\[]\s*-?[0-9]+(?:\.0+[\s,\]}]|(?:\.[0-9]+)?[eE]|[0-9]{18})")
-"""A number that is a float in form but may be whole, or an integer that may not fit 64 bits."""
-
-
 def _whole_numbers(value: Any) -> Any:
     if isinstance(value, float):
-        return int(value) if value == int(value) and abs(value) < 1e21 else value
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0x7FFF_FFFF_FFFF_FFFF:
-        return float(value)
+        return int(value) if abs(value) < 1e21 and value.is_integer() else value
     if isinstance(value, dict):
         return {key: _whole_numbers(child) for key, child in value.items()}
     if isinstance(value, list):

@@ -169,7 +169,7 @@ def _scalar(event: Any) -> Any:
     text: str = event.value
     tag = event.tag
     if tag is None or tag == "!":
-        return _plain(text) if event.implicit[0] and event.style is None else text
+        return _plain(text) if event.implicit[0] and not event.style else text
     short = tag.removeprefix("tag:yaml.org,2002:")
     if short == "str":
         return text
@@ -225,7 +225,7 @@ def _number(digits: str) -> int | float | str:
 # --- writing -------------------------------------------------------------------------------------------
 
 
-class _Writer(_Dumper):  # type: ignore[misc,valid-type]
+class _Writer(_Dumper):  # type: ignore[misc]
     """Block style without aliases; strings quoted as Go's writer does."""
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -263,7 +263,7 @@ _Writer.add_representer(float, _represent_float)
 
 def dumps(obj: Any) -> bytes:
     """One document: keys sorted, two spaces, lists not indented."""
-    return yaml.dump(  # type: ignore[no-any-return]
+    out: bytes = yaml.dump(
         obj,
         Dumper=_Writer,
         default_flow_style=False,
@@ -272,3 +272,4 @@ def dumps(obj: Any) -> bytes:
         width=2**31 - 1,
         encoding="utf-8",
     )
+    return out
