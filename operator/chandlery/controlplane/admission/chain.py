@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from chandlery.controlplane.admission.defaults import apply_defaults
@@ -32,12 +31,11 @@ class AdmissionChain:
         *,
         authorizer: Authorizer | None = None,
         resolve_service: ServiceResolver | None = None,
-        on_charge: Callable[[str], None] | None = None,
     ) -> None:
-        """`resolve_service` finds a webhook's Service; `on_charge` hears the namespaces whose quotas were charged."""
+        """`resolve_service` finds the address of a webhook's Service."""
         self._api = api
         self._webhooks = Webhooks(api, authorizer=authorizer, resolve_service=resolve_service)
-        self._quota = QuotaPlugin(api, on_charge=on_charge)
+        self._quota = QuotaPlugin(api)
 
     async def mutate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> Obj | None:
         """The object as the mutating plugins and webhooks leave it (maybe the same dict, changed). Raises ApiError."""

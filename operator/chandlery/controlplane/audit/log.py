@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 from datetime import UTC, datetime
-from io import BufferedWriter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -47,7 +46,7 @@ class AuditLog:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._stream, self._size = self._open()
 
-    def _open(self) -> tuple[BufferedWriter, int]:
+    def _open(self) -> tuple[BinaryIO, int]:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         stream = os.fdopen(descriptor, "ab", buffering=1 << 16)
         return stream, os.fstat(descriptor).st_size
@@ -96,16 +95,15 @@ class AuditLog:
         }
         if resource:
             line["objectRef"] = {key: value for key, value in reference.items() if value}
-        for key, value in (
-            ("reason", reason),
-            ("before", digest(before)),
-            ("after", digest(after)),
-            ("impersonator", impersonator),
-            ("sourceIP", source),
-            ("userAgent", user_agent),
-        ):
-            if value:
-                line[key] = value
+        optional = {
+            "reason": reason,
+            "before": digest(before),
+            "after": digest(after),
+            "impersonator": impersonator,
+            "sourceIP": source,
+            "userAgent": user_agent,
+        }
+        line.update((key, value) for key, value in optional.items() if value)
         self._append(orjson.dumps(line) + b"\n")
 
     def _append(self, line: bytes) -> None:

@@ -30,21 +30,16 @@ class Controllers:
         """`root_ca` is the PEM text published as kube-root-ca.crt in every namespace."""
         self._api = api
         self._authorizer = authorizer
-        self._quota = QuotaController(api)
         self._controllers: list[Controller[Any]] = [
             NamespaceContentController(api, root_ca),
             GarbageCollector(api),
             NamespaceController(api),
-            self._quota,
+            QuotaController(api),
             AggregationController(api),
             ProtectionController(api),
             EventTtlController(api),
         ]
         self._pump: asyncio.Task[None] | None = None
-
-    def quota_charged(self, namespace: str) -> None:
-        """For `AdmissionChain(on_charge=...)`."""
-        self._quota.recount_later(namespace)
 
     async def start(self) -> None:
         """Create what must exist (RBAC, system namespaces), then follow changes until `stop`."""

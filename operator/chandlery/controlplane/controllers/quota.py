@@ -60,15 +60,13 @@ class QuotaController(Controller[Key]):
         self._sources.setdefault(namespace, {})[name] = sources_of(hard)
         if old is None or old.get("spec") != obj.get("spec"):
             self.add((namespace, name))
+        elif old.get("status") != obj.get("status"):
+            # Admission charged it for an object that may fail to be stored after all.
+            self.add_later((namespace, name), _RECOUNT_AFTER)
 
     def resync(self) -> None:
         for quota in self.api.list("", "resourcequotas"):
             self._quota("ADDED", quota, None)
-
-    def recount_later(self, namespace: str) -> None:
-        """A quota was charged for an object that may fail to be stored after all."""
-        for name in self._sources.get(namespace, ()):
-            self.add_later((namespace, name), _RECOUNT_AFTER)
 
     async def sync(self, key: Key) -> None:
         quota = self.api.get("", "resourcequotas", *key)

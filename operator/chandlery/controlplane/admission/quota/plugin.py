@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -25,10 +24,8 @@ _COMPUTE = ("cpu", "memory", "ephemeral-storage")
 class QuotaPlugin:
     """Refuses what would exceed a quota, and records in the quota's status what it let through."""
 
-    def __init__(self, api: LocalApi, *, on_charge: Callable[[str], None] | None = None) -> None:
-        """`on_charge` is told the namespace of each quota that was charged."""
+    def __init__(self, api: LocalApi) -> None:
         self._api = api
-        self._on_charge = on_charge
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def check(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> None:
@@ -74,8 +71,6 @@ class QuotaPlugin:
             await self._api.update(
                 "", "resourcequotas", updated, user=API_SERVER, manager="kube-apiserver", subresource="status"
             )
-            if self._on_charge is not None:
-                self._on_charge(ctx.namespace)
 
     def _charge_one(
         self, ctx: RequestContext, quota: Obj, wanted: Usage, had: Usage, group: str, plural: str, obj: Obj
