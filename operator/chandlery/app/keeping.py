@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from chandlery.app.home import Home
@@ -74,7 +75,7 @@ def start(home: Home, processes: Sequence[tuple[str, Sequence[str]]]) -> subproc
 def _source_root() -> str:
     import chandlery
 
-    return os.path.dirname(os.path.dirname(os.path.abspath(chandlery.__file__ or "")))
+    return str(Path(chandlery.__file__).resolve().parents[1])
 
 
 def stop(home: Home, seconds: float = 60.0) -> bool:

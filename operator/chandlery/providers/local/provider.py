@@ -113,6 +113,15 @@ class LocalProvider:
         for instance in self.instances():
             yield from instance.ports.values()
 
+    async def stop_all(self) -> int:
+        """Stop every process of every instance; returns how many there were. They are started again when wanted."""
+        count = 0
+        for instance in self.instances():
+            running = [name for name in instance.process_names() if instance.process(name).state().running]
+            count += len(running)
+            await instance.stop_all()
+        return count
+
     async def sweep(self, live_uids: Iterable[str]) -> list[str]:
         """End the processes of objects that no longer exist; returns the instances' names.
 

@@ -1,0 +1,327 @@
+"""The command line: `chandlery`.
+
+Each command is short and imports what it needs when it runs, so that `--help` and shell completion answer at once.
+Exit codes: 0 done, 1 an error that was explained, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from chandlery.app.home import Home, default_data_dir
+from chandlery.foundation.errors import ChandleryError
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="chandlery",
+    help="Backing services for applications: caches, databases, queues, load balancers and virtual machines.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        envvar="CHANDLERY_DATA_DIR",
+        help="Where everything is kept. Default: /var/lib/chandlery for root, else ~/.local/share/chandlery.",
+    ),
+]
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option("--kubeconfig", metavar="FILE", help="The cluster's kubeconfig. Default: the data directory's own."),
+]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the object.")]
+Output = Annotated[str, typer.Option("--output", "-o", metavar="table|json", help="How to print.")]
+
+
+def _home(data_dir: Path | None) -> Home:
+    return Home((data_dir or default_data_dir()).expanduser().absolute())
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+@app.command()
+def up(
+    data_dir: DataDir = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when all is Ready; it goes on running.")
+    ] = False,
+    foreground: Annotated[bool, typer.Option("--foreground", help="Stay attached, even with --detach.")] = False,
+    port: Annotated[
+        int, typer.Option(help="Port of the control plane. Default: that of the last run, or a free one.")
+    ] = 0,
+    store: Annotated[
+        str, typer.Option(help="Where the control plane keeps objects: sqlite, memory or etcd.")
+    ] = "sqlite",
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Run the engines here for this cluster's API, without a control plane."),
+    ] = None,
+    apply: Annotated[
+        list[Path] | None, typer.Option(metavar="PATH", help="A manifest or a folder of them to apply; repeatable.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for everything to be Ready.")] = 300.0,
+    wait: Annotated[bool, typer.Option(help="Wait until what was applied is Ready.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")] = False,
+) -> None:
+    """Start control plane, operator and engines on this machine.
+
+    Runs until Ctrl-C, which stops everything and keeps the data; with --detach it returns when all is Ready.
+    """
+    from chandlery.app.progress import Progress
+    from chandlery.app.up import Up, UpOptions
+
+    home = _home(data_dir)
+    options = UpOptions(
+        data_dir=home.root,
+        detach=detach and not foreground,
+        port=port,
+        store=store,
+        kubeconfig=kubeconfig.expanduser().absolute() if kubeconfig else None,
+        apply=list(apply or ()),
+        timeout=timeout,
+        wait=wait,
+    )
+    progress = Progress(quiet=quiet)
+    launch = Up(options, progress)
+    launch.start()
+    mine = launch.keeper is not None
+    try:
+        applied = _run(launch.bring_up())
+        if applied:
+            _run(_print_status(launch.kubeconfig, applied))
+        if options.detach:
+            progress.note(f"stop it with: chandlery down --data-dir {home.root}")
+            return
+        progress.note("running until Ctrl-C; data stays")
+        if launch.keeper is not None:
+            launch.keeper.wait()
+    except KeyboardInterrupt:
+        progress.note("stopping")
+        raise
+    except ChandleryError:
+        # What failed in the foreground must not go on unseen; a detached one stays, to be looked at.
+        raise
+    finally:
+        if mine and not options.detach:
+            _stop(home, progress)
+
+
+@app.command()
+def down(
+    data_dir: DataDir = None,
+    purge: Annotated[bool, typer.Option(help="Remove the data directory with everything in it, for good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Stop engines, operator and control plane. Data stays, and `chandlery up` goes on from there."""
+    from chandlery.app.progress import Progress
+
+    home = _home(data_dir)
+    if purge and not yes and home.root.exists():
+        typer.confirm(f"Remove {home.root} with all data of all engines?", abort=True, err=True)
+    _stop(home, Progress(quiet=quiet))
+    if purge and home.root.exists():
+        from chandlery.providers.local.files import remove_tree
+
+        if not (home.run / "keeper-spec.json").exists() and any(home.root.iterdir()):
+            _fail(f"{home.root} doesn't look like a data directory of Chandlery; it is left as it is")
+        remove_tree(home.root)
+
+
+def _stop(home: Home, progress: Any) -> None:
+    from chandlery.app import keeping
+    from chandlery.providers.local import LocalProvider
+
+    if keeping.stop(home):
+        progress.done("operator and control plane stopped")
+    if not home.root.is_dir():
+        return
+    provider = LocalProvider(home.root)
+    provider.open()
+    try:
+        count = _run(provider.stop_all())
+        if count:
+            progress.done(f"{count} engine processes stopped")
+    finally:
+        provider.close()
+
+
+@app.command()
+def status(
+    data_dir: DataDir = None,
+    kubeconfig: Kubeconfig = None,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Only this namespace.")] = "",
+    output: Output = "table",
+) -> None:
+    """Show what runs, what is Ready, and how to connect."""
+    home = _home(data_dir)
+    config = kubeconfig or home.kubeconfig
+    if not config.exists():
+        _fail(f"nothing runs on {home.root}. Start it with `chandlery up`.")
+    _run(_print_status(config, None, namespace=namespace, output=output))
+
+
+async def _print_status(
+    kubeconfig: Path, objects: list[dict[str, Any]] | None, *, namespace: str = "", output: str = "table"
+) -> None:
+    from chandlery.app import manifests, show
+    from chandlery.app.up import connect
+
+    api = await connect(kubeconfig)
+    try:
+        if objects is None:
+            found = await show.everything(api, namespace)
+        else:
+            found = []
+            for obj in objects:
+                meta = obj["metadata"]
+                live = await api.get(manifests.type_of_object(obj), meta["namespace"], meta["name"])
+                if live is not None:
+                    found.append(live)
+        rows = await show.rows(api, found)
+    finally:
+        await api.close()  # type: ignore[attr-defined]
+    if output == "json":
+        print(show.as_json(rows))
+    elif not rows:
+        print("nothing there yet; see docs/quickstart for manifests to apply")
+    else:
+        show.print_table(
+            rows, columns=("kind", "namespace", "name", "ready", "phase", "endpoint", "message", "connect")
+        )
+
+
+@app.command()
+def binding(
+    target: Annotated[str, typer.Argument(metavar="KIND/NAME", help="The object, as in cache/demo.")],
+    key: Annotated[
+        str, typer.Argument(help="One entry (uri, host, port, username, password, ...); without it all.")
+    ] = "",
+    namespace: Namespace = "default",
+    data_dir: DataDir = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Print what an application needs to connect. Shows secrets: mind who looks over your shoulder."""
+    from chandlery.app.show import binding as read_binding
+
+    async def read() -> dict[str, str]:
+        api, obj = await _find(target, namespace, kubeconfig or _home(data_dir).kubeconfig)
+        try:
+            return dict(await read_binding(api, obj))
+        finally:
+            await api.close()
+
+    entries = _run(read())
+    if not entries:
+        _fail(f"{target} has no binding yet; `chandlery status` says why")
+    if key and key not in entries:
+        _fail(f"the binding of {target} has no {key}; it has {', '.join(sorted(entries))}")
+    for name in [key] if key else sorted(entries):
+        print(entries[name] if key else f"{name}={entries[name]}")
+
+
+async def _find(target: str, namespace: str, kubeconfig: Path) -> tuple[Any, dict[str, Any]]:
+    from chandlery.app import manifests
+    from chandlery.app.up import connect
+
+    word, _, name = target.partition("/")
+    kind = next((t for t in manifests.our_types() if word.lower() in (t.kind.lower(), t.plural)), None)
+    if kind is None or not name:
+        known = ", ".join(sorted(t.kind.lower() for t in manifests.our_types()))
+        _fail(f"{target!r} is not KIND/NAME; kinds are {known}")
+    api = await connect(kubeconfig)
+    obj = await api.get(kind, namespace, name)
+    if obj is None:
+        await api.close()  # type: ignore[attr-defined]
+        _fail(f"there is no {kind.kind.lower()} {name} in namespace {namespace}")
+    obj.setdefault("kind", kind.kind)
+    return api, obj
+
+
+@app.command()
+def logs(
+    target: Annotated[str, typer.Argument(metavar="KIND/NAME", help="The object, as in database/demo.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option("--tail", help="Begin with so many lines of each log.")] = 100,
+    namespace: Namespace = "default",
+    data_dir: DataDir = None,
+) -> None:
+    """Show the engine's own log."""
+    from chandlery.app.logs import show_logs
+
+    home = _home(data_dir)
+    _, obj = _run(_find_and_close(target, namespace, home.kubeconfig))
+    _run(show_logs(home, obj, follow=follow, lines=lines))
+
+
+async def _find_and_close(target: str, namespace: str, kubeconfig: Path) -> tuple[None, dict[str, Any]]:
+    api, obj = await _find(target, namespace, kubeconfig)
+    await api.close()
+    return None, obj
+
+
+@app.command()
+def crds() -> None:
+    """Print the CustomResourceDefinitions, for `kubectl apply -f -`."""
+    from chandlery.app.manifests import data_dir as folder
+
+    for path in sorted(folder("crds").glob("*.yaml")):
+        text = path.read_text()
+        print(text if text.startswith("---") else f"---\n{text}", end="")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def controlplane(context: typer.Context) -> None:
+    """Run the embedded control plane alone (see `chandlery controlplane --help`)."""
+    _controlplane(context.args)
+
+
+def _controlplane(args: list[str]) -> NoReturn:
+    from chandlery.controlplane.__main__ import main as serve
+
+    sys.exit(serve(args))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def operator(context: typer.Context) -> None:
+    """Run the operator alone, as in a cluster (see `chandlery operator --help`)."""
+    from chandlery.app.run import main as serve
+
+    sys.exit(serve(context.args))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    print(f"chandlery {installed('chandlery')}")
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(1)
+
+
+def main() -> None:
+    """The entry point. Errors of ours are explained in a sentence; a traceback means a fault of ours."""
+    try:
+        app()
+    except ChandleryError as error:
+        _fail(error.condition_message())
+    except KeyboardInterrupt:
+        sys.exit(130)
