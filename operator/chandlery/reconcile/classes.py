@@ -28,6 +28,8 @@ class Place:
     config: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict, compare=False)
     interval: float | None = field(default=None, compare=False)
+    policies: tuple[str, ...] = field(default=(), compare=False)
+    """Deletion policies that the class allows; empty: all."""
 
     def same(self, other: Place) -> bool:
         """A resource made at one is found at the other."""
@@ -116,7 +118,8 @@ class Catalogue:
                 f"the ResourceClass {name} has a driftInterval that can't be read: {error}", field="spec.className"
             ) from error
         config = (spec.get("providerConfigRef") or {}).get("name", "")
-        return Place(name, driver, config, spec.get("parameters") or {}, interval)
+        policies = tuple(spec.get("deletionPolicies") or ())
+        return Place(name, driver, config, spec.get("parameters") or {}, interval, policies)
 
 
 def _for_kind(obj: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from chandlery.driver.kind import Kind
 from chandlery.driver.plan import NO_PLAN, Window, window_of
 from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation, Plan
 from chandlery.foundation.context import Context
-from chandlery.foundation.errors import ChandleryError, DeletionProtected, Unauthenticated, as_error
+from chandlery.foundation.errors import ChandleryError, DeletionProtected, InvalidSpec, Unauthenticated, as_error
 from chandlery.model.base import AnyResource
 from chandlery.reconcile.api import FINALIZER, Key, Obj
 from chandlery.reconcile.classes import Place, made_by
@@ -95,7 +95,9 @@ class Loop:
         wanted = env.catalogue.choose(job.kind.name, asked, job.made.class_name if job.made else recorded)
         moving = job.made if job.made is not None and not job.made.same(wanted) else None
         job.place = self._present(moving) if moving is not None else wanted
-        refused = env.drivers.refusal(job.kind, wanted.driver, job.obj, wanted.parameters)
+        refused = _forbidden(job.obj, wanted) or env.drivers.refusal(
+            job.kind, wanted.driver, job.obj, wanted.parameters
+        )
         if refused is not None and job.made is None:
             raise refused
         driver = env.drivers.get(job.kind, job.place.driver)
@@ -242,3 +244,14 @@ class Loop:
             logger.debug("pass stopped", error=error)
         else:
             logger.error("pass failed", exc_info=error)
+
+
+def _forbidden(obj: AnyResource, place: Place) -> ChandleryError | None:
+    policy = getattr(obj.spec, "deletion_policy", None)
+    if policy is None or not place.policies or policy.value in place.policies:
+        return None
+    return InvalidSpec(
+        f"the ResourceClass {place.class_name} allows {', '.join(place.policies)} only",
+        field="spec.deletionPolicy",
+        value=policy.value,
+    )

@@ -76,6 +76,13 @@ class Sessions:
             raise ProviderNotFound(
                 "there is no ProviderConfig of this name", field="spec.providerConfigRef.name", value=config
             )
+        named = found.get("spec", {}).get("provider", provider)
+        if named != provider:
+            raise ProviderNotFound(
+                f"the ProviderConfig is for the provider {named}, the class's driver needs {provider}",
+                field="spec.providerConfigRef.name",
+                value=config,
+            )
         return str(found["metadata"].get("uid", "")) + "/" + str(found["metadata"].get("resourceVersion", ""))
 
     async def _setup(self, config: str) -> ProviderSetup:
