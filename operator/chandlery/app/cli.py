@@ -234,15 +234,29 @@ def binding(
         print(entries[name] if key else f"{name}={entries[name]}")
 
 
+@app.command(context_settings={"allow_interspersed_args": False})
+def run(
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND [ARGS]", help="The program to run.")],
+    bind: Annotated[
+        list[str] | None, typer.Option(metavar="KIND/NAME", help="A binding that the program needs; repeatable.")
+    ] = None,
+    namespace: Namespace = "default",
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the bindings.")] = 300.0,
+    data_dir: DataDir = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Run a program with bindings as files below $SERVICE_BINDING_ROOT (servicebinding.io)."""
+    from chandlery.app.bind import run as run_bound
+
+    home = _home(data_dir)
+    run_bound(home, kubeconfig or home.kubeconfig, namespace, bind or [], command, timeout)
+
+
 async def _find(target: str, namespace: str, kubeconfig: Path) -> tuple[Any, dict[str, Any]]:
-    from chandlery.app import manifests
+    from chandlery.app.bind import parse_target
     from chandlery.app.up import connect
 
-    word, _, name = target.partition("/")
-    kind = next((t for t in manifests.our_types() if word.lower() in (t.kind.lower(), t.plural)), None)
-    if kind is None or not name:
-        known = ", ".join(sorted(t.kind.lower() for t in manifests.our_types()))
-        _fail(f"{target!r} is not KIND/NAME; kinds are {known}")
+    kind, name = parse_target(target)
     api = await connect(kubeconfig)
     obj = await api.get(kind, namespace, name)
     if obj is None:

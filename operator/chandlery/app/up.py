@@ -14,7 +14,7 @@ from chandlery.app import keeping, manifests
 from chandlery.app.home import Home
 from chandlery.app.platform_defaults import local_classes
 from chandlery.app.progress import Progress
-from chandlery.foundation.errors import AlreadyExists, ChandleryError, Timeout, Unavailable
+from chandlery.foundation.errors import AlreadyExists, ChandleryError, InvalidConfiguration, Timeout, Unavailable
 from chandlery.reconcile.api import Api, Obj, ResourceType
 
 POLL = 0.05
@@ -47,6 +47,31 @@ def processes(options: UpOptions, home: Home) -> list[tuple[str, Sequence[str]]]
     found.append(
         ("operator", [python, "-m", "chandlery.app.run", "--data-dir", str(home.root), "--kubeconfig", str(kubeconfig)])
     )
+    for path in options.apply:
+        found += procfile(path, home)
+    return found
+
+
+def procfile(folder: Path, home: Home) -> list[tuple[str, Sequence[str]]]:
+    """The programs that come with a folder of manifests: `name: command` lines in its Procfile, run in that folder.
+
+    Raises:
+        InvalidConfiguration: a line isn't of that form.
+    """
+    path = folder / "Procfile"
+    if not path.is_file():
+        return []
+    found: list[tuple[str, Sequence[str]]] = []
+    scripts = Path(sys.executable).parent
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, colon, command = line.partition(":")
+        if not colon or not command.strip() or not name.replace("-", "").replace("_", "").isalnum():
+            raise InvalidConfiguration(f"line {number} of {path} is not `name: command`", value=line)
+        # The environment's own programs first, so that `chandlery` and `python` are the ones at work here.
+        shell = f'cd "$0" && export PATH="$1:$PATH" CHANDLERY_DATA_DIR="$2" && exec {command.strip()}'
+        found.append((name, ["/bin/sh", "-c", shell, str(folder.resolve()), str(scripts), str(home.root)]))
     return found
 
 
