@@ -49,7 +49,7 @@ async def wait_for(kubeconfig: Path, namespace: str, target: str, seconds: float
     problem = "there is no such object"
     while loop.time() < deadline:
         try:
-            api = await connect(kubeconfig)
+            api = connect(kubeconfig)
         except (ChandleryError, OSError) as error:
             problem = str(error)
         else:
@@ -63,7 +63,7 @@ async def wait_for(kubeconfig: Path, namespace: str, target: str, seconds: float
             except ChandleryError as error:
                 problem = error.message
             finally:
-                await api.close()  # type: ignore[attr-defined]
+                await api.close()
         await asyncio.sleep(POLL)
     raise Timeout(f"waited {seconds:.0f} s for {target} in namespace {namespace}: {problem}")
 

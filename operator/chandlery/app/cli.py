@@ -181,7 +181,7 @@ async def _print_status(
     from chandlery.app import manifests, show
     from chandlery.app.up import connect
 
-    api = await connect(kubeconfig)
+    api = connect(kubeconfig)
     try:
         if objects is None:
             found = await show.everything(api, namespace)
@@ -194,7 +194,7 @@ async def _print_status(
                     found.append(live)
         rows = await show.rows(api, found)
     finally:
-        await api.close()  # type: ignore[attr-defined]
+        await api.close()
     if output == "json":
         print(show.as_json(rows))
     elif not rows:
@@ -257,10 +257,10 @@ async def _find(target: str, namespace: str, kubeconfig: Path) -> tuple[Any, dic
     from chandlery.app.up import connect
 
     kind, name = parse_target(target)
-    api = await connect(kubeconfig)
+    api = connect(kubeconfig)
     obj = await api.get(kind, namespace, name)
     if obj is None:
-        await api.close()  # type: ignore[attr-defined]
+        await api.close()
         _fail(f"there is no {kind.kind.lower()} {name} in namespace {namespace}")
     obj.setdefault("kind", kind.kind)
     return api, obj

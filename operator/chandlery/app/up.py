@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chandlery.app import keeping, manifests
 from chandlery.app.home import Home
@@ -16,6 +16,9 @@ from chandlery.app.platform_defaults import local_classes
 from chandlery.app.progress import Progress
 from chandlery.foundation.errors import AlreadyExists, ChandleryError, InvalidConfiguration, Timeout, Unavailable
 from chandlery.reconcile.api import Api, Obj, ResourceType
+
+if TYPE_CHECKING:
+    from chandlery.reconcile.client import HttpApi
 
 POLL = 0.05
 
@@ -124,9 +127,9 @@ class Up:
                 await self._ready(api, ours)
             return ours
         finally:
-            await _close(api)
+            await api.close()
 
-    async def _control_plane(self) -> Api:
+    async def _control_plane(self) -> HttpApi:
         self.progress.waiting("waiting for the control plane")
         deadline = asyncio.get_running_loop().time() + self.options.timeout
         problem: object = "no kubeconfig yet"
@@ -134,7 +137,7 @@ class Up:
             keeping.check_alive(self.home, self.keeper, "controlplane")
             if self.kubeconfig.exists():
                 try:
-                    api = await connect(self.kubeconfig)
+                    api = connect(self.kubeconfig)
                     await api.list(_NAMESPACES)
                 except ChandleryError as error:
                     problem = error
@@ -152,7 +155,7 @@ class Up:
     async def _established(self, api: Api) -> None:
         """Custom resources are served some moments after their definition."""
         for kind in manifests.our_types():
-            await self._until(lambda kind=kind: api.list(kind), f"{kind.plural} to be served")  # type: ignore[misc]
+            await self._until(lambda kind=kind: api.list(kind), f"{kind.plural} to be served")
 
     async def _until(self, call: Any, what: str) -> None:
         deadline = asyncio.get_running_loop().time() + self.options.timeout
@@ -193,15 +196,12 @@ class Up:
 _NAMESPACES = ResourceType("", "v1", "namespaces", "Namespace", namespaced=False)
 
 
-async def connect(kubeconfig: Path) -> Api:
+def connect(kubeconfig: Path) -> HttpApi:
     """A client for the API that a kubeconfig names."""
-    from chandlery.reconcile.client import ApiClient
+    from chandlery.reconcile.client import HttpApi
+    from chandlery.reconcile.credentials import load
 
-    return await ApiClient.from_kubeconfig(kubeconfig)
-
-
-async def _close(api: Any) -> None:
-    await api.close()
+    return HttpApi(load(kubeconfig))
 
 
 def _is_ours(obj: Obj) -> bool:
