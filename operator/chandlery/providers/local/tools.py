@@ -1,0 +1,90 @@
+"""One-shot programs of an engine (initdb, pg_basebackup, qemu-img), run with the engine's own privileges."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chandlery.foundation.errors import EngineFailed, Timeout
+
+if TYPE_CHECKING:
+    from chandlery.providers.local.instance import Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a program ended and what it said (standard output and error together, the last 64 KiB)."""
+
+    code: int
+    output: str
+
+    def tail(self, lines: int = 3) -> str:
+        return " | ".join(self.output.strip().splitlines()[-lines:])
+
+
+async def run_tool(
+    instance: Instance,
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: bytes = b"",
+    seconds: float = 60.0,
+    check: bool = True,
+) -> Done:
+    """Run a program to its end. Secrets come by `stdin` or by a file, never by argv or env.
+
+    Raises:
+        EngineFailed: it could not be started, or (with `check`) its exit code isn't 0.
+        Timeout: it took longer than `seconds`; it is ended then, with its children.
+    """
+    privileges = instance.provider.privileges
+    binary = Path(argv[0])
+    drop = privileges.drop(instance.root, binary)
+    if drop.uid is not None:
+        privileges.hand_over(instance.root, instance.root)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *drop.prefix,
+            *map(str, argv),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={
+                "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+                "LANG": "C.UTF-8",
+                "HOME": str(instance.data_dir),
+                "TMPDIR": str(instance.run_dir),
+                **(env or {}),
+            },
+            cwd=cwd or instance.data_dir,
+            start_new_session=True,
+            user=drop.uid,
+            group=drop.gid,
+            extra_groups=[] if drop.uid is not None else None,
+        )
+    except OSError as error:
+        raise EngineFailed(
+            f"{binary.name} could not be started: {error.strerror or error}",
+            hint="Run `chandlery engines verify`; it says which engine is missing or damaged and how to mend it.",
+        ) from error
+    try:
+        async with asyncio.timeout(seconds):
+            output, _ = await process.communicate(stdin)
+    except TimeoutError as error:
+        raise Timeout(f"{binary.name} did not end within {seconds:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    done = Done(process.returncode or 0, output[-65536:].decode(errors="replace"))
+    if check and done.code != 0:
+        raise EngineFailed(f"{binary.name} exited with code {done.code}: {done.tail()}")
+    return done
