@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from chandlery.model.backup import Backup, RestoreFrom
 from chandlery.model.base import (
@@ -36,7 +36,9 @@ from chandlery.model.rules import (
     only_when,
 )
 from chandlery.model.scalars import Size, Version
+from chandlery.model.settings import Configuration, check_configuration, configuration_rules
 from chandlery.model.status import BackupStatus, MemberStatus, UserStatus
+from chandlery_kinds.cache.settings import TABLES
 from chandlery_kinds.cache.spec_parts import (
     CacheUser,
     Commands,
@@ -138,6 +140,7 @@ class CacheSpec(CommonSpec):
             field_path=".minReplicasToWrite",
         ),
         fixed_optional("restoreFrom", "restoreFrom is read at creation only and can't change"),
+        *configuration_rules(TABLES),
     )
 
     engine: Annotated[
@@ -192,11 +195,10 @@ class CacheSpec(CommonSpec):
     ] = ()
     tls: Annotated[Tls | None, Field(description="Encryption of client connections. Default: none.")] = None
     configuration: Annotated[
-        dict[Annotated[str, Field(max_length=63)], Annotated[str, Field(max_length=1024)]],
+        Configuration,
         Field(
-            max_length=100,
             description="Settings of the engine by their own names, all values as text. Settings that have a field "
-            "here are refused.",
+            "here are refused."
         ),
     ] = Field(default_factory=dict)
     exposure: Annotated[Exposure, Field(description="From where clients can connect.")] = Exposure()
@@ -211,6 +213,14 @@ class CacheSpec(CommonSpec):
     maintenance_window: Annotated[
         MaintenanceWindow | None, Field(description="When disturbing changes may be made. Default: at once.")
     ] = None
+
+    @field_validator("configuration")
+    @classmethod
+    def _known_settings(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        engine = info.data.get("engine")
+        if engine is not None:
+            check_configuration(TABLES[engine], value)
+        return value
 
     @property
     def replicas_per_primary(self) -> int:
@@ -262,6 +272,7 @@ class Cache(Resource[CacheSpec, CacheStatus]):
             PrinterColumn("Memory", "string", ".spec.memory", priority=1),
         ),
         scale=ScalePaths(".spec.replicas", ".status.replicas", ".status.selector"),
+        selectable=(".spec.className", ".spec.engine"),
     )
 
 

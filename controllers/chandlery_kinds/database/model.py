@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from chandlery.model.backup import PointInTimeRestore
 from chandlery.model.base import (
@@ -21,7 +21,9 @@ from chandlery.model.base import (
 from chandlery.model.parts import Exposure, MaintenanceWindow, Metrics, Placement, Resources, Rotation, StorageSpec, Tls
 from chandlery.model.rules import NOT_DOWNGRADED, absent, each, extra, fixed, fixed_optional, map_list, only_when
 from chandlery.model.scalars import Size, Version
+from chandlery.model.settings import Configuration, check_configuration, configuration_rules
 from chandlery.model.status import BackupStatus, MemberStatus, UserStatus
+from chandlery_kinds.database.settings import TABLES
 from chandlery_kinds.database.spec_parts import (
     DatabaseBackup,
     DatabaseItem,
@@ -121,6 +123,7 @@ class DatabaseSpec(CommonSpec):
             "self.engine == 'postgres' || !self.backup.continuousArchiving",
             "backup.continuousArchiving is for engine postgres only",
         ),
+        *configuration_rules(TABLES),
     )
 
     engine: Annotated[
@@ -157,11 +160,10 @@ class DatabaseSpec(CommonSpec):
         Field(max_length=64, description="Roles besides the owners.", json_schema_extra=map_list("name")),
     ] = ()
     configuration: Annotated[
-        dict[Annotated[str, Field(max_length=63)], Annotated[str, Field(max_length=1024)]],
+        Configuration,
         Field(
-            max_length=100,
             description="Settings of the engine by their own names, all values as text. Settings that the driver owns "
-            "are refused.",
+            "are refused."
         ),
     ] = Field(default_factory=dict)
     tls: Annotated[Tls | None, Field(description="Encryption of client connections. Default: none.")] = None
@@ -178,6 +180,14 @@ class DatabaseSpec(CommonSpec):
     resources: Annotated[
         Resources, Field(description="CPU and memory of each instance; the engine's buffers follow from limits.memory.")
     ] = Resources()
+
+    @field_validator("configuration")
+    @classmethod
+    def _known_settings(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        engine = info.data.get("engine")
+        if engine is not None:
+            check_configuration(TABLES[engine], value)
+        return value
 
     def owner_of(self, database: DatabaseItem) -> str:
         return database.owner or database.name
@@ -240,4 +250,5 @@ class Database(Resource[DatabaseSpec, DatabaseStatus]):
             PrinterColumn("Storage", "string", ".spec.storage.size", priority=1),
         ),
         scale=ScalePaths(".spec.instances", ".status.instances", ".status.selector"),
+        selectable=(".spec.className", ".spec.engine"),
     )

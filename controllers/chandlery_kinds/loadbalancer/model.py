@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from chandlery.model.base import (
     CelRule,
@@ -18,8 +18,10 @@ from chandlery.model.base import (
 )
 from chandlery.model.parts import Exposure, MaintenanceWindow, Metrics, Placement, Resources
 from chandlery.model.rules import each, map_list, some
+from chandlery.model.settings import Configuration, check_configuration, configuration_rules
 from chandlery_kinds.loadbalancer.listeners import AccessLog, Listener, RateLimit, StableAddress, Timeouts
 from chandlery_kinds.loadbalancer.pools import Pool, Route
+from chandlery_kinds.loadbalancer.settings import TABLES
 
 
 class LoadBalancerSpec(CommonSpec):
@@ -50,6 +52,7 @@ class LoadBalancerSpec(CommonSpec):
             message="each route's listeners must be of spec.listeners, with protocol HTTP, HTTPS or TLS",
             field_path=".routes",
         ),
+        *configuration_rules(TABLES, ""),
     )
 
     replicas: Annotated[int, Field(ge=1, le=20, description="Instances of the load balancer.")] = 1
@@ -77,8 +80,7 @@ class LoadBalancerSpec(CommonSpec):
     address: Annotated[StableAddress, Field(description="The address, which survives recreation.")] = StableAddress()
     exposure: Annotated[Exposure, Field(description="From where clients can connect.")] = Exposure()
     configuration: Annotated[
-        dict[Annotated[str, Field(max_length=63)], Annotated[str, Field(max_length=1024)]],
-        Field(max_length=100, description="Global settings of the engine by their own names, all values as text."),
+        Configuration, Field(description="Global settings of the engine by their own names, all values as text.")
     ] = Field(default_factory=dict)
     metrics: Annotated[Metrics | None, Field(description="Metrics for Prometheus. Default: none.")] = None
     placement: Annotated[Placement, Field(description="On which nodes the instances run.")] = Placement()
@@ -86,6 +88,12 @@ class LoadBalancerSpec(CommonSpec):
     maintenance_window: Annotated[
         MaintenanceWindow | None, Field(description="When disturbing changes may be made. Default: at once.")
     ] = None
+
+    @field_validator("configuration")
+    @classmethod
+    def _known_settings(cls, value: dict[str, str]) -> dict[str, str]:
+        check_configuration(TABLES["haproxy"], value)
+        return value
 
 
 class TargetStatus(LooseModel):
@@ -152,4 +160,5 @@ class LoadBalancer(Resource[LoadBalancerSpec, LoadBalancerStatus]):
             PrinterColumn("Healthy", "integer", ".status.healthyTargets"),
         ),
         scale=ScalePaths(".spec.replicas", ".status.replicas", ".status.selector"),
+        selectable=(".spec.className",),
     )

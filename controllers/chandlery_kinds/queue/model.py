@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from chandlery.model.backup import Backup, RestoreFrom
 from chandlery.model.base import (
@@ -32,7 +32,9 @@ from chandlery.model.parts import (
 )
 from chandlery.model.rules import NOT_DOWNGRADED, absent, extra, fixed, fixed_optional, map_list, only_when, set_list
 from chandlery.model.scalars import Duration, Size, Version
+from chandlery.model.settings import Configuration, check_configuration, configuration_rules
 from chandlery.model.status import BackupStatus, MemberStatus, UserStatus
+from chandlery_kinds.queue.settings import TABLES
 
 
 class QueueEngine(StrEnum):
@@ -177,6 +179,7 @@ class QueueSpec(CommonSpec):
             message="deduplicationWindow can't exceed retention.maxAge",
             field_path=".deduplicationWindow",
         ),
+        *configuration_rules(TABLES),
     )
 
     engine: Annotated[
@@ -274,8 +277,7 @@ class QueueSpec(CommonSpec):
     ] = ()
     tls: Annotated[Tls | None, Field(description="Encryption of client connections. Default: none.")] = None
     configuration: Annotated[
-        dict[Annotated[str, Field(max_length=63)], Annotated[str, Field(max_length=1024)]],
-        Field(max_length=100, description="Settings of the broker by their own names, all values as text."),
+        Configuration, Field(description="Settings of the broker by their own names, all values as text.")
     ] = Field(default_factory=dict)
     exposure: Annotated[Exposure, Field(description="From where clients can connect.")] = Exposure()
     metrics: Annotated[Metrics | None, Field(description="Metrics for Prometheus. Default: none.")] = None
@@ -287,6 +289,14 @@ class QueueSpec(CommonSpec):
     maintenance_window: Annotated[
         MaintenanceWindow | None, Field(description="When disturbing changes may be made. Default: at once.")
     ] = None
+
+    @field_validator("configuration")
+    @classmethod
+    def _known_settings(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        engine = info.data.get("engine")
+        if engine is not None:
+            check_configuration(TABLES[engine], value)
+        return value
 
 
 class QueueStatus(CommonStatus):
@@ -333,4 +343,5 @@ class Queue(Resource[QueueSpec, QueueStatus]):
             PrinterColumn("Messages", "integer", ".status.messages", priority=1),
         ),
         scale=ScalePaths(".spec.replicas", ".status.replicas", ".status.selector"),
+        selectable=(".spec.className", ".spec.engine"),
     )

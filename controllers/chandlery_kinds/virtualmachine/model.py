@@ -194,4 +194,5 @@ class VirtualMachine(Resource[VirtualMachineSpec, VirtualMachineStatus]):
             PrinterColumn("Address", "string", ".status.address"),
             PrinterColumn("Node", "string", ".status.node", priority=1),
         ),
+        selectable=(".spec.className", ".spec.runStrategy"),
     )

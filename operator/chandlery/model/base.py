@@ -100,15 +100,17 @@ class ConditionStatus(StrEnum):
 
 
 class Condition(LooseModel):
-    """A `metav1.Condition`: what is true, since when, why, and in a sentence what to do."""
+    """What is true, since when, why, and in a sentence what to do."""
 
-    type: str
-    status: ConditionStatus
-    reason: str
-    message: str = ""
-    observed_generation: int = 0
-    last_transition_time: str = ""
-    """RFC 3339, whole seconds, UTC. Text, because it is only ever copied or set."""
+    type: Annotated[str, Field(max_length=316, description="Ready, Reconciling, Stalled, or one of the kind's own.")]
+    status: Annotated[ConditionStatus, Field(description="True, False or Unknown.")]
+    reason: Annotated[str, Field(max_length=1024, description="One CamelCase word that programs can act on.")]
+    message: Annotated[str, Field(max_length=32768, description="A sentence for people, with what to do.")] = ""
+    observed_generation: Annotated[int, Field(description="The generation that the condition speaks of.")] = 0
+    last_transition_time: Annotated[
+        str, Field(description="When status last changed: RFC 3339, whole seconds, UTC.")
+    ] = ""
+    """Text, because it is only ever copied or set."""
 
 
 class DeletionPolicy(StrEnum):
@@ -297,6 +299,8 @@ class Names:
     namespaced: bool = True
     columns: tuple[PrinterColumn, ...] = ()
     scale: ScalePaths | None = None
+    selectable: tuple[str, ...] = ()
+    """JSONPaths of fields that `--field-selector` knows."""
 
     @property
     def api_version(self) -> str:

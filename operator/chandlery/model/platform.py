@@ -109,6 +109,7 @@ class ResourceClass(Resource[ResourceClassSpec, PlatformStatus]):
         plural="resourceclasses",
         singular="resourceclass",
         short_names=("rclass",),
+        categories=("chandlery-platform",),
         namespaced=False,
         columns=(
             PrinterColumn("Kind", "string", ".spec.kind"),
@@ -116,6 +117,7 @@ class ResourceClass(Resource[ResourceClassSpec, PlatformStatus]):
             PrinterColumn("Default", "boolean", ".spec.default"),
             PrinterColumn("Provider", "string", ".spec.providerConfigRef.name", priority=1),
         ),
+        selectable=(".spec.kind", ".spec.driver"),
     )
 
 
@@ -157,6 +159,7 @@ class ProviderConfig(Resource[ProviderConfigSpec, PlatformStatus]):
         plural="providerconfigs",
         singular="providerconfig",
         short_names=("pcfg",),
+        categories=("chandlery-platform",),
         namespaced=False,
         columns=(
             PrinterColumn("Provider", "string", ".spec.provider"),
