@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from chandlery.controlplane import errors
-from chandlery.controlplane.auth import forbidden, impersonate
+from chandlery.controlplane.auth import impersonate
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.fields import default_manager
 from chandlery.controlplane.server.documents import Documents
@@ -34,7 +34,7 @@ from chandlery.controlplane.server.path import Target, parse_path
 from chandlery.controlplane.settings import ControlPlaneSettings
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource, UserInfo
 from chandlery.controlplane.verbs import read
-from chandlery.controlplane.verbs.create import create
+from chandlery.controlplane.verbs.create import answer_virtual, create
 from chandlery.controlplane.verbs.decode import decode, decode_options
 from chandlery.controlplane.verbs.delete import delete, delete_collection, delete_options
 from chandlery.controlplane.verbs.options import as_flag, list_options, write_options
@@ -83,7 +83,21 @@ class HttpServer(web.Server):
 class Call:
     """One request while it is handled."""
 
-    __slots__ = ("form", "namespace", "query", "query_lists", "request", "started", "target", "user", "verb")
+    __slots__ = (
+        "before",
+        "form",
+        "impersonator",
+        "namespace",
+        "query",
+        "query_lists",
+        "reason",
+        "request",
+        "resource",
+        "started",
+        "target",
+        "user",
+        "verb",
+    )
 
     def __init__(self, request: web.BaseRequest) -> None:
         self.request = request
@@ -98,6 +112,10 @@ class Call:
         self.form: Form = PLAIN
         self.verb = ""
         self.user: UserInfo | None = None
+        self.impersonator = ""
+        self.resource: Resource | None = None
+        self.before: bytes | None = None
+        self.reason = ""
         self.started = time.perf_counter()
 
 
@@ -126,6 +144,7 @@ class App:
         try:
             response = await self._dispatch(call)
         except ApiError as error:
+            call.reason = error.reason
             response = self._error(call, error)
         except web.HTTPRequestEntityTooLarge:
             limit = self._settings.max_request_bytes
@@ -142,7 +161,35 @@ class App:
         self._metrics.observe(
             call.verb or request.method, call.target, response.status, time.perf_counter() - call.started
         )
+        if self._audit is not None and (call.resource is not None or response.status in (401, 403)):
+            self._record(self._audit, call, response.status)
         return response
+
+    def _record(self, audit: AuditLog, call: Call, code: int) -> None:
+        """One line for every change, and for everything that was refused."""
+        target, resource = call.target, call.resource
+        after = None
+        if resource is not None and target.name and code < 400:
+            entry = self._core.find(resource, target.namespace if resource.namespaced else "", target.name)
+            after = None if entry is None else entry.raw
+        audit.record(
+            user=call.user or UserInfo(""),
+            verb=call.verb or call.request.method.lower(),
+            path=target.path,
+            code=code,
+            decision="forbid" if code in (401, 403) else "allow",
+            reason=call.reason,
+            group=target.group,
+            resource=target.resource,
+            subresource=target.subresource,
+            namespace=target.namespace,
+            name=target.name,
+            before=call.before,
+            after=after,
+            impersonator=call.impersonator,
+            source=call.request.remote or "",
+            user_agent=call.request.headers.get("User-Agent", ""),
+        )
 
     def _error(self, call: Call, error: ApiError) -> web.Response:
         form = call.form if not call.form.transforms else Form(call.form.media)
@@ -163,39 +210,21 @@ class App:
     async def _dispatch(self, call: Call) -> web.StreamResponse:
         request, target = call.request, call.target
         user = self._authenticator.authenticate(request.headers, self._peer(request))
-        if "Impersonate-User" in request.headers or "Impersonate-Group" in request.headers:
-            user = impersonate(user, request.headers, self._authorizer)
-        call.user = user
         if not target.resource:
-            verb = {"POST": "post", "PUT": "put", "PATCH": "patch", "DELETE": "delete", "HEAD": "head"}.get(
-                request.method, request.method.lower()
-            )
-            path = target.path
-            allowed, reason = self._authorizer.authorize(user, verb, path=path)
-            if not allowed:
-                raise forbidden(user, verb, path=path, reason=reason)
+            verb = request.method.lower()
+            user = call.user = self._act_as(call, user, verb, path=target.path)
+            self._authorizer.check(user, verb, path=target.path)
             return await self._documents.answer(call.request, target, call.query)
         verb = call.verb = self._verb(call)
-        allowed, reason = self._authorizer.authorize(
-            user,
-            verb,
-            group=target.group,
-            resource=target.resource,
-            subresource=target.subresource,
-            namespace=target.namespace,
-            name=target.name,
-        )
-        if not allowed:
-            raise forbidden(
-                user,
-                verb,
-                group=target.group,
-                resource=target.resource,
-                subresource=target.subresource,
-                namespace=target.namespace,
-                name=target.name,
-                reason=reason,
-            )
+        asked = {
+            "group": target.group,
+            "resource": target.resource,
+            "subresource": target.subresource,
+            "namespace": target.namespace,
+            "name": target.name or self._selected_name(call, verb),
+        }
+        user = call.user = self._act_as(call, user, verb, **asked)
+        self._authorizer.check(user, verb, **asked)
         resource = self._core.registry.find(target.group, target.version, target.resource)
         if resource is None:
             if self._core.registry.has_builtin_version(target.group, target.version):
@@ -207,15 +236,29 @@ class App:
             return misplaced
         return await self._run(call, resource)
 
+    def _act_as(self, call: Call, user: UserInfo, verb: str, **asked: str) -> UserInfo:
+        """The user after the Impersonate-* headers; also of a request that is then refused."""
+        call.user = user
+        if not any(header.startswith(("Impersonate-", "impersonate-")) for header in call.request.headers):
+            return user
+        call.impersonator = user.name
+        return impersonate(user, call.request.headers, self._authorizer, verb, **asked)
+
+    @staticmethod
+    def _selected_name(call: Call, verb: str) -> str:
+        """A list or watch of one object by its name is authorised as one about that object."""
+        if verb not in ("list", "watch", "deletecollection"):
+            return ""
+        for part in call.query.get("fieldSelector", "").split(","):
+            field, _, value = part.partition("=")
+            if field == "metadata.name":
+                return value.lstrip("=")
+        return ""
+
     def _verb(self, call: Call) -> str:
         target, method = call.target, call.request.method
         if method in ("GET", "HEAD"):
             if target.watch or (as_flag(call.query.get("watch")) and not target.name):
-                if not target.name:
-                    selector = call.query.get("fieldSelector", "")
-                    if selector.startswith("metadata.name=") and "," not in selector:
-                        target_name = selector.removeprefix("metadata.name=").lstrip("=")
-                        _ = target_name
                 return "watch"
             return "get" if target.name else "list"
         if method == "POST":
@@ -313,7 +356,10 @@ class App:
             return await self._watch(call, ctx)
         if self.stopping:
             raise ApiError(503, "ServiceUnavailable", "the control plane is shutting down")
-        # A client that goes away must not stop a write half way.
+        call.resource = resource
+        if self._audit is not None and target.name:
+            entry = self._core.find(resource, ctx.namespace, target.name)
+            call.before = None if entry is None else entry.raw
         return await self._mutate(call, ctx)
 
     async def _get(self, call: Call, ctx: RequestContext) -> web.StreamResponse:
@@ -418,7 +464,7 @@ class App:
             virtual = core.virtual.get((resource.group, resource.plural, ctx.subresource))
             obj = decode(ctx, raw, content_type)
             if virtual is not None:
-                return self._answer(call, ctx, orjson.dumps(await virtual(ctx, obj)), 201)
+                return self._answer(call, ctx, orjson.dumps(await answer_virtual(ctx, obj, virtual)), 201)
             return self._answer(call, ctx, await create(core, ctx, obj), 201)
         if ctx.subresource == "scale":
             if verb == "update":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import orjson
 
 from chandlery.controlplane import errors, metadata
@@ -10,6 +12,9 @@ from chandlery.controlplane.fields import on_write
 from chandlery.controlplane.store.base import Conflict
 from chandlery.controlplane.types import Obj, RequestContext
 from chandlery.controlplane.verbs.owners import dedup_owners
+
+if TYPE_CHECKING:
+    from chandlery.controlplane.auth import VirtualHandler
 
 _NAME_ATTEMPTS = 8
 
@@ -27,6 +32,18 @@ def match_namespace(ctx: RequestContext, obj: Obj) -> None:
                 errors.bad_request("the namespace of the provided object does not match the namespace sent on the request")
             )
         raise errors.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+
+
+async def answer_virtual(ctx: RequestContext, obj: Obj, handler: VirtualHandler) -> Obj:
+    """What a resource that is never stored answers to a create."""
+    obj.setdefault("metadata", {})
+    match_namespace(ctx, obj)
+    if not ctx.subresource:
+        ctx.resource.strategy.default(obj)
+    on_write(
+        ctx.resource, None, obj, manager=ctx.field_manager, subresource=ctx.subresource, now=metadata.now_text()
+    )
+    return await handler(ctx, obj)
 
 
 async def create(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
