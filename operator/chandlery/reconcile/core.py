@@ -7,8 +7,9 @@ kopf isn't wanted. Both call `engine.feed`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -80,6 +81,7 @@ class Core:
         self._audit = audit
         self._logger: Logger = Context(clock=clock).logger
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._sweep_now = asyncio.Event()
         self.crashed = asyncio.Event()
         """Set when a task that must never end has ended."""
         self._followed: dict[tuple[str, str], Informer] = {}
@@ -136,8 +138,12 @@ class Core:
             metrics=self.metrics,
         )
 
-    async def start(self) -> None:
-        """Know classes, configurations and bindings first; then let the workers go."""
+    async def start(self, before_work: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Know classes, configurations and bindings first; then let the workers go.
+
+        Args:
+            before_work: awaited in between, to bring in our own kinds.
+        """
         self._loop = asyncio.get_running_loop()
         before = [
             self._inform(RESOURCE_CLASSES, self._class_changed),
@@ -146,6 +152,8 @@ class Core:
         ]
         await asyncio.gather(*(informer.synced.wait() for informer in before))
         self.binder.watching = True
+        if before_work is not None:
+            await before_work()
         self._spawn(self.recorder.run())
         for _ in range(self.settings.workers):
             self._spawn(self.engine.work())
@@ -275,9 +283,17 @@ class Core:
             self._logger.error("a task of the loop ended", exc_info=task.exception())
             self.crashed.set()
 
+    def sweep_soon(self) -> None:
+        """Events may have been lost: make a full list now."""
+        self._sweep_now.set()
+
     async def _sweeps(self) -> None:
         while True:
-            await self._clock.sleep(self.settings.sweep_interval * (0.8 + 0.4 * self._jitter()))
+            wait = self.settings.sweep_interval * (0.8 + 0.4 * self._jitter())
+            with contextlib.suppress(TimeoutError):
+                async with self._clock.timeout(wait):
+                    await self._sweep_now.wait()
+            self._sweep_now.clear()
             try:
                 gone = await self.sweep()
             except ChandleryError as error:

@@ -136,7 +136,7 @@ def _material(section: Mapping[str, Any], name: str, folder: Path) -> bytes:
     if section.get(f"{name}-data"):
         return base64.b64decode(section[f"{name}-data"])
     if section.get(name):
-        return (folder / section[name]).read_bytes()
+        return (folder / str(section[name])).read_bytes()
     return b""
 
 
@@ -173,7 +173,7 @@ class _PluginToken:
         from kubernetes.aio import client, config
 
         made = client.Configuration()
-        await config.load_kube_config(
+        await config.load_kube_config(  # type: ignore[no-untyped-call]
             config_file=str(self._path), context=self._context, client_configuration=made, persist_config=False
         )
         header = str(made.api_key.get("BearerToken") or made.api_key.get("authorization") or "")

@@ -1,0 +1,212 @@
+"""The one place that knows kopf: it brings the events of our own kinds, and nothing else of it is used.
+
+kopf runs in a thread with an event loop of its own, because on its way out it cancels every task of its loop. Its
+handlers only hand the object over; they never work and never write, so nothing of kopf's is stored on users' objects.
+What kopf does not notice (deletions during a gap) the regular full lists do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import aiohttp
+import kopf
+
+from chandlery.foundation.context import Logger
+from chandlery.reconcile.api import GROUP, Obj, ResourceType
+from chandlery.reconcile.credentials import Credentials
+
+Feed = Callable[[str, str | None, Obj], None]
+"""(kind, event type or None for an object from a list, object)."""
+
+_RESTART: Final = (0.5, 30.0)
+
+
+class NullDiffBase(kopf.DiffBaseStorage):
+    """Remembers no last state: no decision of ours hangs on a difference between two events."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> Any:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return
+
+
+class NullProgress(kopf.ProgressStorage):
+    """Remembers no progress: our queue does."""
+
+    def fetch(self, **_: Any) -> Any:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return
+
+    def purge(self, **_: Any) -> None:
+        return
+
+    def touch(self, **_: Any) -> None:
+        return
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
+def endless_backoff() -> Iterator[float]:
+    """Delays between repetitions of a failed request: a kopf that gives up would end the process."""
+    yield from (0.1, 0.25, 0.5, 1, 2, 4, 8)
+    while True:
+        yield 15.0
+
+
+class _Endless(Iterable[float]):
+    def __iter__(self) -> Iterator[float]:
+        return endless_backoff()
+
+
+def settings() -> kopf.OperatorSettings:
+    """Kopf's settings as they must be for a shell that only brings events."""
+    made = kopf.OperatorSettings()
+    made.scanning.disabled = True  # our kinds are fixed: no watch over CRDs and namespaces
+    made.peering.standalone = True  # a Lease elects the leader
+    made.posting.enabled = False  # events have a recorder that aggregates
+    made.persistence.finalizer = f"{GROUP}/kopf"  # never set: no handler of ours asks for one
+    made.persistence.diffbase_storage = NullDiffBase()
+    made.persistence.progress_storage = NullProgress()
+    made.queueing.worker_limit = None  # handlers only enqueue; the work is bounded in our queue
+    made.queueing.idle_timeout = 1.0
+    made.watching.server_timeout = 290
+    made.watching.client_timeout = 330
+    made.watching.connect_timeout = 10
+    made.watching.reconnect_backoff = 0.05
+    made.networking.request_timeout = 30
+    made.networking.connect_timeout = 5
+    made.networking.error_backoffs = _Endless()
+    made.process.ultimate_exiting_timeout = 60
+    return made
+
+
+def registry(types: Mapping[str, ResourceType], credentials: Credentials, feed: Feed) -> kopf.OperatorRegistry:
+    """Handlers for all kinds, made by a loop."""
+    made = kopf.OperatorRegistry()
+
+    async def hand_over(*, event: Any, param: Any = None, **_: Any) -> None:
+        feed(param, event["type"], event["object"])
+
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        token = await credentials.token()
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=credentials.tls if credentials.tls is not None else True),
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            trust_env=True,
+        )
+        return kopf.AiohttpSession(server=credentials.server, aiohttp_session=session)
+
+    kopf.on.login(registry=made, id="login")(login)
+    for name, where in types.items():
+        kopf.on.event(where.group, where.version, where.plural, registry=made, id=f"feed-{where.plural}", param=name)(
+            hand_over
+        )
+    return made
+
+
+class KopfSource:
+    """kopf in its thread. Restarted when it ends by itself, with `restarted` called each time.
+
+    Args:
+        types: the kinds to follow, by name.
+        credentials: of the API server.
+        feed: called in the loop that called `start`.
+        restarted: called there when kopf had to be started again: events may have been lost.
+        logger: for what happens to kopf itself.
+    """
+
+    def __init__(
+        self,
+        types: Mapping[str, ResourceType],
+        credentials: Credentials,
+        feed: Feed,
+        *,
+        restarted: Callable[[], None],
+        logger: Logger,
+    ) -> None:
+        self._types = types
+        self._credentials = credentials
+        self._feed = feed
+        self._restarted = restarted
+        self._logger = logger
+        self._stop = threading.Event()
+        self._ready = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._inner: asyncio.AbstractEventLoop | None = None
+        self._flag: asyncio.Event | None = None
+        self.restarts = 0
+        self.events = 0
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def ready(self) -> bool:
+        """Kopf has logged in and follows."""
+        return self._ready.is_set()
+
+    def start(self) -> None:
+        """Run kopf; returns at once."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+        self._thread.start()
+
+    async def stop(self, timeout: float = 10.0) -> None:
+        """Ask kopf to end, and wait for it."""
+        self._stop.set()
+        inner, flag = self._inner, self._flag
+        if inner is not None and flag is not None:
+            with contextlib.suppress(RuntimeError):  # the loop may have closed meanwhile
+                inner.call_soon_threadsafe(flag.set)
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, timeout)
+
+    def _run(self) -> None:
+        delay = _RESTART[0]
+        while not self._stop.is_set():
+            try:
+                asyncio.run(self._operate())
+            except BaseException:
+                self._logger.exception("kopf ended")
+            if self._stop.wait(delay):
+                return
+            delay = min(_RESTART[1], delay * 2)
+            self.restarts += 1
+            self._call(self._restarted)
+
+    async def _operate(self) -> None:
+        self._inner = asyncio.get_running_loop()
+        self._flag = asyncio.Event()
+        if self._stop.is_set():
+            return
+        await kopf.operator(
+            registry=registry(self._types, self._credentials, self._hand),
+            settings=settings(),
+            clusterwide=True,
+            standalone=True,
+            stop_flag=self._flag,
+            ready_flag=self._ready,
+        )
+
+    def _hand(self, kind: str, event: str | None, obj: Obj) -> None:
+        self.events += 1
+        self._call(self._feed, kind, event, obj)
+
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(function, *args)

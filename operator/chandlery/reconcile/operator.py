@@ -1,0 +1,245 @@
+"""The operator: what runs in every replica, and what only the leader runs.
+
+Every replica answers probes and admission. The one that holds the Lease also runs the core, fed by kopf. When the lead
+is lost the core is stopped first, and the replica stands for election again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from chandlery.driver.kind import Kind
+from chandlery.driver.provider import ProviderFactory
+from chandlery.foundation.clock import SYSTEM, Clock
+from chandlery.foundation.context import Context
+from chandlery.foundation.errors import ChandleryError
+from chandlery.reconcile.api import Api, Key
+from chandlery.reconcile.client import HttpApi
+from chandlery.reconcile.core import Core
+from chandlery.reconcile.credentials import Credentials
+from chandlery.reconcile.informer import silence
+from chandlery.reconcile.kopf_binding import KopfSource
+from chandlery.reconcile.leader import Elector, identity
+from chandlery.reconcile.locks import LeaseLocks
+from chandlery.reconcile.metrics import Metrics
+from chandlery.reconcile.server import Listen, Server
+from chandlery.reconcile.settings import LoopSettings
+
+_RETRY: Final = (0.2, 15.0)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSettings:
+    """What can be set about the operator as a whole."""
+
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    source: Literal["kopf", "informer"] = "kopf"
+    """Where events of our own kinds come from."""
+    leader_election: bool = True
+    lease_name: str = "chandlery"
+    lease_namespace: str = ""
+    """Default: the namespace of the credentials."""
+    lease_seconds: float = 15.0
+    plain: Listen = field(default_factory=Listen)
+    """Metrics and probes."""
+    webhook: Listen = field(default_factory=lambda: Listen(port=None))
+    """Admission; needs a certificate."""
+
+
+class Operator:
+    """Started once; `stop` ends it in order.
+
+    Args:
+        credentials: the API server, and as whom.
+        kinds: the kinds that are switched on.
+        providers: by name, how to open each provider's sessions.
+        settings: of all of it.
+        clock: the only source of time.
+        audit: takes one line for what was done without a person asking.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        kinds: Sequence[Kind],
+        providers: Mapping[str, ProviderFactory],
+        *,
+        settings: OperatorSettings | None = None,
+        clock: Clock = SYSTEM,
+        audit: Callable[[str, Key, str], None] | None = None,
+    ) -> None:
+        self.settings = settings or OperatorSettings()
+        self.metrics = Metrics()
+        self.api: Api = HttpApi(credentials, clock=clock, on_request=self.metrics.request)
+        self.core: Core | None = None
+        self.source: KopfSource | None = None
+        self._credentials = credentials
+        self._kinds = list(kinds)
+        self._providers = providers
+        self._clock = clock
+        self._audit = audit
+        self._logger = Context(clock=clock).logger
+        self._task: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
+        self._elector = self._make_elector()
+        self.server = Server(
+            registry=self.metrics.registry,
+            kinds={kind.name: kind for kind in kinds},
+            live=self.wrong,
+            ready=self.unready,
+            plain=self.settings.plain,
+            webhook=self.settings.webhook,
+            clock=clock,
+        )
+        self._gauges()
+
+    @property
+    def leading(self) -> bool:
+        """This replica does the work."""
+        return self._elector.leading if self._elector is not None else self.core is not None
+
+    async def start(self) -> None:
+        """Listen, and stand for election; returns before the lead is won."""
+        await self.server.start()
+        self._task = asyncio.create_task(self._terms())
+
+    async def settled(self) -> None:
+        """Wait until this replica leads and its workers run."""
+        await self._settled.wait()
+
+    async def stop(self) -> None:
+        """Stop working, hand over the lead, close all connections."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._elector is not None:
+            await self._elector.release()
+        await self.server.stop()
+        if isinstance(self.api, HttpApi):
+            await self.api.close()
+
+    # Probes
+
+    def wrong(self) -> dict[str, str]:
+        """What only a restart mends; for the liveness probe."""
+        found = {}
+        if self._task is not None and self._task.done():
+            found["operator"] = "has ended"
+        core = self.core
+        if core is not None:
+            quiet = silence(core.informers, self._clock.monotonic())
+            if quiet > self.settings.loop.silence_limit:
+                found["watch"] = f"nothing heard of the API server for {quiet:.0f} s"
+            if core.crashed.is_set():
+                found["loop"] = "a task has ended"
+        return found
+
+    def unready(self) -> dict[str, str]:
+        """What keeps this replica from its work; waiting for the lead does not."""
+        found = self.wrong()
+        if self._task is None:
+            found["operator"] = "has not started"
+        if self.leading and not self._settled.is_set():
+            found["loop"] = "is starting"
+        return found
+
+    # Terms of leadership
+
+    async def _terms(self) -> None:
+        delay = _RETRY[0]
+        while True:
+            if self._elector is not None:
+                await self._elector.acquire()
+            try:
+                await self._term()
+                delay = _RETRY[0]
+            except ChandleryError as error:
+                self._logger.warning("the loop could not start", error=error, retry_in=delay)
+                await self._clock.sleep(delay)
+                delay = min(_RETRY[1], delay * 2)
+
+    async def _term(self) -> None:
+        """Work until the lead is lost or something of ours breaks."""
+        core = self.core = Core(
+            self.api,
+            self._kinds,
+            self._providers,
+            settings=self.settings.loop,
+            clock=self._clock,
+            fence=self._elector.fence if self._elector is not None else lambda: 0,
+            audit=self._audit,
+            metrics=self.metrics,
+        )
+        self.metrics.leader.set(1)
+        try:
+            await core.start(before_work=lambda: self._feed(core))
+            self._settled.set()
+            await self._until_over(core)
+        finally:
+            self._settled.clear()
+            self.metrics.leader.set(0)
+            await core.stop()
+            if self.source is not None:
+                await self.source.stop()
+                self.source = None
+            self.core = None
+
+    async def _feed(self, core: Core) -> None:
+        if self.settings.source == "informer":
+            core.follow_primaries()
+            await asyncio.gather(*(informer.synced.wait() for informer in core.sources.values()))
+            return
+        await core.sweep()  # the whole state at once; kopf then brings what happens to it
+        core.primaries_synced = lambda _kind: True
+        core.sweep_regularly()
+        self.source = KopfSource(
+            core.types, self._credentials, core.engine.feed, restarted=core.sweep_soon, logger=self._logger
+        )
+        self.source.start()
+
+    async def _until_over(self, core: Core) -> None:
+        waits: list[Coroutine[Any, Any, Any]] = [core.crashed.wait()]
+        if self._elector is not None:
+            waits.append(self._elector.keep())
+        tasks = [asyncio.create_task(wait) for wait in waits]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Set-up
+
+    def _make_elector(self) -> Elector | None:
+        if not self.settings.leader_election:
+            return None
+        namespace = self.settings.lease_namespace or self._credentials.namespace
+        locks = LeaseLocks(self.api, namespace, self._clock)
+        seconds = self.settings.lease_seconds
+        return Elector(locks, self.settings.lease_name, identity(), ttl=seconds, clock=self._clock)
+
+    def _gauges(self) -> None:
+        follow = self.metrics.follow
+        follow("chandlery_queue_depth", "Objects that wait for a worker.", lambda: sum(self._depth().values()))
+        follow("chandlery_queue_oldest_seconds", "How long the first of them has waited.", self._oldest)
+        follow("chandlery_objects", "Objects in the store.", lambda: len(self.core.engine.store) if self.core else 0)
+        follow("chandlery_last_event_age_seconds", "Since the quietest watch was heard.", self._age)
+        follow("chandlery_kopf_restarts", "Times that kopf had to be started again.", self._restarts)
+
+    def _depth(self) -> dict[str, int]:
+        return self.core.engine.queue.depth() if self.core else {}
+
+    def _oldest(self) -> float:
+        return self.core.engine.queue.oldest() if self.core else 0.0
+
+    def _age(self) -> float:
+        return silence(self.core.informers, self._clock.monotonic()) if self.core else 0.0
+
+    def _restarts(self) -> float:
+        return float(self.source.restarts) if self.source else 0.0
