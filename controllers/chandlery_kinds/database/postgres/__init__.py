@@ -1,1 +1,1 @@
-"""PostgreSQL from a spec: configuration, SQL and what is read back. No substrate: every driver that runs it uses this."""
+"""PostgreSQL from a spec: configuration, SQL and what is read back. Every driver that runs the engine uses this."""

@@ -16,7 +16,7 @@ DEFAULT_MEMORY = 256 * _MIB
 
 
 def memory_settings(limit: int | None) -> dict[str, str]:
-    """Buffers for a memory limit in bytes: a quarter for shared_buffers, as the manual advises for a dedicated server."""
+    """Buffers for a memory limit in bytes: a quarter for shared_buffers, as the manual advises."""
     total = limit or DEFAULT_MEMORY
     shared = max(16 * _MIB, total // 4)
     return {
@@ -28,7 +28,7 @@ def memory_settings(limit: int | None) -> dict[str, str]:
 
 def settings(spec: DatabaseSpec, *, memory: int | None = None) -> dict[str, str]:
     """What the spec asks for, by PostgreSQL's own names; without what belongs to one instance (port, paths)."""
-    found = {
+    return {
         "max_connections": "100",
         "password_encryption": "scram-sha-256",
         "wal_level": "replica",
@@ -43,7 +43,6 @@ def settings(spec: DatabaseSpec, *, memory: int | None = None) -> dict[str, str]
         **memory_settings(memory),
         **spec.configuration,
     }
-    return found
 
 
 def synchronous_standby_names(spec: DatabaseSpec, standbys: Sequence[str], in_step: Sequence[str]) -> str:

@@ -121,7 +121,7 @@ def _changed(role: Role, live: LiveRole, password: str | None) -> list[Differenc
 
 def _utc(stamp: str) -> str:
     """One spelling for one moment, as the catalog query writes it."""
-    moment = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
+    moment = datetime.fromisoformat(stamp)
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
