@@ -21,7 +21,13 @@ class PersistenceMode(StrEnum):
 class Fsync(StrEnum):
     ALWAYS = "always"
     EVERYSEC = "everysec"
-    NO = "no"
+    SYSTEM = "system"
+    """`no` in the engines' words, which YAML would read as false."""
+
+    @property
+    def setting(self) -> str:
+        """The engines' word."""
+        return "no" if self is Fsync.SYSTEM else self.value
 
 
 class SnapshotRule(Model):
@@ -61,7 +67,7 @@ class Persistence(Model):
     fsync: Annotated[
         Fsync | None,
         Field(
-            description="When the log reaches the disk: always (each write), everysec, no (when the system likes). "
+            description="When the log reaches the disk: always (each write), everysec, system (when the system likes). "
             "Default: everysec."
         ),
     ] = None

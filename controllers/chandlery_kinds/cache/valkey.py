@@ -47,7 +47,7 @@ def desired_settings(spec: CacheSpec) -> dict[str, str]:
         "maxmemory": str(spec.memory.bytes),
         "maxmemory-policy": spec.eviction_policy.value,
         "appendonly": "yes" if append_only else "no",
-        "appendfsync": persistence.fsync.value if persistence.fsync else "everysec",
+        "appendfsync": persistence.fsync.setting if persistence.fsync else "everysec",
         "save": _save_rules(spec),
         "min-replicas-to-write": str(spec.min_replicas_to_write or 0),
         # A new copy begins at once; waiting for others to join the same transfer costs five seconds.

@@ -101,8 +101,8 @@ class DatabaseSpec(CommonSpec):
         ),
         CelRule(
             rule="self.engine == 'postgres' || "
-            + each("roles", "r", each("grants", "g", "!has(g.schema) && !(g.on in ['schema', 'sequences'])", "r")),
-            message="mariadb has no schemas or sequences to grant on: use on: database or tables",
+            + each("roles", "r", each("grants", "g", "!has(g.schema) && !(g.target in ['schema', 'sequences'])", "r")),
+            message="mariadb has no schemas or sequences to grant on: use target: database or tables",
             field_path=".roles",
         ),
         CelRule(

@@ -176,15 +176,15 @@ class Grant(Model):
             message="ALL includes the others: list it alone",
             field_path=".privileges",
         ),
-        only_when("schema", "self.on != 'database'", "schema needs on: schema, tables, sequences or functions"),
+        only_when("schema", "self.target != 'database'", "schema needs target: schema, tables, sequences or functions"),
         CelRule(
-            rule=f"{absent('objects')} || self.on in ['tables', 'sequences', 'functions']",
-            message="objects need on: tables, sequences or functions",
+            rule=f"{absent('objects')} || self.target in ['tables', 'sequences', 'functions']",
+            message="objects need target: tables, sequences or functions",
             field_path=".objects",
         ),
         *(
             CelRule(
-                rule=f"self.on != '{target}' || self.privileges.all(p, p in {_quoted(rights)})",
+                rule=f"self.target != '{target}' || self.privileges.all(p, p in {_quoted(rights)})",
                 message=f"rights on {target} are {', '.join(rights)}",
                 field_path=".privileges",
             )
@@ -193,7 +193,7 @@ class Grant(Model):
     )
 
     database: Annotated[Identifier, Field(description="Database that the rights are in.")]
-    on: Annotated[GrantTarget, Field(description="What the rights are on.")] = GrantTarget.TABLES
+    target: Annotated[GrantTarget, Field(description="What the rights are on.")] = GrantTarget.TABLES
     schema_name: Annotated[
         Identifier | None, Field(alias="schema", description="Schema of the objects (postgres). Default: public.")
     ] = None

@@ -22,7 +22,7 @@ from chandlery.model.rules import (
     only_when,
     set_list,
 )
-from chandlery.model.scalars import Address, Cidr, Cron, Size, TimeZone
+from chandlery.model.scalars import Address, Cron, HostCidr, Size, TimeZone
 
 Url = Annotated[str, Field(min_length=8, max_length=1024, pattern=r"^(https?|file)://[^\s]+$")]
 Checksum = Annotated[str, Field(max_length=136, pattern=r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$")]
@@ -188,8 +188,8 @@ class Network(Model):
         ),
     ] = None
     address: Annotated[
-        Cidr | None,
-        Field(description="Fixed address with the network's size, such as 192.0.2.10/32. Default: by DHCP."),
+        HostCidr | None,
+        Field(description="Fixed address with the network's size, such as 192.0.2.10/24. Default: by DHCP."),
     ] = None
     gateway: Annotated[Address | None, Field(description="Default gateway, with address.")] = None
     nameservers: Annotated[

@@ -182,6 +182,31 @@ class Cidr(Text):
         }
 
 
+class HostCidr(Text):
+    """An IP address with the size of its network: `192.0.2.50/24`."""
+
+    __slots__ = ()
+    pattern = "[0-9a-fA-F:.]{2,45}/[0-9]{1,3}"
+    message = "must be an IP address with the size of its network, such as 192.0.2.50/24"
+    longest = 49
+
+    def check(self) -> None:
+        import ipaddress
+
+        try:
+            ipaddress.ip_interface(self)
+        except ValueError:
+            raise ValueError(self.message) from None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {
+            "type": "string",
+            "maxLength": cls.longest,
+            "x-kubernetes-validations": [{"rule": "isCIDR(self)", "message": cls.message}],
+        }
+
+
 class Address(Text):
     """An IP address, version 4 or 6."""
 
