@@ -21,25 +21,55 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+READY_SECONDS = 120.0
+POLL = 0.02
+
+
+async def wait_for_api(options: argparse.Namespace) -> None:
+    """Wait until the API server answers and serves our kinds: both may be starting at this very moment.
+
+    Raises:
+        Timeout: they are still not there; the message says what is missing.
+    """
+    from chandlery.foundation.errors import Timeout
+    from chandlery.reconcile.api import RESOURCE_CLASSES
+    from chandlery.reconcile.client import HttpApi
+    from chandlery.reconcile.credentials import load
+
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + READY_SECONDS
+    problem: Exception | None = None
+    while loop.time() < deadline:
+        try:
+            async with HttpApi(load(options.kubeconfig)) as api:
+                await api.list(RESOURCE_CLASSES)
+        except (ChandleryError, OSError) as error:
+            problem = error
+            await asyncio.sleep(POLL)
+        else:
+            return
+    raise Timeout(
+        f"the API server doesn't serve our kinds after {READY_SECONDS:.0f} s: {problem}",
+        hint="Install the CustomResourceDefinitions: chandlery crds | kubectl apply --server-side -f -",
+    )
+
+
 async def serve(options: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT; 1 when the operator ended by itself."""
     from chandlery.app.compose import make_operator
 
-    operator = make_operator(kubeconfig=options.kubeconfig, data_dir=options.data_dir)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    await wait_for_api(options)
+    operator = make_operator(kubeconfig=options.kubeconfig, data_dir=options.data_dir)
     await operator.start()
     try:
-        failed = asyncio.ensure_future(operator.wait_failed())
-        stopped = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        code = 1 if failed.done() else 0
-        failed.cancel()
-        stopped.cancel()
+        await stop.wait()
     finally:
         await operator.stop()
-    return code
+    return 0
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from chandlery.driver.instrumented import Deadlines
+from chandlery.foundation.config import section
 
 
+@section("loop", title="The reconcile loop")
 @dataclass(frozen=True, slots=True)
 class LoopSettings:
     """Seconds, unless said otherwise."""

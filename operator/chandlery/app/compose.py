@@ -1,0 +1,84 @@
+"""The composition root: which kinds, which providers, which settings make up an operator."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from chandlery.app.settings import LocalSettings, RunSettings
+from chandlery.driver.kind import Kind
+from chandlery.driver.provider import ProviderFactory
+from chandlery.foundation.config import load
+from chandlery.foundation.errors import InvalidConfiguration
+from chandlery.foundation.logging import configure, get_logger
+from chandlery.foundation.settings import LogSettings
+from chandlery.reconcile.api import Key
+from chandlery.reconcile.credentials import load as load_credentials
+from chandlery.reconcile.operator import Operator, OperatorSettings
+from chandlery.reconcile.server import Listen
+from chandlery.reconcile.settings import LoopSettings
+
+
+def switched_on(wanted: str) -> list[Kind]:
+    """The kinds that a setting names.
+
+    Raises:
+        InvalidConfiguration: one of them doesn't exist.
+    """
+    from chandlery_kinds import KINDS
+
+    if wanted.strip() == "*":
+        return list(KINDS)
+    names = [name.strip().lower() for name in wanted.split(",") if name.strip()]
+    known = {kind.name.lower(): kind for kind in KINDS}
+    for name in names:
+        if name not in known:
+            raise InvalidConfiguration(
+                "no such kind",
+                field="CHANDLERY_OPERATOR_KINDS",
+                value=name,
+                hint=f"Kinds are {', '.join(k.name for k in KINDS)}.",
+            )
+    return [known[name] for name in names]
+
+
+def providers(data_dir: Path | None) -> dict[str, ProviderFactory]:
+    """What drivers connect by. Local engines need a data directory; without one there is no local provider."""
+    from chandlery.providers.memory.provider import MemoryProvider
+
+    found: dict[str, ProviderFactory] = {"memory": MemoryProvider()}
+    if data_dir is not None:
+        from chandlery.providers.local import LocalProviderFactory
+
+        found["local"] = LocalProviderFactory(data_dir, load(LocalSettings).ports)
+    return found
+
+
+def make_operator(*, kubeconfig: Path | None, data_dir: Path | None) -> Operator:
+    """An operator, ready to start.
+
+    Raises:
+        InvalidConfiguration: settings or credentials are wrong.
+    """
+    log = load(LogSettings)
+    configure(level=log.level, format=log.resolved(terminal=sys.stderr.isatty()))
+    # kopf tells of each event that a handler took; our own lines say what was done.
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    run = load(RunSettings)
+    settings = OperatorSettings(
+        loop=load(LoopSettings),
+        # One data directory has one operator: its lock says so already, and a Lease would cost the first second.
+        leader_election=run.leader_election and data_dir is None,
+        lease_namespace=run.lease_namespace,
+        plain=Listen(run.metrics_host, run.metrics_port),
+        webhook=Listen(run.webhook_host, run.webhook_port, run.webhook_certificate, run.webhook_key),
+    )
+    logger = get_logger("chandlery.audit")
+
+    def audit(what: str, key: Key, why: str) -> None:
+        logger.warning(what, kind=key.kind, namespace=key.namespace, name=key.name, why=why)
+
+    return Operator(
+        load_credentials(kubeconfig), switched_on(run.kinds), providers(data_dir), settings=settings, audit=audit
+    )

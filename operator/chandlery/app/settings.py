@@ -1,0 +1,43 @@
+"""The composition root's own settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from chandlery.foundation.config import section
+
+
+@section("operator", title="The operator as a process")
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    kinds: str = "*"
+    """Kinds that are switched on, by name with commas between; * means all."""
+    metrics_host: str = "127.0.0.1"
+    """Where metrics and probes are served."""
+    metrics_port: int = 0
+    """Their port; 0 takes a free one, which is in the log."""
+    webhook_host: str = "127.0.0.1"
+    """Where admission webhooks are served."""
+    webhook_port: int | None = None
+    """Their port; without it none are served."""
+    webhook_certificate: Path | None = None
+    """File with the certificate chain for webhooks, PEM."""
+    webhook_key: Path | None = None
+    """File with its key, PEM."""
+    leader_election: bool = True
+    """Elect a leader by a Lease. Off where only one operator can run, as on a laptop."""
+    lease_namespace: str = ""
+    """Namespace of the Lease; by default the operator's own."""
+
+
+@section("local", title="Local drivers")
+@dataclass(frozen=True, slots=True)
+class LocalSettings:
+    port_range: str = "20000-31999"
+    """Ports for engines, as first-last; ports that the kernel gives to outgoing connections are left out."""
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        first, _, last = self.port_range.partition("-")
+        return int(first), int(last)
