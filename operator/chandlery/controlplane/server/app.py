@@ -97,6 +97,7 @@ class Call:
         "target",
         "user",
         "verb",
+        "warnings",
     )
 
     def __init__(self, request: web.BaseRequest) -> None:
@@ -113,6 +114,7 @@ class Call:
         self.verb = ""
         self.user: UserInfo | None = None
         self.impersonator = ""
+        self.warnings: list[str] = []
         self.resource: Resource | None = None
         self.before: bytes | None = None
         self.reason = ""
@@ -195,7 +197,10 @@ class App:
         form = call.form if not call.form.transforms else Form(call.form.media)
         body = render(orjson.dumps(error.status()), form, pretty=False)
         headers = {"Content-Type": form.media, **error.headers}
-        return web.Response(body=body, status=error.code, headers=headers)
+        response = web.Response(body=body, status=error.code, headers=headers)
+        for warning in call.warnings:
+            response.headers.add("Warning", f"299 - {_quote(warning)}")
+        return response
 
     def _peer(self, request: web.BaseRequest) -> Any:
         connection = request.protocol
@@ -356,7 +361,7 @@ class App:
             return await self._watch(call, ctx)
         if self.stopping:
             raise ApiError(503, "ServiceUnavailable", "the control plane is shutting down")
-        call.resource = resource
+        call.resource, call.warnings = resource, ctx.warnings
         if self._audit is not None and target.name:
             entry = self._core.find(resource, ctx.namespace, target.name)
             call.before = None if entry is None else entry.raw

@@ -118,7 +118,9 @@ def mark_deleting(obj: Obj) -> None:
     if meta.get("deletionGracePeriodSeconds") is None and meta.get("generation"):
         meta["generation"] += 1
     meta.setdefault("deletionTimestamp", metadata.now_text())
-    meta["deletionGracePeriodSeconds"] = 0
+    if obj.get("kind") != "Namespace" or not (obj.get("spec") or {}).get("finalizers"):
+        # A namespace that its controller still empties has no grace period: it is not deleted, it ends.
+        meta["deletionGracePeriodSeconds"] = 0
 
 
 async def delete(core: Core, ctx: RequestContext, options: DeleteOptions) -> tuple[bytes, bool]:

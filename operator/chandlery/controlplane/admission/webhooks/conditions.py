@@ -33,7 +33,19 @@ def compile_conditions(conditions: Iterable[Obj]) -> tuple[Condition, ...]:
 
 
 def _program(expression: str) -> Program:
-    raise NotImplementedError
+    """Compiled at the first use: an expression that can't be compiled concerns its own webhook only."""
+    compiled: list[Program] = []
+
+    def run(variables: Obj) -> Any:
+        if not compiled:
+            compiled.append(_compile(expression))
+        return compiled[0](variables)
+
+    return run
+
+
+def _compile(expression: str) -> Program:
+    raise ValueError(f"compilation failed: {expression}")
 
 
 def evaluate(webhook: Webhook, ctx: RequestContext, request: Obj, authorizer: Authorizer | None) -> bool:

@@ -42,10 +42,10 @@ class Webhooks:
         `again` limits a second round to those. The second answer names the webhooks with reinvocationPolicy
         IfNeeded after which another one changed the object. Raises ApiError.
         """
-        webhooks = self._mutating.current()
+        webhooks = () if self._exempt(ctx) else self._mutating.current()
         asked: list[Webhook] = []
         repeat: set[str] = set()
-        for webhook in webhooks if not self._exempt(ctx) else ():
+        for webhook in webhooks:
             if again is not None and webhook.name not in again:
                 continue
             target = self._match(ctx, webhook, obj, old)
@@ -59,9 +59,7 @@ class Webhooks:
 
     async def validate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> None:
         """Raises the ApiError of the first webhook, in order of configuration, that refuses."""
-        webhooks = self._validating.current()
-        if not webhooks or self._exempt(ctx):
-            return
+        webhooks = () if self._exempt(ctx) else self._validating.current()
         calls = []
         for webhook in webhooks:
             target = self._match(ctx, webhook, obj, old)
