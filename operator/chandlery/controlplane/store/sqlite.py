@@ -1,0 +1,267 @@
+"""The default store: one SQLite file in WAL mode, one thread that writes, commits shared by what waits.
+
+Writes that arrive while a commit is under way go into the next one together: under load the cost of a
+sync to disk is divided among dozens of writes. Nothing is acknowledged or shown before its commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+from chandlery.controlplane.store.base import Change, Conflict, LocalStore, Make, Publish, StoreError
+from chandlery.controlplane.types import Obj
+
+FORMAT = 1
+"""The layout of the file; kept in `PRAGMA user_version`."""
+_APPLICATION = 0x43484E44  # "CHND"
+_LEVELS = ("FULL", "NORMAL", "OFF", "EXTRA")
+
+_SCHEMA = """
+CREATE TABLE log (rev INTEGER PRIMARY KEY, key TEXT NOT NULL, deleted INTEGER NOT NULL, value BLOB NOT NULL);
+CREATE INDEX log_key ON log (key, rev);
+CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO facts VALUES ('compacted', 0), ('revision', 0);
+"""
+
+Row = tuple[int, str, int, bytes]
+
+
+def plain(error: sqlite3.Error, path: Path) -> str:
+    """An SQLite error in words that say what to do."""
+    text = str(error)
+    if "full" in text:
+        return f"there is no room left on the disk that holds {path}: make room, then try again"
+    if "malformed" in text or "not a database" in text:
+        return f"{path} is damaged ({text}): restore it from a backup, or move it away to start empty"
+    if "readonly" in text or "unable to open" in text:
+        return f"{path} can't be written ({text}): check its permissions and those of its folder"
+    return f"{path}: {text}"
+
+
+class SqliteStore(LocalStore):
+    """See the module's text. `synchronous` is SQLite's pragma: FULL survives a power cut, NORMAL only a crash."""
+
+    def __init__(self, path: Path, *, synchronous: str = "FULL") -> None:
+        super().__init__()
+        if synchronous not in _LEVELS:
+            raise ValueError(f"synchronous: {synchronous}: must be one of {', '.join(_LEVELS)}")
+        self.path = path
+        self._synchronous = synchronous
+        self._publish: Publish | None = None
+        self._db: sqlite3.Connection | None = None
+        self._writer: ThreadPoolExecutor | None = None
+        self._batch: list[tuple[Change, asyncio.Future[None]]] = []
+        self._flushing = False
+        self._idle: asyncio.Future[None] | None = None
+
+    async def open(self, publish: Publish) -> Iterable[Change]:
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
+        loop = asyncio.get_running_loop()
+        try:
+            rows = await loop.run_in_executor(self._writer, self._open)
+        except sqlite3.Error as error:
+            raise StoreError(plain(error, self.path)) from error
+        self._publish = publish
+        changes = [Change(rev, key, value, bool(deleted)) for rev, key, deleted, value in rows]
+        for change in changes:
+            self._remember(change)
+        self._assigned = self.revision
+        return changes
+
+    def _open(self) -> list[Row]:
+        fresh = not self.path.exists() or self.path.stat().st_size == 0
+        if fresh:
+            self.path.touch(mode=0o600)
+        db = sqlite3.connect(self.path, isolation_level=None, cached_statements=64)
+        self._db = db
+        db.execute("PRAGMA busy_timeout=5000")
+        if fresh:
+            # Room is given back to the disk a little at a time after compactions.
+            db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        if mode != "wal":
+            raise StoreError(f"{self.path} can't be used in WAL mode (it is {mode}): use a local disk")
+        db.execute(f"PRAGMA synchronous={self._synchronous}")
+        db.execute("PRAGMA wal_autocheckpoint=4000")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        application = db.execute("PRAGMA application_id").fetchone()[0]
+        if version == 0 and application == 0:
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise StoreError(f"{self.path} is some other SQLite database: choose another --data-dir")
+            db.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA.strip().split(";\n"):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id={_APPLICATION}")
+            db.execute(f"PRAGMA user_version={FORMAT}")
+            db.execute("COMMIT")
+        elif application != _APPLICATION:
+            raise StoreError(f"{self.path} is some other SQLite database: choose another --data-dir")
+        elif version > FORMAT:
+            raise StoreError(
+                f"{self.path} was written by a newer Chandlery (format {version}, this one knows {FORMAT}): "
+                "use that version, or restore a backup from before the upgrade"
+            )
+        facts = dict(db.execute("SELECT name, value FROM facts"))
+        self.compacted = facts["compacted"]
+        rows: list[Row] = db.execute("SELECT rev, key, deleted, value FROM log ORDER BY rev").fetchall()
+        self.revision = max(facts["revision"], rows[-1][0] if rows else 0)
+        return rows
+
+    async def txn(
+        self,
+        key: str,
+        expect: int,
+        make: Make,
+        *,
+        deleted: bool = False,
+        obj: Obj | None = None,
+        tag: object = None,
+    ) -> int:
+        while (busy := self._busy.get(key)) is not None:
+            await asyncio.wait([busy])
+        if self._latest.get(key, 0) != expect:
+            raise Conflict(key)
+        if self._publish is None:
+            raise StoreError("the store is closed")
+        self._assigned = rev = self._assigned + 1
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._batch.append((Change(rev, key, make(rev), deleted, obj, tag), done))
+        self._busy[key] = done
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+        # A cancelled request must not cancel the future that others of the batch share their fate with.
+        await asyncio.shield(done)
+        return rev
+
+    def _flush(self) -> None:
+        batch, self._batch = self._batch, []
+        if not batch or self._writer is None:
+            self._flushing = False
+            return
+        rows = [(change.rev, change.key, int(change.deleted), change.value) for change, _ in batch]
+        pending = asyncio.get_running_loop().run_in_executor(self._writer, self._commit, rows)
+        pending.add_done_callback(lambda future: self._committed(future, batch))
+
+    def _commit(self, rows: list[Row]) -> None:
+        db = self._db
+        assert db is not None
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany("INSERT INTO log (rev, key, deleted, value) VALUES (?, ?, ?, ?)", rows)
+            db.execute("COMMIT")
+        except sqlite3.Error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def _committed(self, future: asyncio.Future[None], batch: list[tuple[Change, asyncio.Future[None]]]) -> None:
+        failure = future.exception()
+        if failure is None:
+            changes = [change for change, _ in batch]
+            self.revision = changes[-1].rev
+            for change in changes:
+                self._remember(change)
+                self._busy.pop(change.key, None)
+            assert self._publish is not None
+            self._publish(changes)
+            for _, done in batch:
+                if not done.done():
+                    done.set_result(None)
+        else:
+            text = plain(failure, self.path) if isinstance(failure, sqlite3.Error) else str(failure)
+            for change, done in batch:
+                self._busy.pop(change.key, None)
+                if not done.done():
+                    done.set_exception(StoreError(text))
+                    done.exception()  # a cancelled writer has nobody left to ask
+        if self._batch:
+            self._flush()
+        else:
+            self._flushing = False
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
+
+    async def compact(self, rev: int) -> None:
+        rev = min(rev, self.revision)
+        if rev <= self.compacted or self._writer is None:
+            return
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._compact, rev)
+        except sqlite3.Error as error:
+            raise StoreError(plain(error, self.path)) from error
+        self.compacted = rev
+
+    def _compact(self, rev: int) -> None:
+        db = self._db
+        assert db is not None
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(
+                "DELETE FROM log WHERE rev <= :rev AND (deleted OR EXISTS "
+                "(SELECT 1 FROM log AS newer WHERE newer.key = log.key AND newer.rev > log.rev AND newer.rev <= :rev))",
+                {"rev": rev},
+            )
+            db.execute("UPDATE facts SET value = ? WHERE name = 'compacted'", (rev,))
+            # The newest row may go (a deletion): the counter must not go back.
+            db.execute("UPDATE facts SET value = max(value, ?) WHERE name = 'revision'", (self.revision,))
+            db.execute("COMMIT")
+            db.execute("PRAGMA incremental_vacuum(2000)")
+        except sqlite3.Error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    async def close(self) -> None:
+        if self._writer is None:
+            return
+        if self._flushing:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
+        self._publish = None
+        writer, self._writer = self._writer, None
+        await asyncio.get_running_loop().run_in_executor(writer, self._close)
+        writer.shutdown()
+
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+
+def backup(source: Path, target: Path) -> int:
+    """Copy the store at `source` to `target`, while a control plane may be writing to it; the bytes of the copy.
+
+    The copy is one moment's state, complete and checked. Raises StoreError in plain words.
+    """
+    if not source.exists():
+        raise StoreError(f"there is no store at {source}: is this the right --data-dir?")
+    if target.exists():
+        raise StoreError(f"{target} is already there: choose another name, or remove it first")
+    partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        partial.touch(mode=0o600)
+        with (
+            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as live,
+            closing(sqlite3.connect(partial)) as copy,
+        ):
+            live.backup(copy)
+            # The copy stands alone: no WAL beside it.
+            copy.execute("PRAGMA journal_mode=DELETE")
+            verdict = copy.execute("PRAGMA quick_check").fetchone()[0]
+            if verdict != "ok":
+                raise StoreError(f"the copy of {source} is damaged: {verdict}")
+    except sqlite3.Error as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(plain(error, source)) from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    partial.replace(target)
+    return target.stat().st_size
