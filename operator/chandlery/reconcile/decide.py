@@ -66,12 +66,12 @@ def decide(
     )
     if getattr(obj.spec, "paused", False):
         return Decision(Act.NOTHING, Plan(held=(*planned.changes, *planned.held)))
+    if refused is not None:
+        return Decision(Act.NOTHING, Plan(held=(*planned.changes, *planned.held)), refused)
     if moving is not None:
         # What was never made, or is gone already, moves at no cost.
         free = not observed.exists
         return Decision(Act.MOVE, Plan((moving,))) if free or planned.changes else Decision(Act.NOTHING, planned)
-    if refused is not None:
-        return Decision(Act.NOTHING, Plan(held=(*planned.changes, *planned.held)), refused)
     if not observed.exists:
         adopt = getattr(obj.spec, "adopt", None)
         if adopt is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from chandlery.driver.instrumented import Deadlines
-from chandlery.foundation.config import section
+from chandlery.foundation.config import Seconds, section
 
 
 @section("loop", title="The reconcile loop")
@@ -15,18 +15,20 @@ class LoopSettings:
 
     workers: int = 32
     """Objects worked on at the same time."""
-    drift_interval: float = 300.0
+    drift_interval: Seconds = 300.0
     """Between looks for drift, where the class says nothing; spread by a fifth either way."""
-    backoff_base: float = 0.25
-    backoff_limit: float = 300.0
-    deletion_wait: float = 600.0
+    backoff_base: Seconds = 0.25
+    """The longest wait before the first repetition; it doubles with each further one."""
+    backoff_limit: Seconds = 300.0
+    """The longest wait between repetitions."""
+    deletion_wait: Seconds = 600.0
     """How long a deletion waits for a missing class, driver or provider before the resource is retained."""
-    namespace_deletion_wait: float = 300.0
+    namespace_deletion_wait: Seconds = 300.0
     """How long any failing deletion may hold up a namespace that is being deleted, before the resource is retained."""
-    sweep_interval: float = 600.0
+    sweep_interval: Seconds = 600.0
     """Between full lists that notice deletions that no event told of."""
-    watch_seconds: float = 290.0
+    watch_seconds: Seconds = 290.0
     """How long a watch lasts before it is opened anew."""
-    silence_limit: float = 900.0
+    silence_limit: Seconds = 900.0
     """A source that nothing was heard of for so long makes the liveness probe fail."""
     deadlines: Deadlines = field(default_factory=Deadlines)

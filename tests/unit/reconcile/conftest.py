@@ -94,7 +94,9 @@ class Stage:
         return await self.api.replace(where, body)
 
     async def annotate(self, kind: str, name: str, **annotations: str) -> None:
-        patch = {"metadata": {"annotations": {f"chandlery.dev/{k.replace('_', '-')}": v for k, v in annotations.items()}}}
+        patch = {
+            "metadata": {"annotations": {f"chandlery.dev/{k.replace('_', '-')}": v for k, v in annotations.items()}}
+        }
         await self.api.merge_patch(self.types[kind], "shop", name, patch)
 
     async def delete(self, kind: str, name: str = "one") -> None:
@@ -120,7 +122,9 @@ class Stage:
         await self.until(lambda obj: obj is not None and is_ready(obj), kind, name, limit)
         return await self.status(kind, name)
 
-    async def until(self, holds: Callable[[Obj | None], bool], kind: str, name: str = "one", limit: float = 60.0) -> None:
+    async def until(
+        self, holds: Callable[[Obj | None], bool], kind: str, name: str = "one", limit: float = 60.0
+    ) -> None:
         objects = self.api._objects
 
         def check() -> bool:

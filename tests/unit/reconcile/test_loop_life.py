@@ -39,3 +39,131 @@ async def test_deleted_without_a_trace(stage, kind):
     await stage.until(lambda obj: obj is None, kind)
     assert stage.world.everything() == []
     assert await stage.secret() is None
+
+
+CHANGES = {
+    "Cache": {"memory": "128Mi"},
+    "Database": {"configuration": {"work_mem": "8MB"}},
+    "Queue": {"maxDeliveries": 3},
+    "LoadBalancer": {"replicas": 2},
+    "VirtualMachine": {"cpus": 2},
+}
+
+
+@pytest.mark.parametrize("kind", ALL)
+async def test_changed_then_broken_then_repaired(stage, kind, specs):
+    await stage.start()
+    await stage.apply(kind)
+    before = await stage.ready(kind)
+    name = before["externalName"]
+
+    await stage.apply(kind, spec={**specs[kind], **CHANGES[kind]})
+    await stage.ready(kind)
+    settings = stage.world.part("instance", name).data["settings"]
+    for field, value in CHANGES[kind].items():
+        assert settings[field] == value
+
+    stage.world.break_instance(name)
+    await stage.until(lambda obj: obj["status"]["phase"] == "Degraded", kind, limit=5)
+    assert (await stage.condition(kind, "one", "Ready"))["reason"] == "Starting"
+    await stage.ready(kind)
+    assert stage.world.part("instance", name).data["state"] == "running"
+
+    stage.world.destroy("volume", name)
+    await stage.until(lambda _: "volume" in stage.world.exists(name), kind, limit=5)
+    assert (await stage.ready(kind))["externalName"] == name
+
+
+async def test_a_lost_resource_is_made_again_and_said(stage):
+    await stage.start()
+    await stage.apply("Cache")
+    name = (await stage.ready("Cache"))["externalName"]
+    for part in stage.world.exists(name):
+        stage.world.destroy(part, name)
+    await stage.until(lambda _: "instance" in stage.world.exists(name), "Cache", limit=5)
+    await stage.ready("Cache")
+    assert [e for e in await stage.events() if e[0] == "Recreated"]
+
+
+async def test_a_settled_object_costs_nothing(stage):
+    """No write in an hour of looking for drift, and no pass but those looks."""
+    core = await stage.start()
+    await stage.apply("Cache")
+    await stage.ready("Cache")
+    await stage.clock.settle()
+    writes, passes = len(stage.writes()), core.engine.passes
+    await stage.clock.advance(3600)
+    assert len(stage.writes()) == writes
+    assert core.engine.passes - passes == 60  # one a minute, as the settings of this stage say
+
+
+async def test_our_own_writes_cause_no_further_pass(stage):
+    core = await stage.start()
+    stage.world.start_time = 0.0
+    await stage.apply("Cache")
+    await stage.ready("Cache")
+    await stage.clock.advance(5)
+    assert core.engine.passes == 1
+
+
+async def test_reconcile_requested_makes_a_pass(stage):
+    core = await stage.start()
+    await stage.apply("Cache")
+    await stage.ready("Cache")
+    await stage.clock.advance(1)
+    passes, looks = core.engine.passes, len(stage.world.calls)
+    await stage.annotate("Cache", "one", reconcile_requested_at="2026-11-22T10:00:00Z")
+    await stage.clock.advance(1)
+    assert core.engine.passes == passes + 1
+    assert len(stage.world.calls) > looks
+
+
+async def test_a_foreign_status_write_is_repaired(stage):
+    await stage.start()
+    await stage.apply("Cache")
+    good = await stage.ready("Cache")
+    await stage.api.merge_patch(stage.types["Cache"], "shop", "one", {"status": {"phase": "Failed"}})
+    await stage.clock.advance(1)
+    assert await stage.status("Cache") == good
+
+
+async def test_a_binding_secret_is_repaired(stage):
+    from chandlery.reconcile.api import SECRETS
+
+    await stage.start()
+    await stage.apply("Cache")
+    await stage.ready("Cache")
+    good = await stage.secret()
+    await stage.api.merge_patch(SECRETS, "shop", "one", {"data": {"host": "ZXZpbA=="}})
+    await stage.clock.advance(1)
+    assert (await stage.secret())["data"] == good["data"]
+    await stage.api.delete(SECRETS, "shop", "one")
+    await stage.clock.advance(1)
+    assert (await stage.secret())["data"] == good["data"]
+
+
+async def test_a_secret_of_somebody_else_is_not_touched(stage):
+    from chandlery.reconcile.api import SECRETS
+
+    await stage.api.create(SECRETS, {"metadata": {"name": "one", "namespace": "shop"}, "data": {"mine": "eA=="}})
+    await stage.start()
+    await stage.apply("Cache")
+    await stage.clock.advance(5)
+    stalled = await stage.condition("Cache", "one", "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "SecretTaken")
+    assert "spec.connectionSecret.name" in stalled["message"]
+    assert (await stage.secret())["data"] == {"mine": "eA=="}
+    await stage.apply("Cache", spec={"memory": "64Mi", "connectionSecret": {"name": "two"}})
+    await stage.ready("Cache")
+    assert (await stage.secret("two"))["data"]["host"]
+
+
+async def test_the_secret_follows_its_name(stage):
+    await stage.start()
+    await stage.apply("Cache")
+    await stage.ready("Cache")
+    await stage.apply("Cache", spec={"memory": "64Mi", "connectionSecret": {"name": "two"}})
+    status = await stage.ready("Cache")
+    assert status["binding"] == {"name": "two"}
+    assert await stage.secret("one") is None
+    assert await stage.secret("two") is not None
