@@ -226,7 +226,7 @@ def _read_apply(raw: bytes, *, strict: bool) -> tuple[Any, list[str]]:
         try:
             value = gojson.loads(raw)
             if not strict or not gojson.duplicates(raw, value):
-                return value, []
+                return gojson.whole_numbers(value) if b".0" in raw else value, []
         except gojson.JsonError:
             pass
     try:

@@ -22,17 +22,12 @@ class JsonError(ValueError):
 
 
 def loads(raw: bytes) -> Any:
-    """Decode JSON. Whole numbers written as floats become integers, as they do when Go writes them again.
-
-    Raises JsonError with Go's message.
-    """
+    """Decode JSON. Raises JsonError with Go's message."""
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         check(raw)  # raises when Go would refuse it too
         value = _lenient(raw)
-    if b".0" in orjson.dumps(value):  # orjson writes every whole float so, whatever way the text had it
-        return _whole_numbers(value)
     return value
 
 
@@ -106,13 +101,14 @@ def _find_duplicates(node: Any, path: str, found: list[str]) -> None:
             _find_duplicates(child, f"{path}[{index}]", found)
 
 
-def _whole_numbers(value: Any) -> Any:
+def whole_numbers(value: Any) -> Any:
+    """A value with floats that are whole numbers made integers, as Go writes them."""
     if isinstance(value, float):
         return int(value) if abs(value) < 1e21 and value.is_integer() else value
     if isinstance(value, dict):
-        return {key: _whole_numbers(child) for key, child in value.items()}
+        return {key: whole_numbers(child) for key, child in value.items()}
     if isinstance(value, list):
-        return [_whole_numbers(child) for child in value]
+        return [whole_numbers(child) for child in value]
     return value
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from chandlery.controlplane import errors
-from chandlery.controlplane.codec import decode_body
-from chandlery.controlplane.types import ApiError, Obj, RequestContext
+from chandlery.controlplane.codec import decode_body, in_document_order, warning_texts
+from chandlery.controlplane.codec.body import media_type, missing_kind
+from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
 
 
 def decode(ctx: RequestContext, raw: bytes, content_type: str) -> Obj:
@@ -13,49 +14,80 @@ def decode(ctx: RequestContext, raw: bytes, content_type: str) -> Obj:
     Raises ApiError 400, 415.
     """
     resource = ctx.resource
-    obj, duplicates = decode_body(raw, content_type, strict=ctx.field_validation != "Ignore")
-    set_type(ctx, obj)
+    strict = ctx.field_validation != "Ignore"
+    obj, duplicates = decode_body(raw, content_type, strict=strict, kind=resource.kind)
+    set_type(ctx, obj, raw)
     unknown = resource.strategy.decode(obj)
-    report(ctx, [*duplicates, *unknown], strict_prefix=True)
+    if resource.builtin and duplicates and media_type(content_type) == "application/json":
+        problems = in_document_order(raw, [*duplicates, *unknown])
+    else:
+        problems = [*duplicates, *unknown]
+    report(ctx, problems)
     return obj
 
 
-def set_type(ctx: RequestContext, obj: Obj) -> None:
-    """Check apiVersion and kind against the URL; fill them for built-in types when absent."""
+def set_type(ctx: RequestContext, obj: Obj, raw: bytes) -> None:
+    """Check apiVersion and kind against the URL; fill them for built-in types when absent. Raises ApiError 400."""
     resource = ctx.resource
-    version = obj.get("apiVersion")
-    if not version:
-        obj["apiVersion"] = version = resource.api_version
-    if not obj.get("kind"):
-        obj["kind"] = resource.kind
-    if version != resource.api_version:
-        raise errors.bad_request(
-            f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
-        )
+    version, kind = obj.get("apiVersion") or "", obj.get("kind") or ""
+    if not resource.builtin:
+        if not kind:
+            raise missing_kind(raw, resource.kind)
+        if version != resource.api_version:
+            raise errors.bad_request(
+                f"the API version in the data ({version}) does not match the expected API version "
+                f"({resource.api_version})"
+            )
+    else:
+        obj["apiVersion"] = version = version or resource.api_version
+        obj["kind"] = kind = kind or resource.kind
+        if (version, kind) not in _types(ctx):
+            scheme = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
+            raise errors.bad_request(
+                f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a {resource.kind}: '
+                f'no kind "{kind}" is registered for version "{version}" in scheme "{scheme}"'
+            )
     if obj.get("metadata") is None:
         obj["metadata"] = {}
 
 
-def check_patched(ctx: RequestContext, obj: Obj) -> Obj:
-    """A patched document as an object again."""
-    if obj.get("metadata") is None:
-        obj["metadata"] = {}
-    unknown = ctx.resource.strategy.decode(obj)
-    report(ctx, unknown, strict_prefix=False)
-    return obj
+def _types(ctx: RequestContext) -> set[tuple[str, str]]:
+    """What a body at this endpoint may say that it is: the resource's kind, or its subresource's."""
+    resource = ctx.resource
+    found = {(resource.api_version, resource.kind)}
+    sub = resource.subresources.get(ctx.subresource) or {}
+    if sub.get("kind"):
+        group, version = sub.get("group") or "", sub.get("version") or resource.version
+        found.add((f"{group}/{version}" if group else version, sub["kind"]))
+        found.add((resource.api_version, sub["kind"]))
+    return found
 
 
-def report(ctx: RequestContext, problems: list[str], *, strict_prefix: bool) -> None:
-    """Refuse or warn about fields that the type doesn't know, or a body named twice."""
+def refusal_text(resource: Resource, error: ApiError) -> str | None:
+    """What a strategy said about a value that its type can't hold, without the part about the kind."""
+    prefix = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+    if error.code != 400 or not error.message.startswith(prefix):
+        return None
+    return error.message.removeprefix(prefix)
+
+
+def report(ctx: RequestContext, problems: list[str]) -> None:
+    """Refuse or warn about fields that the type doesn't know, or a body named twice. Raises ApiError 400."""
     if not problems or ctx.field_validation == "Ignore":
         return
     if ctx.field_validation == "Strict":
-        text = "strict decoding error: " + ", ".join(problems)
-        if strict_prefix and ctx.resource.builtin:
-            kind, version = ctx.resource.kind, ctx.resource.version
-            text = f'{kind} in version "{version}" cannot be handled as a {kind}: {text}'
-        raise ApiError(400, "BadRequest", text)
-    for problem in problems:
+        kind, version = ctx.resource.kind, ctx.resource.version
+        text = strict_text(problems)
+        raise ApiError(400, "BadRequest", f'{kind} in version "{version}" cannot be handled as a {kind}: {text}')
+    warn(ctx, problems)
+
+
+def strict_text(problems: list[str]) -> str:
+    return "strict decoding error: " + ", ".join(problems)
+
+
+def warn(ctx: RequestContext, problems: list[str]) -> None:
+    for problem in warning_texts(problems):
         if problem not in ctx.warnings:
             ctx.warnings.append(problem)
 
@@ -64,10 +96,11 @@ def decode_options(raw: bytes, content_type: str, kind: str) -> Obj | None:
     """An options object in a body (DeleteOptions), or None. Raises ApiError 400, 415."""
     if not raw.strip():
         return None
-    body, _ = decode_body(raw, content_type, strict=False)
+    body, _ = decode_body(raw, content_type, strict=False, kind=kind)
     found = body.get("kind")
     if found and found != kind:
         raise errors.bad_request(
-            f"{found} in version \"{str(body.get('apiVersion', '')).rpartition('/')[2]}\" cannot be handled as a {kind}"
+            f'no kind "{found}" is registered for version "{body.get("apiVersion", "")}" in scheme '
+            '"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"'
         )
     return body

@@ -8,21 +8,20 @@ import orjson
 
 from chandlery.controlplane import errors, metadata
 from chandlery.controlplane.cache import Entry
-from chandlery.controlplane.codec import decode_patch
+from chandlery.controlplane.codec import read_patch
+from chandlery.controlplane.codec.body import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
+from chandlery.controlplane.codec.gotext import go_value
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.fields import apply as apply_fields
 from chandlery.controlplane.patch import json_patch, merge_patch, strategic_merge_patch
+from chandlery.controlplane.patch.render import patched_text
+from chandlery.controlplane.patch.restore import restore_error
 from chandlery.controlplane.store.base import Conflict
 from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestContext
 from chandlery.controlplane.verbs.create import insert, match_namespace
-from chandlery.controlplane.verbs.decode import check_patched
+from chandlery.controlplane.verbs.decode import refusal_text, strict_text, warn
 from chandlery.controlplane.verbs.owners import dedup_owners
 from chandlery.controlplane.verbs.update import update
-
-JSON_PATCH = "application/json-patch+json"
-MERGE_PATCH = "application/merge-patch+json"
-STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"
 
 
 def accepted_types(ctx: RequestContext) -> tuple[str, ...]:
@@ -34,17 +33,29 @@ def accepted_types(ctx: RequestContext) -> tuple[str, ...]:
 async def patch(core: Core, ctx: RequestContext, raw: bytes, content_type: str, *, force: bool) -> tuple[bytes, bool]:
     """Patch one object; answers it as stored and whether it was created (apply can). Raises ApiError."""
     if content_type == APPLY_PATCH:
-        return await _apply(core, ctx, raw, content_type, force=force)
-    body = decode_patch(raw, content_type)
+        return await _apply(core, ctx, raw, force=force)
 
-    async def change(live: Obj, entry: Entry) -> Obj:
-        obj = make_patched(ctx, content_type, orjson.loads(await core.served(ctx.resource, entry)), body)
-        return check_patched(ctx, obj)
+    async def change(_live: Obj, entry: Entry) -> Obj:
+        body, problems = read_patch(raw, content_type, strict=ctx.field_validation != "Ignore")
+        doc = orjson.loads(await core.served(ctx.resource, entry))
+        obj = make_patched(ctx, content_type, doc, body)
+        obj = check_patched(ctx, content_type, obj, body, problems)
+        check_name(ctx, obj)
+        return obj
 
-    pinned = content_type != JSON_PATCH and isinstance(body, dict) and bool(
-        (body.get("metadata") or {}).get("resourceVersion") if isinstance(body.get("metadata"), dict) else False
-    )
-    return await update(core, ctx, change, retry=not pinned), False
+    return await update(core, ctx, change, retry=not _pinned(raw, content_type)), False
+
+
+def _pinned(raw: bytes, content_type: str) -> bool:
+    """Whether a patch says which resourceVersion it is for: it isn't tried again on another one."""
+    if content_type == JSON_PATCH or b"resourceVersion" not in raw:
+        return False
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return False
+    meta = body.get("metadata") if isinstance(body, dict) else None
+    return bool(meta.get("resourceVersion")) if isinstance(meta, dict) else False
 
 
 def make_patched(ctx: RequestContext, content_type: str, doc: Obj, body: Any) -> Obj:
@@ -56,19 +67,61 @@ def make_patched(ctx: RequestContext, content_type: str, doc: Obj, body: Any) ->
     return strategic_merge_patch(doc, body, ctx.resource.schema, ctx.resource.definitions)
 
 
-async def _apply(
-    core: Core, ctx: RequestContext, raw: bytes, content_type: str, *, force: bool
-) -> tuple[bytes, bool]:
+def check_patched(ctx: RequestContext, content_type: str, obj: Obj, body: Any, problems: list[str]) -> Obj:
+    """A patched document as an object of its type again; `problems` are what the patch's decoder found.
+
+    Raises ApiError 422 that names the whole patch when the document doesn't fit, or fieldValidation is Strict.
+    """
     resource = ctx.resource
-    body = decode_patch(raw, content_type)
-    if not isinstance(body, dict):
-        raise errors.bad_request("error decoding YAML: the patch must be an object")
+    before = orjson.dumps(obj)
+    if obj.get("metadata") is None:
+        obj["metadata"] = {}
+    try:
+        unknown = resource.strategy.decode(obj)
+    except ApiError as error:
+        text = refusal_text(resource, error)
+        if text is None:
+            raise
+        raise invalid_patch(ctx, content_type, before, body, text) from None
+    found = [*problems, *unknown]
+    if found and ctx.field_validation == "Strict":
+        raise invalid_patch(ctx, content_type, before, body, strict_text(found))
+    if found and ctx.field_validation != "Ignore":
+        warn(ctx, found)
+    return obj
+
+
+def invalid_patch(ctx: RequestContext, content_type: str, before: bytes, body: Any, text: str) -> ApiError:
+    """The answer to a patch whose result can't be an object of the type."""
+    if content_type == STRATEGIC_PATCH:
+        value = go_value(body)
+        resource = ctx.resource
+        if not text.startswith("strict decoding error"):
+            text = restore_error(orjson.loads(before), resource.schema, resource.definitions) or text
+    else:
+        value = patched_text(orjson.loads(before), body, content_type, builtin=ctx.resource.builtin)
+    return errors.invalid("", "", "", [metadata.invalid("patch", value, text)])
+
+
+def check_name(ctx: RequestContext, obj: Obj) -> None:
+    """The name in the object must be that of the URL. Raises ApiError 400."""
+    name = obj["metadata"].get("name") or ""
+    if not name:
+        raise errors.bad_request(
+            f"the name of the object ({ctx.name} based on URL) was undeterminable: name must be provided"
+        )
+    if name != ctx.name:
+        raise errors.bad_request(f"the name of the object ({name}) does not match the name on the URL ({ctx.name})")
+
+
+async def _apply(core: Core, ctx: RequestContext, raw: bytes, *, force: bool) -> tuple[bytes, bool]:
+    resource = ctx.resource
     for _ in range(6):
         entry = core.find(resource, ctx.namespace, ctx.name)
         if entry is not None:
 
-            async def change(live: Obj, entry: Entry) -> Obj:
-                return _merged(ctx, live, orjson.loads(orjson.dumps(body)), force=force)
+            async def change(live: Obj, _entry: Entry) -> Obj:
+                return _merged(ctx, live, raw, force=force)
 
             try:
                 return await update(core, ctx, change, retry=True, owned=True), False
@@ -78,12 +131,7 @@ async def _apply(
                 raise
         if ctx.subresource:
             raise errors.not_found(resource, ctx.name)
-        obj = _merged(ctx, None, orjson.loads(orjson.dumps(body)), force=force)
-        if (obj["metadata"].get("uid")):
-            raise errors.conflict(
-                resource, ctx.name, f"uid mismatch: the provided object specified uid {obj['metadata']['uid']}, and no existing object was found"
-            )
-        match_namespace(ctx, obj)
+        obj = _merged(ctx, None, raw, force=force)
         ctx.verb = "create"
         resource.strategy.default(obj)
         dedup_owners(ctx, obj)
@@ -100,15 +148,12 @@ async def _apply(
     raise errors.modified(resource, ctx.name)
 
 
-def _merged(ctx: RequestContext, live: Obj | None, body: Obj, *, force: bool) -> Obj:
-    meta = body.setdefault("metadata", {})
-    if isinstance(meta, dict) and not meta.get("name"):
-        meta["name"] = ctx.name
-    if isinstance(meta, dict) and ctx.resource.namespaced and not meta.get("namespace"):
-        meta["namespace"] = ctx.namespace
-    body = check_patched(ctx, body)
-    return apply_fields(
-        ctx.resource,
+def _merged(ctx: RequestContext, live: Obj | None, raw: bytes, *, force: bool) -> Obj:
+    """The object that an apply patch makes of the live one."""
+    resource = ctx.resource
+    body, problems = read_patch(raw, APPLY_PATCH, strict=ctx.field_validation != "Ignore")
+    merged = apply_fields(
+        resource,
         live,
         body,
         manager=ctx.field_manager,
@@ -116,6 +161,28 @@ def _merged(ctx: RequestContext, live: Obj | None, body: Obj, *, force: bool) ->
         subresource=ctx.subresource,
         now=metadata.now_text(),
     )
+    if problems:
+        if ctx.field_validation == "Strict":
+            raise errors.bad_request(f"error strict decoding YAML: {', '.join(problems)}")
+        warn(ctx, problems)
+    obj: Obj = orjson.loads(orjson.dumps(merged))  # the merged object shares parts with the live one
+    try:
+        resource.strategy.decode(obj)
+    except ApiError as error:
+        text = refusal_text(resource, error)
+        if text is None:
+            raise
+        raise errors.plain_internal(f"failed to convert new object to proper version: {text}") from None
+    meta = obj["metadata"]
+    if live is None and meta.get("uid"):
+        raise errors.conflict(
+            resource,
+            ctx.name,
+            f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found",
+        )
+    match_namespace(ctx, obj)
+    check_name(ctx, obj)
+    return obj
 
 
 def require_manager(manager: str) -> None:
