@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from chandlery.driver.protocol import Driver, DriverContext, Observation, Unsupported
+from chandlery.foundation.config import Seconds
 from chandlery.foundation.errors import ChandleryError, Internal, as_error
 from chandlery.model.base import AnyResource
 
@@ -23,10 +24,14 @@ VERBS: Final = ("observe", "create", "update", "delete")
 class Deadlines:
     """Seconds that each verb may take. Long work is started by a verb and looked at by later observations."""
 
-    observe: float = 15.0
-    create: float = 120.0
-    update: float = 120.0
-    delete: float = 120.0
+    observe: Seconds = 15.0
+    """For looking at a resource."""
+    create: Seconds = 120.0
+    """For beginning to make one."""
+    update: Seconds = 120.0
+    """For carrying out a plan."""
+    delete: Seconds = 120.0
+    """For beginning to remove one."""
 
 
 class Telemetry(Protocol):

@@ -50,7 +50,7 @@ def render_markdown(sections: Iterable[Section]) -> str:
         "# Settings",
         "",
         "Every setting is an environment variable; a flag of the same name goes before it. `chandlery config` shows",
-        "the values in force. Lists are separated by commas. Times are seconds, or written as `30s`, `5m`, `1h`.",
+        "the values in force. Lists are separated by commas. Seconds can also be written as `30s`, `5m`, `1h`.",
         "Secrets can also be read from a file: add `_FILE` to the variable's name.",
     ]
     for each in sections:
