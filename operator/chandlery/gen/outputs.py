@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from chandlery.driver.kind import Kind
+from chandlery.foundation.config import all_sections, render_markdown
 from chandlery.gen.crds import HEADER, crd_files
 from chandlery.gen.reference import MARK, index, page
 from chandlery.model.base import AnyResource
@@ -27,6 +28,7 @@ def outputs() -> dict[str, str]:
         out[f"crds/{name}"] = content
         out[f"charts/chandlery/files/crds/{name}"] = content
     out["docs/reference/README.md"] = index(models())
+    out["docs/reference/configuration.md"] = MARK + "\n" + render_markdown(all_sections())
     for model, kind in models():
         out[f"docs/reference/{model.names.kind.lower()}.md"] = page(model, kind)
     return out
