@@ -9,10 +9,11 @@ from pathlib import Path
 from chandlery.app.settings import LocalSettings, RunSettings
 from chandlery.driver.kind import Kind
 from chandlery.driver.provider import ProviderFactory
+from chandlery.foundation import telemetry
 from chandlery.foundation.config import load
 from chandlery.foundation.errors import InvalidConfiguration
 from chandlery.foundation.logging import configure, get_logger
-from chandlery.foundation.settings import LogSettings
+from chandlery.foundation.settings import LogSettings, TelemetrySettings
 from chandlery.reconcile.api import Key
 from chandlery.reconcile.credentials import load as load_credentials
 from chandlery.reconcile.operator import Operator, OperatorSettings
@@ -63,6 +64,8 @@ def make_operator(*, kubeconfig: Path | None, data_dir: Path | None) -> Operator
     """
     log = load(LogSettings)
     configure(level=log.level, format=log.resolved(terminal=sys.stderr.isatty()))
+    tracing = load(TelemetrySettings)
+    telemetry.configure(tracing.traces, endpoint=tracing.endpoint, sample=tracing.sample, with_metrics=tracing.metrics)
     # kopf tells of each event that a handler took; our own lines say what was done.
     logging.getLogger("kopf").setLevel(logging.WARNING)
     run = load(RunSettings)

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from chandlery.driver.protocol import Driver, DriverContext, Observation, Unsupported
 from chandlery.foundation.config import Seconds
+from chandlery.foundation.context import Context
 from chandlery.foundation.errors import ChandleryError, Internal, as_error
 from chandlery.model.base import AnyResource
 
@@ -40,7 +41,7 @@ class Telemetry(Protocol):
     def verb(self, kind: str, driver: str, verb: str, outcome: str, seconds: float) -> None:
         """One call of a verb ended: `ok` or the error's code."""
 
-    def span(self, name: str, **attributes: str) -> Any:
+    def span(self, name: str, ctx: Context | None = None, **attributes: str) -> Any:
         """A context manager around one call."""
 
 
@@ -81,7 +82,7 @@ class Instrumented:
         clock = ctx.base.clock
         began = clock.monotonic()
         outcome = "Cancelled"
-        with self._telemetry.span(f"{self._kind}.{verb}", kind=self._kind, driver=self.name):
+        with self._telemetry.span(f"{self._kind}.{verb}", ctx.base, kind=self._kind, driver=self.name):
             try:
                 async with ctx.base.limit(f"{verb} by the driver {self.name}", timeout=seconds) as base:
                     result = await call(_with_base(ctx, base))

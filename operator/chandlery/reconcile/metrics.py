@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from opentelemetry import trace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from chandlery.foundation import telemetry
+from chandlery.foundation.context import Context
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -16,7 +18,6 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self._tracer = trace.get_tracer("chandlery")
         self._verbs = Histogram(
             "chandlery_driver_call_seconds",
             "Time of calls of a driver's verbs.",
@@ -56,8 +57,8 @@ class Metrics:
     def verb(self, kind: str, driver: str, verb: str, outcome: str, seconds: float) -> None:
         self._child(self._verbs, kind, driver, verb, outcome).observe(seconds)
 
-    def span(self, name: str, **attributes: str) -> Any:
-        return self._tracer.start_as_current_span(name, attributes={f"chandlery.{k}": v for k, v in attributes.items()})
+    def span(self, name: str, ctx: Context | None = None, **attributes: str) -> Any:
+        return telemetry.span(name, ctx, **attributes)
 
     def passed(self, kind: str, seconds: float, *, failed: bool) -> None:
         self._child(self._passes, kind, "failed" if failed else "ok").observe(seconds)

@@ -133,3 +133,14 @@ def test_a_missing_exporter_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(InvalidConfiguration, match="CHANDLERY_TELEMETRY_TRACES"):
         telemetry.configure("otlp")
+
+
+def test_the_loops_telemetry_is_a_door_to_this_one() -> None:
+    from chandlery.reconcile.metrics import Metrics as LoopMetrics
+
+    ctx = Context()
+    with memory_spans() as spans, LoopMetrics().span("Cache.create", ctx, kind="Cache"):
+        pass
+    assert [each.name for each in spans] == ["Cache.create"]
+    assert spans[0].context is not None
+    assert f"{spans[0].context.trace_id:032x}" == ctx.trace_id
