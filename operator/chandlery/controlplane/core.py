@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import orjson
 
 from chandlery.controlplane import errors
+from chandlery.controlplane.auth.escalation import check_escalation
 from chandlery.controlplane.cache import Cache, Entry, Table, storage_key, table_key
 from chandlery.controlplane.registry import Registry
 from chandlery.controlplane.store.base import Store, StoreError
-from chandlery.controlplane.types import ApiError, Obj, Resource
+from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
 
 if TYPE_CHECKING:
     from chandlery.controlplane.admission import AdmissionChain
-    from chandlery.controlplane.auth import VirtualHandler
+    from chandlery.controlplane.auth import Authorizer, VirtualHandler
 
 
 class Core:
@@ -25,6 +26,7 @@ class Core:
         self.registry = Registry()
         self.cache = Cache()
         self.admission: AdmissionChain | None = None
+        self.authorizer: Authorizer | None = None
         self.virtual: dict[tuple[str, str, str], VirtualHandler] = {}
 
     def table(self, resource: Resource) -> Table:
@@ -46,7 +48,7 @@ class Core:
             return entry.raw
         known = entry.view(resource)
         if known is None:
-            known = orjson.dumps(await resource.strategy.from_storage(entry.fresh()))
+            known = dump(await resource.strategy.from_storage(entry.fresh()))
             entry.set_view(resource, known)
         return known  # type: ignore[no-any-return]
 
@@ -61,7 +63,7 @@ class Core:
         return orjson.loads(await self.served(resource, entry))  # type: ignore[no-any-return]
 
     async def write(
-        self, resource: Resource, namespace: str, name: str, expect: int, obj: Obj, *, deleted: bool = False
+        self, resource: Resource, namespace: str, name: str, expect: int, obj: Obj
     ) -> bytes:
         """Store `obj` (in this resource's version) if the entry is still at revision `expect`.
 
@@ -75,8 +77,8 @@ class Core:
 
         def make(rev: int) -> bytes:
             nonlocal made
-            stored["metadata"]["resourceVersion"] = str(rev) if rev else ""
-            made = orjson.dumps(stored)
+            stored["metadata"]["resourceVersion"] = str(rev)
+            made = dump(stored)
             return made
 
         try:
@@ -84,7 +86,6 @@ class Core:
                 storage_key(resource, namespace, name),
                 expect,
                 make,
-                deleted=deleted,
                 obj=stored,
                 tag=resource if same else None,
             )
@@ -93,12 +94,56 @@ class Core:
         if same:
             return made
         obj["metadata"]["resourceVersion"] = str(rev)
-        return orjson.dumps(await resource.strategy.from_storage(orjson.loads(made)))
+        return dump(await resource.strategy.from_storage(orjson.loads(made)))
+
+    async def remove(self, resource: Resource, entry: Entry) -> None:
+        """Delete an entry; watchers see its last stored state with the deletion's revision.
+
+        Raises `Conflict`, and ApiError when the store refuses.
+        """
+        last = entry.fresh()
+
+        def make(rev: int) -> bytes:
+            last["metadata"]["resourceVersion"] = str(rev)
+            return dump(last)
+
+        group, plural = resource.storage_key
+        try:
+            await self.store.txn(
+                f"{group}/{plural}/{entry.key}", entry.rev, make, deleted=True, obj=last, tag=entry.maker
+            )
+        except StoreError as error:
+            raise ApiError(507, "InsufficientStorage", f"the deletion was not stored: {error}") from error
+
+    async def mutate(self, ctx: RequestContext, obj: Obj, old: Obj | None) -> Obj:
+        """Mutating admission; what a webhook made is decoded and defaulted again."""
+        if self.admission is not None:
+            made = await self.admission.mutate(ctx, obj, old)
+            if made is not None and made is not obj:
+                ctx.resource.strategy.decode(made)
+                ctx.resource.strategy.default(made)
+                obj = made
+        if self.authorizer is not None and ctx.resource.group == "rbac.authorization.k8s.io":
+            check_escalation(self.authorizer, ctx, obj, old)
+        return obj
 
     async def close(self) -> None:
         if self.admission is not None:
             await self.admission.close()
         await self.store.close()
+
+
+def dump(obj: Obj) -> bytes:
+    """An object as JSON with apiVersion and kind in front, where `untyped` finds them."""
+    head = {"apiVersion": obj.get("apiVersion"), "kind": obj.get("kind")}
+    return orjson.dumps(head | obj)
+
+
+def untyped(raw: bytes) -> bytes:
+    """A dumped object without apiVersion and kind, as items of built-in lists are written."""
+    start = raw.find(b',"kind":"')
+    end = raw.find(b'",', start + 9)
+    return b"{" + raw[end + 2 :] if start > 0 and end > 0 else raw
 
 
 def _same_form(resource: Resource) -> bool:

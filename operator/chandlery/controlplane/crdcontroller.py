@@ -150,11 +150,11 @@ class CrdController:
             set_condition(crd, "Established", "True", "InitialNamesAccepted", "the initial names have been accepted")
             await self._write(resource, entry, crd)
 
-    async def _write(self, resource: Resource, entry: Entry, crd: Obj, *, deleted: bool = False) -> None:
+    async def _write(self, resource: Resource, entry: Entry, crd: Obj) -> None:
         on_write(
             resource, entry.obj, crd, manager=_MANAGER, subresource="status", now=metadata.now_text()
         )
-        await self._core.write(resource, "", entry.name, entry.rev, crd, deleted=deleted)
+        await self._core.write(resource, "", entry.name, entry.rev, crd)
 
     def _accept_names(self, crd: Obj) -> bool:
         """Work out acceptedNames and the NamesAccepted condition in place; whether anything changed."""
@@ -259,4 +259,4 @@ class CrdController:
             await self._write(resource, entry, crd)
         else:
             del meta["finalizers"]
-            await self._core.write(resource, "", entry.name, entry.rev, crd, deleted=True)
+            await self._core.remove(resource, entry)

@@ -134,8 +134,8 @@ class Discovery:
             resources.append(item)
             for name, sub in resource.subresources.items():
                 item = {"name": f"{resource.plural}/{name}", "singularName": "", "namespaced": resource.namespaced}
-                if sub.get("group") is not None and sub.get("kind") and sub.get("version"):
-                    item |= {"group": sub["group"], "version": sub["version"]}
+                if sub.get("version") and (sub.get("group", ""), sub["version"]) != (group, version):
+                    item |= {"group": sub.get("group", ""), "version": sub["version"]}
                 item |= {"kind": sub.get("kind") or resource.kind, "verbs": list(sub["verbs"])}
                 resources.append(item)
         return {
@@ -198,7 +198,7 @@ def _aggregated_resource(resource: Resource) -> Obj:
         {
             "subresource": name,
             "responseKind": {
-                "group": sub.get("group") if sub.get("group") is not None else resource.group,
+                "group": sub.get("group", "") if sub.get("version") else resource.group,
                 "version": sub.get("version") or resource.version,
                 "kind": sub.get("kind") or resource.kind,
             },

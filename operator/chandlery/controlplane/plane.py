@@ -94,6 +94,7 @@ class ControlPlane:
         )
         from chandlery.controlplane.builtins import builtin_resources
         from chandlery.controlplane.crdcontroller import CrdController
+        from chandlery.controlplane.crdstrategy import install
         from chandlery.controlplane.discovery import Discovery
         from chandlery.controlplane.localapi import Local
         from chandlery.controlplane.server.app import App, HttpServer
@@ -115,7 +116,7 @@ class ControlPlane:
             raise ControlPlaneError(str(error)) from error
         core.cache.load(changes, store.compacted)
         core.cache.revision = max(core.cache.revision, store.revision)
-        core.registry.add_builtin(builtin_resources())
+        core.registry.add_builtin(install(list(builtin_resources())))
         api = self.api = Local(core)
         tokens = ServiceAccountTokens(api, folder / "pki" / "sa.key", issuer=settings.service_account_issuer)
         static = {}
@@ -127,7 +128,7 @@ class ControlPlane:
         authenticator = Authenticator(
             static_tokens=static, service_accounts=tokens, anonymous=settings.anonymous_auth
         )
-        authorizer = Authorizer(api)
+        authorizer = core.authorizer = Authorizer(api)
         core.virtual.update(virtual_resources(api, authenticator, authorizer, tokens))
         core.cache.listen(
             lambda kind, where, event: _observe(core, authorizer, kind, where, event)
@@ -137,17 +138,14 @@ class ControlPlane:
         core.admission = AdmissionChain(api, authorizer=authorizer)
         self._crds = CrdController(core)
         self._crds.start()
-        from chandlery.controlplane.bootstrap import ensure_namespaces
+        from chandlery.controlplane.controllers.seed import seed
 
-        await ensure_namespaces(core)
+        await seed(api)
         if settings.controllers:
             from chandlery.controlplane.controllers import Controllers
 
             self._controllers = Controllers(api, authorizer=authorizer, root_ca=authority.pem.decode())
             await self._controllers.start()
-        for table in core.cache.tables().values():
-            if table.floor == 0 and not store.compacted:
-                table.floor = 0
         if settings.audit:
             self._audit = AuditLog(settings.audit_log_path or folder / "audit.log")
         metrics = Metrics()

@@ -19,7 +19,8 @@ from aiohttp.web_protocol import RequestHandler
 from chandlery.controlplane import errors
 from chandlery.controlplane.auth import impersonate
 from chandlery.controlplane.core import Core
-from chandlery.controlplane.fields import default_manager
+from chandlery.controlplane.fields import default_manager, on_write
+from chandlery.controlplane.metadata import now_text
 from chandlery.controlplane.server.documents import Documents
 from chandlery.controlplane.server.encode import (
     WatchEncoder,
@@ -30,6 +31,7 @@ from chandlery.controlplane.server.encode import (
 )
 from chandlery.controlplane.server.metrics import Metrics
 from chandlery.controlplane.server.negotiate import PLAIN, Form, negotiate
+from chandlery.controlplane.selectors import parse_fields
 from chandlery.controlplane.server.path import Target, parse_path
 from chandlery.controlplane.settings import ControlPlaneSettings
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource, UserInfo
@@ -214,22 +216,24 @@ class App:
 
     async def _dispatch(self, call: Call) -> web.StreamResponse:
         request, target = call.request, call.target
-        user = self._authenticator.authenticate(request.headers, self._peer(request))
+        headers = request.headers
+        user = call.user = self._authenticator.authenticate(headers, self._peer(request))
         if not target.resource:
-            verb = request.method.lower()
-            user = call.user = self._act_as(call, user, verb, path=target.path)
-            self._authorizer.check(user, verb, path=target.path)
-            return await self._documents.answer(call.request, target, call.query)
-        verb = call.verb = self._verb(call)
-        asked = {
-            "group": target.group,
-            "resource": target.resource,
-            "subresource": target.subresource,
-            "namespace": target.namespace,
-            "name": target.name or self._selected_name(call, verb),
-        }
-        user = call.user = self._act_as(call, user, verb, **asked)
-        self._authorizer.check(user, verb, **asked)
+            verb, about = request.method.lower(), {"path": target.path}
+        else:
+            verb, about = self._verb(call), {
+                "group": target.group,
+                "resource": target.resource,
+                "subresource": target.subresource,
+                "namespace": target.namespace,
+                "name": target.name or _selected_name(call),
+            }
+            call.verb = verb
+        if any(name in headers for name in _IMPERSONATION):
+            user = call.user = impersonate(user, headers, self._authorizer, verb, **about)
+        self._authorizer.check(user, verb, **about)
+        if not target.resource:
+            return await self._documents.answer(request, target, call.query)
         resource = self._core.registry.find(target.group, target.version, target.resource)
         if resource is None:
             if self._core.registry.has_builtin_version(target.group, target.version):
@@ -329,6 +333,7 @@ class App:
             )
         form = negotiate(header, transforms=True, stream=call.verb == "watch")
         if form is None:
+            call.form = Form((negotiate(header, transforms=True) or PLAIN).media)
             raise ApiError(
                 406,
                 "NotAcceptable",
@@ -450,6 +455,7 @@ class App:
         if verb in ("delete", "deletecollection"):
             body = decode_options(raw, content_type, "DeleteOptions")
             removal = delete_options(body, call.query, call.query_lists.get("dryRun", []))
+            ctx.options = {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"} | (body or {})
             if verb == "deletecollection":
                 selection = list_options(call.query, resource, watch=False)
                 listing = await delete_collection(core, ctx, removal, selection)
@@ -460,15 +466,20 @@ class App:
         kind = {"create": "CreateOptions", "update": "UpdateOptions"}.get(verb, "PatchOptions")
         applying = verb == "patch" and content_type == APPLY_PATCH
         if verb == "patch" and content_type not in accepted_types(ctx):
-            raise _unsupported_media(accepted_types(ctx))
+            raise _unsupported_media(accepted_types(ctx), builtin=resource.builtin)
         options = write_options(call.query, call.query_lists.get("dryRun", []), kind, apply=applying)
         ctx.dry_run = options.dry_run
         ctx.field_manager = options.field_manager or default_manager(ctx.user_agent)
         ctx.field_validation = options.field_validation or "Warn"
+        ctx.options = options.shown(kind)
         if verb == "create":
             virtual = core.virtual.get((resource.group, resource.plural, ctx.subresource))
             obj = decode(ctx, raw, content_type)
             if virtual is not None:
+                resource.strategy.default(obj)
+                on_write(
+                    resource, None, obj, manager=ctx.field_manager, subresource=ctx.subresource, now=now_text()
+                )
                 return self._answer(call, ctx, orjson.dumps(await answer_virtual(ctx, obj, virtual)), 201)
             return self._answer(call, ctx, await create(core, ctx, obj), 201)
         if ctx.subresource == "scale":
@@ -497,6 +508,20 @@ class App:
         return response
 
 
+_IMPERSONATION = ("Impersonate-User", "Impersonate-Group", "Impersonate-Uid")
+
+
+def _selected_name(call: Call) -> str:
+    """The one name that a field selector allows: a right to that object is enough to list or watch it."""
+    text = call.query.get("fieldSelector", "")
+    if "metadata.name" not in text:
+        return ""
+    try:
+        return parse_fields(text).exact("metadata.name") or ""
+    except ApiError:
+        return ""
+
+
 def _quote(text: str) -> str:
     """A quoted-string of HTTP."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "") + '"'
@@ -508,7 +533,9 @@ def _page_not_found() -> web.Response:
     )
 
 
-def _unsupported_media(accepted: tuple[str, ...]) -> ApiError:
+def _unsupported_media(accepted: tuple[str, ...], *, builtin: bool) -> ApiError:
+    if builtin:  # refused by the router there, not by the handler
+        return ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
     return ApiError(
         415,
         "UnsupportedMediaType",

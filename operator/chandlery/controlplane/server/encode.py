@@ -8,7 +8,7 @@ import orjson
 
 from chandlery.controlplane.cache import Entry
 from chandlery.controlplane.codec import encode_yaml
-from chandlery.controlplane.core import Core
+from chandlery.controlplane.core import Core, untyped
 from chandlery.controlplane.server.negotiate import YAML, Form
 from chandlery.controlplane.types import Obj, Resource
 from chandlery.controlplane.verbs.read import Listing
@@ -48,6 +48,8 @@ async def encode_list(core: Core, resource: Resource, listing: Listing) -> bytes
     items = [
         entry.raw if entry.maker is resource else await served(resource, entry) for entry in listing.entries
     ]
+    if resource.builtin:
+        items = [untyped(item) for item in items]
     return b"".join((head[:-1], b',"items":[', b",".join(items), b"]}"))
 
 
@@ -84,7 +86,7 @@ def table(resource: Resource, objects: list[Obj], meta: Obj, include: str, versi
         "kind": "Table",
         "apiVersion": f"meta.k8s.io/{version}",
         "metadata": meta,
-        "columnDefinitions": _columns(resource) if columns else [],
+        "columnDefinitions": _columns(resource) if columns else None,
         "rows": [_row(resource, obj, include, version) for obj in objects],
     }
 

@@ -56,9 +56,8 @@ async def create(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
     on_write(
         resource, None, obj, manager=ctx.field_manager, subresource="", now=metadata.now_text()
     )
-    if core.admission is not None:
-        obj = await core.admission.mutate(ctx, obj, None) or obj
-        dedup_owners(ctx, obj)
+    obj = await core.mutate(ctx, obj, None)
+    dedup_owners(ctx, obj)
     return await insert(core, ctx, obj)
 
 

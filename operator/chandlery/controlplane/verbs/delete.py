@@ -166,8 +166,7 @@ async def _delete_once(core: Core, ctx: RequestContext, entry: Entry, options: D
             return orjson.dumps(obj), False
         return await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj), False
     if not ctx.dry_run:
-        tombstone = await core.own_object(resource, entry)
-        await core.write(resource, ctx.namespace, ctx.name, entry.rev, tombstone, deleted=True)
+        await core.remove(resource, entry)
     if resource.returns_deleted:
         return orjson.dumps(live), True
     details: Obj = {"name": ctx.name}

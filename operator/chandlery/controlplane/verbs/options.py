@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chandlery.controlplane import errors
 from chandlery.controlplane.selectors import FieldSelector, LabelSelector, parse_fields, parse_labels
-from chandlery.controlplane.types import ApiError, FieldError, Resource
+from chandlery.controlplane.types import ApiError, FieldError, Obj, Resource
 
 Query = Mapping[str, str]
 """The first value of each parameter."""
@@ -152,6 +152,19 @@ class WriteOptions:
     field_manager: str = ""
     field_validation: str = ""
     force: bool | None = None
+
+    def shown(self, kind: str) -> Obj:
+        """The options object of this kind as webhooks see it."""
+        body: Obj = {"kind": kind, "apiVersion": "meta.k8s.io/v1"}
+        if self.dry_run:
+            body["dryRun"] = ["All"]
+        if self.force is not None:
+            body["force"] = self.force
+        if self.field_manager:
+            body["fieldManager"] = self.field_manager
+        if self.field_validation:
+            body["fieldValidation"] = self.field_validation
+        return body
 
 
 _PRINTABLE_MAX = 128

@@ -43,7 +43,8 @@ async def patch(core: Core, ctx: RequestContext, raw: bytes, content_type: str, 
         check_name(ctx, obj)
         return obj
 
-    return await update(core, ctx, change, retry=not _pinned(raw, content_type)), False
+    retry = not _pinned(raw, content_type)
+    return await update(core, ctx, change, retry=retry, precondition=False), False
 
 
 def _pinned(raw: bytes, content_type: str) -> bool:
@@ -124,7 +125,7 @@ async def _apply(core: Core, ctx: RequestContext, raw: bytes, *, force: bool) ->
                 return _merged(ctx, live, raw, force=force)
 
             try:
-                return await update(core, ctx, change, retry=True, owned=True), False
+                return await update(core, ctx, change, retry=True, owned=True, precondition=False), False
             except ApiError as error:
                 if error.code == 404 and core.find(resource, ctx.namespace, ctx.name) is None:
                     continue
@@ -135,8 +136,7 @@ async def _apply(core: Core, ctx: RequestContext, raw: bytes, *, force: bool) ->
         ctx.verb = "create"
         resource.strategy.default(obj)
         dedup_owners(ctx, obj)
-        if core.admission is not None:
-            obj = await core.admission.mutate(ctx, obj, None) or obj
+        obj = await core.mutate(ctx, obj, None)
         try:
             return await insert(core, ctx, obj), True
         except Conflict:
@@ -166,14 +166,21 @@ def _merged(ctx: RequestContext, live: Obj | None, raw: bytes, *, force: bool) -
             raise errors.bad_request(f"error strict decoding YAML: {', '.join(problems)}")
         warn(ctx, problems)
     obj: Obj = orjson.loads(orjson.dumps(merged))  # the merged object shares parts with the live one
-    try:
-        resource.strategy.decode(obj)
-    except ApiError as error:
-        text = refusal_text(resource, error)
-        if text is None:
-            raise
-        raise errors.plain_internal(f"failed to convert new object to proper version: {text}") from None
     meta = obj["metadata"]
+    if resource.builtin:
+        try:
+            resource.strategy.decode(obj)
+        except ApiError as error:
+            text = refusal_text(resource, error)
+            if text is None:
+                raise
+            raise errors.plain_internal(f"failed to convert new object to proper version: {text}") from None
+        meta = obj["metadata"]
+    else:  # fits its schema already; nulls stay for defaulting and validation to see
+        for key in [key for key, value in meta.items() if value is None]:
+            del meta[key]
+    if live is None:
+        meta.pop("resourceVersion", None)
     if live is None and meta.get("uid"):
         raise errors.conflict(
             resource,

@@ -29,10 +29,13 @@ def same(left: Any, right: Any) -> bool:
     )
 
 
-async def update(core: Core, ctx: RequestContext, change: Change, *, retry: bool, owned: bool = False) -> bytes:
+async def update(
+    core: Core, ctx: RequestContext, change: Change, *, retry: bool, owned: bool = False, precondition: bool = True
+) -> bytes:
     """Change a live object; answers it as stored. Retries on concurrent writes when `retry`.
 
-    `owned`: managedFields are already worked out (server-side apply). Raises ApiError.
+    `owned`: managedFields are already worked out (server-side apply). `precondition`: a uid in the object is one; in
+    what a patch makes it is a field like others. Raises ApiError.
     """
     resource = ctx.resource
     for attempt in range(_ATTEMPTS):
@@ -41,7 +44,7 @@ async def update(core: Core, ctx: RequestContext, change: Change, *, retry: bool
         warned = len(ctx.warnings)
         obj = await change(live, entry)
         try:
-            return await replace(core, ctx, entry, live, obj, owned=owned)
+            return await replace(core, ctx, entry, live, obj, owned=owned, precondition=precondition)
         except Conflict:
             if not retry or attempt == _ATTEMPTS - 1:
                 raise errors.modified(resource, ctx.name) from None
@@ -74,7 +77,9 @@ def etcd_key(resource: Resource, namespace: str, name: str) -> str:
     return "/".join([*parts, name])
 
 
-async def replace(core: Core, ctx: RequestContext, entry: Entry, live: Obj, obj: Obj, *, owned: bool) -> bytes:
+async def replace(
+    core: Core, ctx: RequestContext, entry: Entry, live: Obj, obj: Obj, *, owned: bool, precondition: bool = True
+) -> bytes:
     """Bring `obj` to storage in place of `live`. Raises Conflict when the entry is no longer current."""
     resource, strategy = ctx.resource, ctx.resource.strategy
     meta, before = obj.setdefault("metadata", {}), live["metadata"]
@@ -85,11 +90,11 @@ async def replace(core: Core, ctx: RequestContext, entry: Entry, live: Obj, obj:
         on_write(
             resource, live, obj, manager=ctx.field_manager, subresource=ctx.subresource, now=metadata.now_text()
         )
-    if core.admission is not None:
-        obj = await core.admission.mutate(ctx, obj, live) or obj
-        meta = obj["metadata"]
-        dedup_owners(ctx, obj)
-    check_precondition(resource, obj, live, key=etcd_key(resource, ctx.namespace, ctx.name))
+    obj = await core.mutate(ctx, obj, live)
+    meta = obj["metadata"]
+    dedup_owners(ctx, obj)
+    if precondition:
+        check_precondition(resource, obj, live, key=etcd_key(resource, ctx.namespace, ctx.name))
     version = meta.get("resourceVersion") or ""
     if not version or version == "0":
         if not allows_unconditional(resource):
@@ -178,7 +183,7 @@ async def remove_instead(core: Core, ctx: RequestContext, entry: Entry, obj: Obj
     """The last finalizer went: delete the object, and answer it as it would have been stored."""
     answer = orjson.dumps(obj)
     if not ctx.dry_run:
-        await core.write(ctx.resource, ctx.namespace, ctx.name, entry.rev, obj, deleted=True)
+        await core.remove(ctx.resource, entry)
     return answer
 
 

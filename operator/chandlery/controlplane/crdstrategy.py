@@ -1,0 +1,43 @@
+"""The strategy of CustomResourceDefinition objects: a built-in kind whose rules are those of `crd`."""
+
+from __future__ import annotations
+
+from chandlery.controlplane import crd
+from chandlery.controlplane.builtins.strategy import BuiltinStrategy
+from chandlery.controlplane.types import FieldError, Obj, RequestContext, Resource
+
+
+class CrdStrategy(BuiltinStrategy):
+    """Adds the rules of custom resource definitions to what every built-in kind has."""
+
+    def default(self, obj: Obj) -> None:
+        crd.default_crd(obj)
+
+    def prepare_for_create(self, ctx: RequestContext, obj: Obj) -> None:
+        crd.prepare_crd_create(obj)
+
+    def prepare_for_update(self, ctx: RequestContext, obj: Obj, old: Obj) -> None:
+        super().prepare_for_update(ctx, obj, old)
+        if not ctx.subresource:
+            crd.prepare_crd_update(obj, old)
+
+    def validate_create(self, ctx: RequestContext, obj: Obj) -> list[FieldError]:
+        return crd.validate_crd_create(obj)
+
+    def validate_update(self, ctx: RequestContext, obj: Obj, old: Obj) -> list[FieldError]:
+        return crd.validate_crd_update(obj, old)
+
+    def warnings(self, ctx: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
+        return crd.crd_warnings(obj, old)
+
+
+def install(resources: list[Resource]) -> list[Resource]:
+    """Give the CRD kind among these resources its strategy."""
+    for resource in resources:
+        if (resource.group, resource.plural) == ("apiextensions.k8s.io", "customresourcedefinitions"):
+            known = resource.strategy
+            assert isinstance(known, BuiltinStrategy)
+            resource.strategy = CrdStrategy(
+                known.group, known.version, known.kind, known.definition, subresources=known.subresources
+            )
+    return resources
