@@ -56,8 +56,9 @@ class References:
             self._to.pop(key, None)
 
     def of(self, target: Target) -> tuple[Key, ...]:
-        """The objects that refer to this one."""
-        return tuple(self._from.get(target, ()))
+        """The objects that refer to this one, by its name or by all names."""
+        anything = self._from.get((*target[:3], "*"))
+        return tuple(self._from.get(target, set()) | anything if anything else self._from.get(target, ()))
 
     def kinds(self) -> frozenset[tuple[str, str]]:
         """Group and kind of everything that is referred to."""

@@ -84,9 +84,9 @@ class Server:
         self._runners.clear()
 
     async def _listen(self, app: web.Application, where: Listen, tls: ssl.SSLContext | None) -> int:
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await runner.setup()
-        site = web.TCPSite(runner, where.host, where.port, ssl_context=tls, shutdown_timeout=2.0)
+        site = web.TCPSite(runner, where.host, where.port, ssl_context=tls)
         await site.start()
         self._runners.append(runner)
         return int(runner.addresses[0][1])
