@@ -100,7 +100,8 @@ def _resource(crd: Obj, version: Obj, names: Obj, storage: str, convert: Any) ->
     if strategy.has_status:
         served["status"] = {"verbs": _STATUS_VERBS, "kind": names["kind"], "group": "", "version": ""}
     if strategy.scale is not None:
-        served["scale"] = {"verbs": _STATUS_VERBS, "kind": "Scale", "group": "autoscaling", "version": "v1"}
+        paths = subresources["scale"]
+        served["scale"] = {"verbs": _STATUS_VERBS, "kind": "Scale", "group": "autoscaling", "version": "v1", **paths}
     return Resource(
         group=group,
         version=name,

@@ -225,17 +225,35 @@ class _Compiler:
         out.list_kind = KEYED if list_type == "map" and keys else SET if list_type == "set" else ATOMIC
         if out.list_kind == KEYED:
             out.keys = tuple(sorted(keys))
-            element = self.resolve(items or {})
+            target = _target(items or {})
+            element = self.definitions.get(target, {}) if target else items or {}
             properties = element.get("properties") or {}
             for key in keys:
-                default = self.resolve(properties.get(key) or {}).get("default")
-                default = (properties.get(key) or {}).get("default", default)
+                default = (properties.get(key) or {}).get("default")
+                if default is None and target:
+                    default = _go_default(target, key)
                 if default is not None:
                     out.defaults[key] = default
 
-    def resolve(self, schema: Obj) -> Obj:
-        target = schema.get("$ref") or next((s["$ref"] for s in schema.get("allOf") or () if "$ref" in s), None)
-        return self.definitions.get(target.rsplit("/", 1)[-1], {}) if target else schema
+
+def _target(schema: Obj) -> str:
+    """The name of the definition that a schema refers to, "" when it is none."""
+    target = schema.get("$ref") or next((s["$ref"] for s in schema.get("allOf") or () if "$ref" in s), "")
+    return str(target).rsplit("/", 1)[-1]
+
+
+def _go_default(definition: str, key: str) -> Any:
+    """The default of a built-in type's field: marked in its Go type, or the zero value that is always written."""
+    from chandlery.controlplane.builtins.data import go_aliases, go_structs
+
+    for name, _, go_type, flags, *default in go_structs().get(definition, ()):
+        if name == key:
+            if default:
+                return default[0]
+            plain = go_aliases().get(go_type, go_type)
+            if not flags:
+                return {"string": "", "int32": 0, "int64": 0}.get(plain)
+    return None
 
 
 def compile_type(schema: Obj, definitions: Mapping[str, Obj]) -> Type:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chandlery.controlplane import errors
+from chandlery.controlplane.codec.gotext import go_quote
 from chandlery.controlplane.selectors import FieldSelector, LabelSelector, parse_fields, parse_labels
 from chandlery.controlplane.types import ApiError, FieldError, Obj, Resource
 
@@ -203,7 +204,7 @@ def write_options(query: Query, all_dry_runs: list[str], kind: str, *, apply: bo
                 FieldError(
                     "fieldManager",
                     "FieldValueInvalid",
-                    f'Invalid value: "{manager}": [pos {index}] should only contain printable characters',
+                    f"Invalid value: {go_quote(manager)}: invalid character U+{ord(char):04X} (at position {index})",
                 )
             )
     problems += dry_run_problems(all_dry_runs)
