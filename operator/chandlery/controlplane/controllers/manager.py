@@ -14,7 +14,6 @@ from chandlery.controlplane.controllers.namespace import NamespaceController
 from chandlery.controlplane.controllers.namespacecontent import NamespaceContentController
 from chandlery.controlplane.controllers.protection import ProtectionController
 from chandlery.controlplane.controllers.quota import QuotaController
-from chandlery.controlplane.controllers.seed import seed
 
 if TYPE_CHECKING:
     from chandlery.controlplane.auth.authz import Authorizer
@@ -42,8 +41,7 @@ class Controllers:
         self._pump: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Create what must exist (RBAC, system namespaces), then follow changes until `stop`."""
-        await seed(self._api)
+        """Look at everything that exists, then follow changes until `stop`."""
         self._pump = asyncio.get_running_loop().create_task(self._follow(), name="controllers")
         # The stream begins when the task first runs; only then is a look at everything complete.
         await asyncio.sleep(0)
