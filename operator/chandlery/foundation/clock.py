@@ -9,12 +9,21 @@ import asyncio
 import heapq
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, runtime_checkable
 
-__all__ = ["SYSTEM", "Clock", "FakeClock", "SystemClock", "Timer", "rfc3339"]
+__all__ = ["SYSTEM", "Clock", "Expiring", "FakeClock", "SystemClock", "Timer", "rfc3339"]
+
+
+class Expiring(Protocol):
+    """What `timeout` gives: the shape of asyncio.Timeout."""
+
+    def expired(self) -> bool: ...
+    async def __aenter__(self) -> Any: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None: ...
 
 
 class Timer(Protocol):
@@ -44,7 +53,7 @@ class Clock(Protocol):
         """Run a callback later, in this event loop."""
         ...
 
-    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[Any]:
+    def timeout(self, seconds: float | None) -> Expiring:
         """A block that is cancelled, and raises TimeoutError, when it takes longer; None never does."""
         ...
 
@@ -66,7 +75,7 @@ class SystemClock:
     def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Timer:
         return asyncio.get_running_loop().call_later(max(0.0, seconds), callback, *args)
 
-    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[Any]:
+    def timeout(self, seconds: float | None) -> Expiring:
         return asyncio.timeout(seconds)
 
 
@@ -120,7 +129,7 @@ class FakeClock:
         heapq.heappush(self._timers, (due, self._sequence, timer))
         return timer
 
-    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[Any]:
+    def timeout(self, seconds: float | None) -> Expiring:
         return _FakeTimeout(self, seconds)
 
     @property

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chandlery.foundation.clock import Clock, FakeClock, SystemClock, rfc3339
+from chandlery.foundation.context import Context
+from chandlery.foundation.errors import Timeout
 
 delays = st.floats(min_value=0.001, max_value=1000, allow_nan=False).map(lambda x: round(x, 3))
 
@@ -204,3 +206,29 @@ def test_naive_start_is_refused_and_times_print_as_kubernetes_prints_them() -> N
     with pytest.raises(ValueError, match="aware"):
         FakeClock(datetime(2026, 1, 1))  # noqa: DTZ001 - that is the point
     assert rfc3339(datetime(2026, 1, 1, 1, tzinfo=UTC)) == "2026-01-01T01:00:00Z"
+
+
+def test_the_fake_clock_and_deadlines_work_under_uvloop_too() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def scenario() -> list[str]:
+        clock, seen = FakeClock(), list[str]()
+
+        async def chain(name: str, seconds: float) -> None:
+            for _ in range(3):
+                await clock.sleep(seconds)
+                seen.append(name)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(chain("a", 2))
+            group.create_task(chain("b", 3))
+            await clock.advance(20)
+        for _ in range(20):  # its timers may fire a little early; the error must be ours all the same
+            with pytest.raises(Timeout):
+                async with Context().limit("a wink", timeout=0.001):
+                    await asyncio.Event().wait()
+        return seen
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        # At 6 s both are due; "b" began to wait for it first.
+        assert runner.run(scenario()) == ["a", "b", "a", "b", "a", "b"]
