@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chandlery.driver.kind import Kind
+from chandlery.model.references import secret_references
 from chandlery_kinds.cache.model import Cache
 
 KIND = Kind(
@@ -11,6 +12,7 @@ KIND = Kind(
         "memory": "chandlery_kinds.cache.drivers.memory:CacheDriver",
         "local": "chandlery_kinds.cache.drivers.local:CacheDriver",
     },
+    references=secret_references,
     operations=("backup", "restore", "rotate"),
     package=__name__,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chandlery.driver.kind import Kind
+from chandlery.model.references import secret_references
 from chandlery_kinds.database.model import Database
 
 KIND = Kind(
@@ -11,6 +12,7 @@ KIND = Kind(
         "memory": "chandlery_kinds.database.drivers.memory:DatabaseDriver",
         "local": "chandlery_kinds.database.drivers.local:DatabaseDriver",
     },
+    references=secret_references,
     operations=("backup", "restore", "rotate"),
     package=__name__,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chandlery.driver.kind import Kind
 from chandlery_kinds.loadbalancer.model import LoadBalancer
+from chandlery_kinds.loadbalancer.references import references
 
 KIND = Kind(
     model=LoadBalancer,
@@ -11,5 +12,6 @@ KIND = Kind(
         "memory": "chandlery_kinds.loadbalancer.drivers.memory:LoadBalancerDriver",
         "local": "chandlery_kinds.loadbalancer.drivers.local:LoadBalancerDriver",
     },
+    references=references,
     package=__name__,
 )

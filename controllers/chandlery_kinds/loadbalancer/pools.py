@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from chandlery.model.base import CelRule, Label, LocalRef, Model, Name
+from chandlery.model.base import CelRule, Label, LocalRef, Model, Name, Ref
 from chandlery.model.parts import Labels, Port
 from chandlery.model.rules import absent, extra, map_list, one_of, only_when, set_list
 from chandlery.model.scalars import Duration
@@ -23,19 +23,42 @@ class ServiceTarget(Model):
     name: Annotated[Name, Field(description="Name of the Service.")]
 
 
-class TargetKind(StrEnum):
-    CACHE = "Cache"
-    DATABASE = "Database"
-    QUEUE = "Queue"
-    LOAD_BALANCER = "LoadBalancer"
-    VIRTUAL_MACHINE = "VirtualMachine"
+KIND_GROUPS = {
+    "Cache": "data.chandlery.dev",
+    "Database": "data.chandlery.dev",
+    "LoadBalancer": "network.chandlery.dev",
+    "Queue": "messaging.chandlery.dev",
+    "VirtualMachine": "compute.chandlery.dev",
+}
+"""Groups of the kinds that need none in a reference."""
 
 
 class ObjectTarget(Model):
     """Another object of ours in the same namespace: the endpoint in its status, followed as it moves."""
 
-    kind: Annotated[TargetKind, Field(description="Kind of the object.")]
+    cel_rules = (
+        CelRule(
+            rule="has(self.group) || self.kind in [" + ", ".join(f"'{k}'" for k in KIND_GROUPS) + "]",
+            message="kinds other than " + ", ".join(KIND_GROUPS) + " need their group",
+            field_path=".group",
+        ),
+    )
+
+    group: Annotated[Name | None, Field(description="API group, for kinds of third parties.")] = None
+    kind: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=63,
+            pattern=r"^[A-Z][A-Za-z0-9]*$",
+            description="Kind of the object: Cache, Database, Queue, LoadBalancer, VirtualMachine.",
+        ),
+    ]
     name: Annotated[Name, Field(description="Name of the object.")]
+
+    @property
+    def ref(self) -> Ref:
+        return Ref(group=self.group or KIND_GROUPS.get(self.kind, ""), kind=self.kind, name=self.name)
 
 
 class MachineSelector(Model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chandlery.driver.kind import Kind
 from chandlery_kinds.queue.model import Queue
+from chandlery_kinds.queue.references import references
 
 KIND = Kind(
     model=Queue,
@@ -11,6 +12,7 @@ KIND = Kind(
         "memory": "chandlery_kinds.queue.drivers.memory:QueueDriver",
         "local": "chandlery_kinds.queue.drivers.local:QueueDriver",
     },
+    references=references,
     operations=("backup", "restore", "rotate"),
     package=__name__,
 )

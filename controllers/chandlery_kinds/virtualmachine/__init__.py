@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chandlery.driver.kind import Kind
 from chandlery_kinds.virtualmachine.model import VirtualMachine
+from chandlery_kinds.virtualmachine.references import references
 
 KIND = Kind(
     model=VirtualMachine,
@@ -11,6 +12,7 @@ KIND = Kind(
         "memory": "chandlery_kinds.virtualmachine.drivers.memory:VirtualMachineDriver",
         "local": "chandlery_kinds.virtualmachine.drivers.local:VirtualMachineDriver",
     },
+    references=references,
     operations=("snapshot", "power"),
     package=__name__,
 )

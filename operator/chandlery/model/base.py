@@ -145,7 +145,8 @@ class Ref(Model):
 
     group: str = ""
     kind: str
-    name: Name
+    name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?|[*])$")]
+    """`*`: every object of the kind in the namespace."""
     namespace: str = ""
 
     def __str__(self) -> str:
