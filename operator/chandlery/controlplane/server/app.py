@@ -303,6 +303,8 @@ class App:
                 raise errors.method_not_supported(resource, verb)
             return None
         self._accept(call, transforms=verb in ("get", "list", "watch"), builtin=True)
+        if call.request.method == "HEAD":
+            raise errors.method_not_allowed()
         if in_namespace and not resource.namespaced:
             raise errors.generic_not_found()
         if resource.namespaced and not in_namespace:

@@ -29,6 +29,21 @@ def same(left: Any, right: Any) -> bool:
     )
 
 
+def unchanged(obj: Obj, live: Obj) -> bool:
+    """Whether storing `obj` would change nothing but the times in managedFields."""
+    meta, before = obj["metadata"], live["metadata"]
+    fields, fields_before = meta.get("managedFields"), before.get("managedFields")
+    if fields != fields_before:
+        if _timeless(fields) != _timeless(fields_before):
+            return False
+        obj = obj | {"metadata": meta | {"managedFields": fields_before}}
+    return same(obj, live)
+
+
+def _timeless(entries: list[Obj] | None) -> list[Obj]:
+    return [{key: value for key, value in entry.items() if key != "time"} for entry in entries or ()]
+
+
 async def update(
     core: Core, ctx: RequestContext, change: Change, *, retry: bool, owned: bool = False, precondition: bool = True
 ) -> bytes:
@@ -69,12 +84,22 @@ def etcd_key(resource: Resource, namespace: str, name: str) -> str:
     """The key that the real server would tell in its errors."""
     group, plural = resource.storage_key
     parts = ["", "registry"]
-    if not resource.builtin or group == "apiextensions.k8s.io":
+    if not resource.builtin or group in ("apiextensions.k8s.io", "apiregistration.k8s.io"):
         parts.append(group)
-    parts.append(plural)
+    parts.append(_ETCD_NAMES.get((group, plural), plural))
     if resource.namespaced:
         parts.append(namespace)
     return "/".join([*parts, name])
+
+
+_ETCD_NAMES = {
+    ("", "services"): "services/specs",
+    ("", "endpoints"): "services/endpoints",
+    ("", "nodes"): "minions",
+    ("", "replicationcontrollers"): "controllers",
+    ("networking.k8s.io", "ingresses"): "ingress",
+}
+"""Resources that the real server stores under another name than their own."""
 
 
 async def replace(
@@ -125,7 +150,7 @@ async def replace(
         await core.admission.validate(ctx, obj, live)
     if finished(obj):
         return await remove_instead(core, ctx, entry, obj)
-    if same(obj, live):
+    if unchanged(obj, live):
         return await core.served(resource, entry)
     if ctx.dry_run:
         return orjson.dumps(obj)
