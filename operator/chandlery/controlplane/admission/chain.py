@@ -9,7 +9,6 @@ from chandlery.controlplane.admission.lifecycle import check_namespace
 from chandlery.controlplane.admission.limits import apply_limit_defaults, check_limits
 from chandlery.controlplane.admission.quota import QuotaPlugin
 from chandlery.controlplane.admission.webhooks import Webhooks
-from chandlery.controlplane.auth.escalation import check_escalation
 from chandlery.controlplane.types import Obj, RequestContext
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ class AdmissionChain:
     ) -> None:
         """`resolve_service` finds the address of a webhook's Service."""
         self._api = api
-        self._authorizer = authorizer
         self._webhooks = Webhooks(api, authorizer=authorizer, resolve_service=resolve_service)
         self._quota = QuotaPlugin(api)
 
@@ -49,8 +47,6 @@ class AdmissionChain:
             # A webhook changed what an earlier one, or a default, had seen: those that asked for it look once more.
             await self._defaults(ctx, obj, old)
             obj, _ = await self._webhooks.mutate(ctx, obj, old, again=again)
-        if obj is not None and self._authorizer is not None:
-            check_escalation(self._authorizer, ctx, obj, old)
         return obj
 
     async def validate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> None:

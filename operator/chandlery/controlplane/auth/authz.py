@@ -65,7 +65,7 @@ class Authorizer:
                 self._put(plural, obj)
         self._loaded = True
 
-    def observe(self, event: str, resource: Resource, obj: Obj, old: Obj | None) -> None:  # noqa: ARG002
+    def observe(self, event: str, resource: Resource, obj: Obj, old: Obj | None) -> None:
         """Take a change into account; call with every change (others than RBAC objects cost nothing)."""
         if resource.group != RBAC_GROUP or not self._loaded:
             return

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from chandlery.controlplane.errors import invalid
 from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestContext, UserInfo
 
 if TYPE_CHECKING:
@@ -43,17 +44,6 @@ def virtual_resources(
     }
 
 
-def _invalid(group: str, kind: str, errors: list[FieldError]) -> ApiError:
-    causes = [{"reason": error.type, "message": error.detail, "field": error.path} for error in errors]
-    texts = [f"{error.path}: {error.detail}" for error in errors]
-    listed = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
-    details: Obj = {"group": group}
-    if kind:
-        details["kind"] = kind
-    details["causes"] = causes
-    return ApiError(422, "Invalid", f'{kind}.{group} "" is invalid: {listed}', details)
-
-
 def _timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -80,13 +70,13 @@ class _AccessReviews:
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
 
-    async def subject(self, ctx: RequestContext, obj: Obj) -> Obj:  # noqa: ARG002
+    async def subject(self, ctx: RequestContext, obj: Obj) -> Obj:
         spec = obj.get("spec") or {}
         errors = _attribute_errors(spec) + _subject_errors(spec)
         if _named(obj):
             errors.append(FieldError("metadata", "FieldValueInvalid", _not_empty(obj)))
         if errors:
-            raise _invalid(_AUTHORIZATION, "", errors)
+            raise invalid(_AUTHORIZATION, "", "", errors)
         return self._answer(obj, _user_of(spec))
 
     async def local(self, ctx: RequestContext, obj: Obj) -> Obj:
@@ -102,7 +92,7 @@ class _AccessReviews:
             detail = f"Invalid value: {_non_resource(other)}: disallowed on this kind of request"
             errors.append(FieldError("spec.nonResourceAttributes", "FieldValueInvalid", detail))
         if errors:
-            raise _invalid(_AUTHORIZATION, "", errors)
+            raise invalid(_AUTHORIZATION, "", "", errors)
         return self._answer(obj, _user_of(spec))
 
     async def self_access(self, ctx: RequestContext, obj: Obj) -> Obj:
@@ -110,7 +100,7 @@ class _AccessReviews:
         if _named(obj):
             errors.append(FieldError("metadata", "FieldValueInvalid", _not_empty(obj)))
         if errors:
-            raise _invalid(_AUTHORIZATION, "", errors)
+            raise invalid(_AUTHORIZATION, "", "", errors)
         return self._answer(obj, ctx.user)
 
     async def self_rules(self, ctx: RequestContext, obj: Obj) -> Obj:
@@ -199,7 +189,7 @@ class _IdentityReviews:
         self._authenticator = authenticator
         self._tokens = tokens
 
-    async def self_subject(self, ctx: RequestContext, obj: Obj) -> Obj:  # noqa: ARG002
+    async def self_subject(self, ctx: RequestContext, obj: Obj) -> Obj:
         return {
             "kind": "SelfSubjectReview",
             "apiVersion": f"{_AUTHENTICATION}/v1",
@@ -207,7 +197,7 @@ class _IdentityReviews:
             "status": {"userInfo": user_obj(ctx.user)},
         }
 
-    async def token_review(self, ctx: RequestContext, obj: Obj) -> Obj:  # noqa: ARG002
+    async def token_review(self, ctx: RequestContext, obj: Obj) -> Obj:
         spec = obj.get("spec") or {}
         token = spec.get("token", "")
         if not token:
@@ -244,7 +234,7 @@ class _IdentityReviews:
         if problem:
             detail = f"Invalid value: {seconds}: {problem}"
             error = FieldError("spec.expirationSeconds", "FieldValueInvalid", detail)
-            raise _invalid(_AUTHENTICATION, "TokenRequest", [error])
+            raise invalid(_AUTHENTICATION, "TokenRequest", "", [error])
         bound = self._bound(ctx, spec.get("boundObjectRef"))
         token, expires = self._tokens.issue(account, audiences, seconds, bound)
         meta: Obj = {
@@ -284,7 +274,8 @@ class _IdentityReviews:
         if ref.get("uid") and ref["uid"] != uid:
             message = (
                 f"Operation cannot be fulfilled on {plural} {json.dumps(name)}: the UID in the bound object reference"
-                f" ({ref['uid']}) does not match the UID in record. The object might have been deleted and then recreated"
+                f" ({ref['uid']}) does not match the UID in record."
+                " The object might have been deleted and then recreated"
             )
             raise ApiError(409, "Conflict", message, {"name": name, "kind": plural})
         return kind.lower(), found

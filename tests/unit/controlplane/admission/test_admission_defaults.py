@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from chandlery.controlplane.admission.common import matches_selector
 from chandlery.controlplane.admission.defaults import apply_defaults
 from chandlery.controlplane.admission.lifecycle import check_namespace

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from chandlery.controlplane.admission.limits import apply_limit_defaults, check_limits
 from chandlery.controlplane.admission.quota import QuotaPlugin, compute_used, covers
 from chandlery.controlplane.admission.quota.usage import usage_of
@@ -67,7 +68,9 @@ async def test_a_creation_is_charged_in_the_status() -> None:
 
 async def test_what_would_exceed_is_refused_with_the_sums() -> None:
     api = Api(
-        resourcequotas=[quota(used={"count/configmaps": "1", "configmaps": "1"}, count__configmaps="1", configmaps="1")],
+        resourcequotas=[
+            quota(used={"count/configmaps": "1", "configmaps": "1"}, count__configmaps="1", configmaps="1")
+        ],
         configmaps=[config("there")],
     )
     with pytest.raises(ApiError) as caught:
@@ -193,9 +196,7 @@ def test_limit_ranges_fill_what_is_not_said() -> None:
 
 def test_limit_ranges_name_every_bound_that_breaks() -> None:
     with pytest.raises(ApiError) as caught:
-        check_limits(
-            ranges(LIMITS), context("pods"), pod({"requests": {"cpu": "10m"}, "limits": {"cpu": "3"}}), None
-        )
+        check_limits(ranges(LIMITS), context("pods"), pod({"requests": {"cpu": "10m"}, "limits": {"cpu": "3"}}), None)
     assert caught.value.message == (
         'pods "p" is forbidden: [minimum cpu usage per Container is 50m, but request is 10m,'
         " maximum cpu usage per Container is 2, but limit is 3,"

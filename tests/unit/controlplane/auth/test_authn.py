@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
+
 from chandlery.controlplane.auth import (
     Authenticator,
     Authorizer,
@@ -16,7 +18,6 @@ from chandlery.controlplane.auth import (
     virtual_resources,
 )
 from chandlery.controlplane.types import ApiError, RequestContext, UserInfo
-from multidict import CIMultiDict
 
 ACCOUNT = {"metadata": {"name": "robot", "namespace": "one", "uid": "u-1"}}
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from chandlery.controlplane.auth import Authorizer, bootstrap_objects, check_escalation, forbidden
 from chandlery.controlplane.auth.authz import RBAC_GROUP
 from chandlery.controlplane.auth.rules import Rule, missing_rules
@@ -108,7 +109,7 @@ def test_a_binding_to_a_missing_role_is_told() -> None:
     authorizer = Authorizer(Api(binding("b", {"kind": "Role", "name": "ghost"}, ANN, namespace="one")))
     reason = f'RBAC: role.{RBAC_GROUP} "ghost" not found'
     assert authorizer.authorize(USER, "get", resource="pods", namespace="one") == (False, reason)
-    with pytest.raises(ApiError, match='cannot get resource "pods".*: RBAC: role'):
+    with pytest.raises(ApiError, match=r'cannot get resource "pods".*: RBAC: role'):
         authorizer.check(USER, "get", resource="pods", namespace="one")
 
 
@@ -129,7 +130,8 @@ def test_masters_may_do_everything_without_a_reason() -> None:
 def test_refusals_read_as_the_real_ones() -> None:
     error = forbidden(USER, "get", group="g.io", resource="cats", subresource="status", namespace="n", name="a")
     assert error.message == (
-        'cats.g.io "a" is forbidden: User "ann" cannot get resource "cats/status" in API group "g.io" in the namespace "n"'
+        'cats.g.io "a" is forbidden: User "ann" cannot get resource "cats/status" in API group "g.io"'
+        ' in the namespace "n"'
     )
     assert error.details == {"name": "a", "group": "g.io", "kind": "cats"}
     error = forbidden(USER, "list", resource="nodes")

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+
 from chandlery.controlplane.admission import AdmissionChain
 from chandlery.controlplane.auth import Authorizer
 from chandlery.controlplane.builtins import builtin_resources

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from chandlery.controlplane.controllers.eventttl import EventTtlController
 
 RBAC = "rbac.authorization.k8s.io"
