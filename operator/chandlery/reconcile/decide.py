@@ -55,7 +55,8 @@ def decide(
         moving: the class asks for another driver or provider than the one that made it.
     """
     if moving is not None:
-        observed = replace(observed, differences=(moving,))
+        # until it may move, it is kept in order where it is
+        observed = replace(observed, differences=(*observed.differences, moving))
     planned = plan(
         observed,
         uid=obj.metadata.uid,
@@ -68,10 +69,8 @@ def decide(
         return Decision(Act.NOTHING, Plan(held=(*planned.changes, *planned.held)))
     if refused is not None:
         return Decision(Act.NOTHING, Plan(held=(*planned.changes, *planned.held)), refused)
-    if moving is not None:
-        # What was never made, or is gone already, moves at no cost.
-        free = not observed.exists
-        return Decision(Act.MOVE, Plan((moving,))) if free or planned.changes else Decision(Act.NOTHING, planned)
+    if moving is not None and (moving in planned.changes or not observed.exists):
+        return Decision(Act.MOVE, Plan((moving,)))  # what was never made, or is gone already, moves at no cost
     if not observed.exists:
         adopt = getattr(obj.spec, "adopt", None)
         if adopt is not None:

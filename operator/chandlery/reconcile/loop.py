@@ -129,6 +129,9 @@ class Loop:
                     hint="Put the old class back, or set spec.deletionProtection to false first.",
                 )
             difference = Difference("spec.className", wanted.class_name, moving.class_name, Disruption.DATA_LOSS)
+            assert job.place is not None
+            if self._env.drivers.refusal(job.kind, moving.driver, job.obj, job.place.parameters) is not None:
+                job.observed = replace(job.observed, differences=())  # the old driver can't follow the new spec
         return decide(
             job.obj, job.observed, now=self._env.clock.now(), window=job.window, refused=refused, moving=difference
         )

@@ -64,7 +64,8 @@ class _Verdict:
 
 def status_of(outcome: Outcome, previous: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     """The whole status to write. `previous` gives transition times and the last known facts."""
-    ready, reconciling, stalled = _ready(outcome), _reconciling(outcome, now), _stalled(outcome)
+    ready, reconciling = _ready(outcome), _reconciling(outcome, now)
+    stalled = _stalled(outcome, working=reconciling.status == "True")
     verdicts = {"Ready": ready, "Reconciling": reconciling, "Stalled": stalled}
     status: dict[str, Any] = {
         "observedGeneration": outcome.generation,
@@ -146,19 +147,20 @@ def _reconciling(outcome: Outcome, now: datetime) -> _Verdict:
     if not observed.ready:
         return _Verdict("True", observed.reason or "Starting", sentence(observed.message) or "Is starting.")
     waiting = _awaiting_window(outcome)
-    if waiting and outcome.window is not None:
+    if waiting and outcome.window is not None and not _awaiting_approval(outcome):
         opens = rfc3339(outcome.window.next_open(now))
         message = f"Waits for the maintenance window at {opens}: {_fields(waiting)}. {_approve(outcome, waiting)}"
         return _Verdict("True", "AwaitingMaintenanceWindow", message)
     return _Verdict("False", "Settled")
 
 
-def _stalled(outcome: Outcome) -> _Verdict:
+def _stalled(outcome: Outcome, *, working: bool) -> _Verdict:
     error = outcome.error
     if error is not None and error.terminal:
         return _Verdict("True", error.code, error.condition_message())
-    if error is None and not outcome.paused and not outcome.deleting:
-        waiting = [d for d in outcome.plan.held if d.disruption > Disruption.FAILOVER]
+    # while there is still something that gets on by itself, nobody is asked yet
+    if error is None and not (working or outcome.paused or outcome.deleting):
+        waiting = _awaiting_approval(outcome)
         if waiting:
             message = f"Needs approval: {_fields(waiting)}. {_approve(outcome, waiting)}"
             return _Verdict("True", "ApprovalRequired", message)
@@ -167,6 +169,10 @@ def _stalled(outcome: Outcome) -> _Verdict:
 
 def _awaiting_window(outcome: Outcome) -> list[Difference]:
     return [d for d in outcome.plan.held if d.disruption <= Disruption.FAILOVER]
+
+
+def _awaiting_approval(outcome: Outcome) -> list[Difference]:
+    return [d for d in outcome.plan.held if d.disruption > Disruption.FAILOVER]
 
 
 def _fields(differences: Iterable[Difference]) -> str:

@@ -66,7 +66,7 @@ class Stage:
             {"memory": self.provider},
             settings=self.settings,
             clock=self.clock,
-            fence=lambda: self.fence(),
+            fence=lambda: self.fence(),  # noqa: PLW0108 - tests replace it while it runs
             audit=lambda what, key, why: self.audit.append((what, key, why)),
             jitter=lambda: 0.5,
         )
@@ -156,6 +156,19 @@ def is_ready(obj: Obj) -> bool:
         and conditions(obj).get("Reconciling") == "False"
         and conditions(obj).get("Stalled") == "False"
     )
+
+
+@pytest.fixture(scope="session")
+def stages() -> Callable[[list[Kind]], Stage]:
+    """For tests that make stages of their own."""
+    return Stage
+
+
+@pytest.fixture(scope="session")
+def helpers() -> Any:
+    from types import SimpleNamespace
+
+    return SimpleNamespace(conditions=conditions, is_ready=is_ready)
 
 
 @pytest.fixture
