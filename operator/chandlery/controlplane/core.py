@@ -96,16 +96,19 @@ class Core:
         obj["metadata"]["resourceVersion"] = str(rev)
         return dump(await resource.strategy.from_storage(orjson.loads(made)))
 
-    async def remove(self, resource: Resource, entry: Entry) -> None:
-        """Delete an entry; watchers see its last stored state with the deletion's revision.
+    async def remove(self, resource: Resource, entry: Entry) -> bytes:
+        """Delete an entry; watchers see its last stored state with the deletion's revision. Answers that state.
 
         Raises `Conflict`, and ApiError when the store refuses.
         """
         last = entry.fresh()
+        made = b""
 
         def make(rev: int) -> bytes:
+            nonlocal made
             last["metadata"]["resourceVersion"] = str(rev)
-            return dump(last)
+            made = dump(last)
+            return made
 
         group, plural = resource.storage_key
         try:
@@ -114,6 +117,7 @@ class Core:
             )
         except StoreError as error:
             raise ApiError(507, "InsufficientStorage", f"the deletion was not stored: {error}") from error
+        return made
 
     async def mutate(self, ctx: RequestContext, obj: Obj, old: Obj | None) -> Obj:
         """Mutating admission; what a webhook made is decoded and defaulted again."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from chandlery.controlplane.auth import VirtualHandler
 
 _NAME_ATTEMPTS = 8
+_NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+_SYSTEM = ("creationTimestamp", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
 
 
 def match_namespace(ctx: RequestContext, obj: Obj) -> None:
@@ -24,14 +26,14 @@ def match_namespace(ctx: RequestContext, obj: Obj) -> None:
     meta = obj["metadata"]
     wanted = ctx.namespace if ctx.resource.namespaced else ""
     found = meta.get("namespace") or ""
-    if not found and wanted:
+    if not wanted:
+        meta.pop("namespace", None)
+    elif not found:
         meta["namespace"] = wanted
     elif found != wanted:
-        if not wanted:
-            raise errors.bad_request("namespace may not be set on cluster-scoped objects") if False else (
-                errors.bad_request("the namespace of the provided object does not match the namespace sent on the request")
-            )
-        raise errors.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        raise errors.bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
 
 
 async def answer_virtual(ctx: RequestContext, obj: Obj, handler: VirtualHandler) -> Obj:
@@ -51,6 +53,8 @@ async def create(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
     resource, strategy = ctx.resource, ctx.resource.strategy
     obj.setdefault("metadata", {})
     match_namespace(ctx, obj)
+    for field in _SYSTEM:
+        obj["metadata"].pop(field, None)
     strategy.default(obj)
     dedup_owners(ctx, obj)
     on_write(
@@ -73,11 +77,15 @@ async def insert(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
     meta.pop("generation", None)
     if resource.has_generation:
         meta["generation"] = 1
-    strategy.prepare_for_create(ctx, obj)
     generate = meta.get("generateName") if not meta.get("name") else None
+    if generate:
+        meta["name"] = metadata.generate_name(generate)
+    strategy.prepare_for_create(ctx, obj)
     for attempt in range(_NAME_ATTEMPTS):
-        if generate:
-            meta["name"] = metadata.generate_name(generate)
+        if generate and attempt:
+            before, meta["name"] = meta["name"], metadata.generate_name(generate)
+            if (meta.get("labels") or {}).get(_NAMESPACE_LABEL) == before:
+                meta["labels"][_NAMESPACE_LABEL] = meta["name"]
         problems = metadata.validate_create(resource, obj) + strategy.validate_create(ctx, obj)
         if problems:
             raise errors.invalid(

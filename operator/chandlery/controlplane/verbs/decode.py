@@ -34,6 +34,8 @@ def set_type(ctx: RequestContext, obj: Obj, raw: bytes) -> None:
         if not kind:
             raise missing_kind(raw, resource.kind)
         if version != resource.api_version:
+            # No schema is known for that version: every field of the body is unknown to it.
+            report(ctx, [f'unknown field "{key}"' for key in sorted(obj) if key not in _TYPED])
             raise errors.bad_request(
                 f"the API version in the data ({version}) does not match the expected API version "
                 f"({resource.api_version})"
@@ -49,6 +51,9 @@ def set_type(ctx: RequestContext, obj: Obj, raw: bytes) -> None:
             )
     if obj.get("metadata") is None:
         obj["metadata"] = {}
+
+
+_TYPED = ("apiVersion", "kind", "metadata")
 
 
 def _types(ctx: RequestContext) -> set[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import orjson
 
@@ -165,16 +166,49 @@ async def _delete_once(core: Core, ctx: RequestContext, entry: Entry, options: D
         if obj == live or ctx.dry_run:
             return orjson.dumps(obj), False
         return await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj), False
-    if not ctx.dry_run:
-        await core.remove(resource, entry)
+    if (resource.group, resource.plural) == ("", "pods"):
+        grace = pod_grace(obj, options)
+        if not grace and meta.get("deletionTimestamp") and meta.get("deletionGracePeriodSeconds") == 0:
+            pass  # it was marked before; now it goes
+        elif not ctx.dry_run:
+            mark_pod(obj, grace)
+            written = await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj)
+            if grace:
+                return written, False
+            entry = core.get(resource, ctx.namespace, ctx.name)
+    last = orjson.dumps(live) if ctx.dry_run else await core.remove(resource, entry)
     if resource.returns_deleted:
-        return orjson.dumps(live), True
+        return last, True
     details: Obj = {"name": ctx.name}
     if resource.group:
         details["group"] = resource.group
     details |= {"kind": resource.plural, "uid": meta.get("uid")}
     status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
     return orjson.dumps(status), True
+
+
+def pod_grace(obj: Obj, options: DeleteOptions) -> int:
+    """Seconds that a pod is given: none unless a node runs it."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    if not spec.get("nodeName") or status.get("phase") in ("Failed", "Succeeded"):
+        return 0
+    if options.grace is not None:
+        return max(0, options.grace)
+    period = spec.get("terminationGracePeriodSeconds")
+    return 30 if period is None else max(0, int(period))
+
+
+def mark_pod(obj: Obj, grace: int) -> None:
+    """Set a pod's deletion time; a shorter grace than before is taken, a longer one is not."""
+    meta = obj["metadata"]
+    known = meta.get("deletionGracePeriodSeconds")
+    if meta.get("deletionTimestamp") and known is not None and known <= grace:
+        return
+    if not meta.get("deletionTimestamp"):
+        meta["generation"] = (meta.get("generation") or 0) + 1
+    end = datetime.now(UTC) + timedelta(seconds=grace)
+    meta["deletionTimestamp"] = end.strftime("%Y-%m-%dT%H:%M:%SZ")
+    meta["deletionGracePeriodSeconds"] = grace
 
 
 def _start_namespace_deletion(obj: Obj) -> bool:

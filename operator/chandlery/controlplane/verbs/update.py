@@ -132,7 +132,7 @@ async def replace(
         meta["resourceVersion"] = before["resourceVersion"]
     elif not version.isdigit():
         raise errors.plain_internal(
-            f'resourceVersion: Invalid value: "{version}": strconv.ParseUint: parsing "{version}": invalid syntax'
+            f'strconv.ParseUint: parsing "{version}": invalid syntax'
         )
     elif version != before["resourceVersion"]:
         raise errors.modified(resource, ctx.name)
@@ -142,7 +142,8 @@ async def replace(
         ctx, obj, live
     ):
         meta["generation"] = (before.get("generation") or 0) + 1
-    problems = metadata.validate_update(resource, obj, live) + strategy.validate_update(ctx, obj, live)
+    # Metadata is looked at by the storage layer and by the type: each problem has two causes, and is told once.
+    problems = metadata.validate_update(resource, obj, live) * 2 + strategy.validate_update(ctx, obj, live)
     if problems:
         raise errors.invalid(resource.group, obj.get("kind") or resource.kind, meta.get("name") or "", problems)
     ctx.warnings += strategy.warnings(ctx, obj, live)
@@ -192,6 +193,10 @@ def _spec_changed(ctx: RequestContext, obj: Obj, live: Obj) -> bool:
     apart = {"metadata", "apiVersion", "kind"}
     if ctx.resource.builtin or "status" in ctx.resource.subresources:
         apart.add("status")
+    if (ctx.resource.group, ctx.resource.plural) == ("apps", "deployments") and (
+        obj["metadata"].get("annotations") or {}
+    ) != (live["metadata"].get("annotations") or {}):
+        return True
     keys = (obj.keys() | live.keys()) - apart
     return any(not same(obj.get(key), live.get(key)) for key in keys)
 
