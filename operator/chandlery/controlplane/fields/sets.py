@@ -113,7 +113,7 @@ def recursive_difference(a: Node, b: Node) -> Node:
         if not rest and mine:
             del out[key]
         else:
-            out[key] = rest
+            out[key] = {} if len(rest) == 1 and "." in rest else rest
     return out
 
 
