@@ -36,6 +36,7 @@ def settings(spec: DatabaseSpec, *, memory: int | None = None) -> dict[str, str]
         "max_replication_slots": "10",
         "max_slot_wal_keep_size": f"{max(256 * _MIB, spec.storage.size.bytes // 4) // _MIB}MB",
         "hot_standby": "on",
+        "wal_retrieve_retry_interval": "500ms",  # a copy finds the new primary sooner than after the default of 5 s
         "wal_log_hints": "on",  # pg_rewind brings a former primary back without copying everything
         "log_line_prefix": "%m [%p] %q%u@%d ",
         "log_timezone": "UTC",

@@ -1,5 +1,4 @@
-"""Rights of roles on databases, schemas and what is in them: wanted, there, and the statements between. Pure but for
-one query per grant."""
+"""Rights of roles on databases, schemas and what is in them: wanted, there, and the statements between."""
 
 from __future__ import annotations
 
@@ -82,6 +81,7 @@ class RoleGrant:
 
 
 def _objects_query(on: GrantTarget) -> str:
+    # Only words of this module are put together here; names come as parameters.
     if on is GrantTarget.FUNCTIONS:
         return (
             "SELECT bool_and(has_function_privilege($1, f.oid, p)) FROM pg_proc f "
@@ -90,7 +90,7 @@ def _objects_query(on: GrantTarget) -> str:
         )
     test = "has_sequence_privilege" if on is GrantTarget.SEQUENCES else "has_table_privilege"
     return (
-        f"SELECT bool_and({test}($1, c.oid, p)) FROM pg_class c "
+        f"SELECT bool_and({test}($1, c.oid, p)) FROM pg_class c "  # noqa: S608
         "JOIN pg_namespace n ON n.oid = c.relnamespace, unnest($3::text[]) p "
         f"WHERE n.nspname = $2 AND c.relkind IN ({_KINDS[on]}) AND (cardinality($4::text[]) = 0 OR c.relname = ANY($4))"
     )

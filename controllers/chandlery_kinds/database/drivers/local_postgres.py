@@ -1,0 +1,535 @@
+"""PostgreSQL servers of one database on this machine: a primary, and copies that follow it by streaming replication.
+
+Clients connect to one port for as long as the database lives: a copy that takes over is promoted first, and then
+started anew on that port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
+from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed, Unavailable
+from chandlery.model.base import Endpoint
+from chandlery.providers.local import Instance
+from chandlery_kinds.database.drivers.local_postgres_node import HOST, KILL, STOP, Node, NodeFiles
+from chandlery_kinds.database.model import Database
+from chandlery_kinds.database.postgres.configuration import REPLICATOR, settings, synchronous_standby_names
+from chandlery_kinds.database.postgres.content import Content
+from chandlery_kinds.database.postgres.roles import wanted_roles
+from chandlery_kinds.database.postgres.scram import verifier
+from chandlery_kinds.database.postgres.sql import ident, literal
+from chandlery_kinds.database.settings import TABLES
+from chandlery_kinds.database.spec_parts import Durability, ReplicationMode
+
+STARTING_POLL = 0.02
+DRIFT_POLL = 15.0
+REPLICATED_POLL = 1.0
+HUNG_SECONDS = 4.0
+STARTUP_SECONDS = 300.0
+"""Crash recovery may take long: a server that is silent so soon after its start isn't given up."""
+PROMOTE_SECONDS = 30
+
+
+class PostgresServers:
+    """Everything that one pass does with one database's servers. Made anew each time; keeps nothing."""
+
+    def __init__(self, ctx: DriverContext, obj: Database, instance: Instance) -> None:
+        self.ctx = ctx
+        self.obj = obj
+        self.spec = obj.spec
+        self.instance = instance
+        self.count = obj.spec.instances
+        self.files = NodeFiles(instance, obj.spec, ctx.base.remaining() or 60.0)
+
+    # -- what is on record
+
+    @property
+    def _keys(self) -> dict[str, str]:
+        keys: dict[str, str] = self.instance.record.get("port_keys", {})
+        return keys
+
+    def port_key(self, index: int) -> str:
+        """Under which name a node's port is claimed: `client` is the primary's, whichever node that is."""
+        return self._keys.get(str(index), "client" if index == 0 else f"standby-{index}")
+
+    @property
+    def primary_index(self) -> int:
+        return next((int(index) for index, key in self._keys.items() if key == "client"), 0)
+
+    @property
+    def client_port(self) -> int:
+        return self.instance.port("client")
+
+    def node(self, index: int) -> Node:
+        process = self.instance.process(f"node-{index}")
+        return Node(index, self.instance.port(self.port_key(index)), process, process.state())
+
+    @property
+    def applied(self) -> dict[str, str]:
+        """The settings in the servers' files; what a plan holds back isn't among them yet."""
+        if "settings" not in self.instance.record:
+            self.instance.record["settings"] = self.wanted_settings()
+            self.instance.save()
+        found: dict[str, str] = self.instance.record["settings"]
+        return found
+
+    def wanted_settings(self) -> dict[str, str]:
+        limits = self.spec.resources.limits
+        memory = limits.memory if limits is not None else None
+        return settings(self.spec, memory=memory.bytes if memory is not None else None)
+
+    async def passwords(self) -> dict[str, str]:
+        """One for each role with a login.
+
+        Raises:
+            DependencyNotReady: a Secret that a role names isn't there.
+        """
+        found = {}
+        for role in wanted_roles(self.spec):
+            if not role.login:
+                continue
+            if role.password_secret is None:
+                found[role.name] = self.instance.secret(f"role-{role.name}")
+                continue
+            secret = await self.ctx.reader.secret(self.obj.metadata.namespace, role.password_secret.name)
+            password = (secret or {}).get("password", b"").decode()
+            if not password:
+                raise DependencyNotReady(
+                    f"Secret {role.password_secret.name} with the key `password` isn't there",
+                    field=f"spec.roles[{role.name}].passwordSecret",
+                    hint="Create it, or leave passwordSecret out to have a password generated.",
+                )
+            found[role.name] = password
+        return found
+
+    # -- create
+
+    async def create(self) -> None:
+        """The primary only; copies are made of it when it serves."""
+        node = self.node(self.primary_index)
+        await self.files.initialise(node)
+        self.files.write(node, self._configuration(node, []))
+        await self.files.start(node)
+
+    def _configuration(self, node: Node, nodes: list[Node]) -> str:
+        own = {}
+        if node.index == self.primary_index:
+            standbys = [f"node-{i}" for i in range(self.count) if i != self.primary_index]
+            in_step = [n.name for n in nodes if n.live.get("streaming")]
+            own["synchronous_standby_names"] = synchronous_standby_names(self.spec, standbys, in_step)
+        else:
+            own["primary_conninfo"] = (
+                f"host={HOST} port={self.client_port} user={REPLICATOR} passfile={self.files.passfile} "
+                f"application_name={node.name}"
+            )
+            own["primary_slot_name"] = node.slot
+        return self.files.configuration(node, self.applied, own)
+
+    # -- observe
+
+    async def observe(self) -> Observation:
+        self.instance.reload()
+        nodes = [await self.files.look(self.node(index)) for index in range(self.count)]
+        primary = nodes[self.primary_index] if self.primary_index < self.count else self.node(self.primary_index)
+        if primary.index >= self.count:
+            primary = await self.files.look(primary)
+        passwords = await self.passwords()
+        content = Content(self.spec, self._connect, passwords, self.instance.record.setdefault("content", {}))
+        differences = self._server_differences(nodes, primary)
+        serves = primary.answers and not primary.standby
+        inside: list[Difference] = []
+        if serves and not any(change.payload[0] == "promote" for change in differences):
+            differences += self._replication_differences(nodes, primary)
+            inside = await content.differences()
+        for node in nodes:
+            if node.answers:
+                node.process.settled()
+        behind = [n for n in nodes if n is not primary and not n.live.get("streaming")]
+        works = serves and not inside and await self._client_works(passwords)
+        ready = works and not behind
+        reason, message = self._explain(nodes, primary, behind, inside)
+        return Observation(
+            exists=self.files.made(self.node(self.primary_index)),
+            ready=ready,
+            reason="" if ready else reason,
+            message="" if ready else message,
+            differences=(*differences, *inside),
+            external_name=self.instance.name,
+            endpoint=Endpoint(host=HOST, port=self.client_port, **_read_endpoint(nodes, primary)),
+            binding=self._binding(self.spec.owner_of(self.spec.databases[0]), passwords),
+            user_bindings={
+                f"{self.obj.metadata.name}-role-{_secret_part(name)}": self._binding(name, passwords)
+                for name in passwords
+            },
+            facts={**self._facts(nodes, primary), **content.facts()},
+            poll_after=self._poll_after(ready, nodes),
+        )
+
+    async def _connect(self, database: str) -> Any:
+        return await self.files.connect(self.client_port, database)
+
+    async def _client_works(self, passwords: Mapping[str, str]) -> bool:
+        """The real thing: log in as the binding's role, into the binding's database."""
+        item = self.spec.databases[0]
+        owner = self.spec.owner_of(item)
+        if owner not in passwords:
+            return True  # an owner that can't log in: the spec wants no binding by it
+        try:
+            connection = await self.files.connect(self.client_port, item.name, owner, passwords[owner])
+        except ChandleryError:
+            return False
+        try:
+            return bool(await connection.fetchval("SELECT 1") == 1)
+        finally:
+            await connection.close(timeout=2)
+
+    def _poll_after(self, ready: bool, nodes: list[Node]) -> float:
+        if ready:
+            return REPLICATED_POLL if self.count > 1 else DRIFT_POLL
+        waits = [node.state.wait for node in nodes if not node.state.running]
+        return max(STARTING_POLL, min(waits, default=0.0))
+
+    def _explain(
+        self, nodes: list[Node], primary: Node, behind: list[Node], inside: list[Difference]
+    ) -> tuple[str, str]:
+        for node in nodes:
+            if node.state.crashed and node.state.restarts > 1:
+                wait = f", next try in {node.state.wait:.0f} s" if node.state.wait >= 1 else ""
+                return "CrashLoop", f"{node.name} {node.state.exit}{wait}; its last words: {node.process.log_tail(3)}"
+        if not primary.answers:
+            return "Starting", f"waiting for {primary.name} to answer" + (
+                f" ({primary.error})" if primary.error else ""
+            )
+        if inside:
+            return "Configuring", f"{len(inside)} roles, databases or rights are not as in spec yet"
+        if behind:
+            return "Replicating", f"{', '.join(node.name for node in behind)} not in step with the primary yet"
+        return "Starting", "the binding's role can't log in yet"
+
+    def _facts(self, nodes: list[Node], primary: Node) -> dict[str, Any]:
+        members = [
+            {
+                "name": node.name,
+                "role": "unknown" if not node.answers else "replica" if node.standby else "primary",
+                "ready": node.answers and (node is primary or bool(node.live.get("streaming"))),
+                "address": f"{HOST}:{node.port}",
+                **({"version": node.live["version"]} if node.answers else {}),
+                **({"message": node.error} if node.error else {}),
+            }
+            for node in nodes
+        ]
+        facts: dict[str, Any] = {
+            "engine": "postgres",
+            "instances": len(nodes),
+            "readyInstances": sum(1 for member in members if member["ready"]),
+            "primary": primary.name,
+            "members": members,
+        }
+        if primary.answers:
+            facts |= {"version": primary.live["version"], "timeline": primary.live["timeline"]}
+        return facts
+
+    def _binding(self, role: str, passwords: Mapping[str, str]) -> Binding:
+        database = next(
+            (d.name for d in self.spec.databases if self.spec.owner_of(d) == role), self.spec.databases[0].name
+        )
+        password, port = passwords.get(role, ""), self.client_port
+        entries = {
+            "host": HOST,
+            "port": str(port),
+            "database": database,
+            "username": role,
+            "password": password,
+            "uri": f"postgresql://{role}:{password}@{HOST}:{port}/{database}",
+            "jdbc-uri": f"jdbc:postgresql://{HOST}:{port}/{database}",
+            "pgpass": f"{HOST}:{port}:{database}:{role}:{password}",
+        }
+        return Binding("postgresql", "chandlery", entries)
+
+    # -- differences
+
+    def _server_differences(self, nodes: list[Node], primary: Node) -> list[Difference]:
+        if not primary.state.running or primary.index >= self.count or self._hangs(primary):
+            heir = self._heir(nodes, primary)
+            if heir is not None:
+                return [Difference("primary", heir.name, primary.name, payload=("promote", heir.index))]
+        found = []
+        for name, value in sorted(self.wanted_settings().items()):
+            if self.applied.get(name) != value:
+                found.append(self._setting_difference(name, value))
+        for name in sorted(set(self.applied) - set(self.wanted_settings())):
+            found.append(self._setting_difference(name, None))
+        for node in nodes:
+            if not node.state.running and self._may_start(node):
+                if node.state.wait <= 0:
+                    found.append(
+                        Difference(f"instance {node.name}", "running", "stopped", payload=("start", node.index))
+                    )
+            elif node.answers and not self.files.is_current(node, self._configuration(node, nodes)):
+                field = f"configuration of {node.name}"
+                found.append(Difference(field, "current", "older", Disruption.RELOAD, payload=("reload", node.index)))
+            elif node.live.get("pending_restart"):
+                names = ", ".join(node.live["pending_restart"])
+                found.append(
+                    Difference(
+                        f"{names} of {node.name}", "new", "old", Disruption.RESTART, payload=("restart", node.index)
+                    )
+                )
+        extra = [name for name in self.instance.process_names() if int(name.rpartition("-")[2]) >= self.count]
+        found += [Difference("spec.instances", "absent", name, payload=("remove", name)) for name in extra]
+        return found
+
+    def _may_start(self, node: Node) -> bool:
+        """A former primary isn't just started: it would go on from where it was, beside the new one."""
+        return node.index == self.primary_index or (self.files.made(node) and self.files.follows(node))
+
+    def _setting_difference(self, name: str, value: str | None) -> Difference:
+        disruption = Disruption.RELOAD if TABLES["postgres"].effect(name) == "reload" else Disruption.RESTART
+        field = f"spec.configuration[{name}]" if name in self.spec.configuration or value is None else name
+        actual = self.applied.get(name, "default")
+        return Difference(
+            field, value if value is not None else "default", actual, disruption, payload=("set", name, value)
+        )
+
+    def _hangs(self, primary: Node) -> bool:
+        """Whether a running primary has been silent for too long. The first silence is kept in the record."""
+        record, now = self.instance.record, self.ctx.base.now().timestamp()
+        since = record.get("silent_since")
+        if primary.answers or now - (primary.state.started_at or now) < STARTUP_SECONDS:
+            if since is not None:
+                del record["silent_since"]
+                self.instance.save()
+            return False
+        if since is None:
+            record["silent_since"] = now
+            self.instance.save()
+            return False
+        return bool(now - since >= HUNG_SECONDS)
+
+    def _heir(self, nodes: list[Node], primary: Node) -> Node | None:
+        """The copy that has most, when it is certain that it has everything that was confirmed.
+
+        With synchronous replication each confirmed commit is on n of N copies: whoever has most among N - n + 1 of them
+        has it. Fewer, and it is better to wait for the old primary than to lose what was promised.
+        """
+        copies = [node for node in nodes if node is not primary and node.answers and node.standby]
+        if not copies:
+            return None
+        replication = self.spec.replication
+        if replication.mode is ReplicationMode.SYNCHRONOUS and replication.durability is not Durability.PREFERRED:
+            needed = (self.count - 1) - (replication.synchronous_instances or 1) + 1
+            if len(copies) < needed:
+                return None
+        return max(copies, key=lambda node: node.position)
+
+    def _replication_differences(self, nodes: list[Node], primary: Node) -> list[Difference]:
+        found = []
+        others = [node for node in nodes if node is not primary]
+        slots = set(primary.live.get("slots", ()))
+        wanted = {node.slot for node in others}
+        if others and not self.instance.record.get("replicator"):
+            found.append(Difference("replication role", "present", "absent", payload=("replicator",)))
+        for slot in sorted(wanted - slots):
+            found.append(Difference(f"replication slot {slot}", "present", "absent", payload=("slot", slot)))
+        for slot in sorted(s for s in slots - wanted if s.startswith("chandlery_node_")):
+            found.append(Difference(f"replication slot {slot}", "absent", "present", payload=("unslot", slot)))
+        for node in others:
+            if not self.files.made(node):
+                found.append(Difference(f"instance {node.name}", "a copy", "absent", payload=("clone", node.index)))
+            elif (node.answers and not node.standby) or (not node.state.running and not self.files.follows(node)):
+                found.append(Difference(f"role of {node.name}", "replica", "primary", payload=("rejoin", node.index)))
+            elif self._left_behind(node, primary):
+                found.append(Difference(f"instance {node.name}", "in step", "diverged", payload=("rejoin", node.index)))
+        return found
+
+    def _left_behind(self, node: Node, primary: Node) -> bool:
+        """A copy that can't follow any more: it has more than the primary, or the log that it needs is gone."""
+        if not node.answers or node.live.get("streaming"):
+            return False
+        tail = node.process.log_tail(8)
+        return any(
+            words in tail
+            for words in ("has already been removed", "forked off this server", "is not in this server's history")
+        )
+
+    # -- update
+
+    async def update(self, observed: Observation) -> None:
+        """Do what the plan says: who is primary first, then what is inside, then configuration and restarts."""
+        inside, reload, restart = [], set(), set()
+        for change in observed.plan.changes:
+            if not (isinstance(change.payload, tuple) and isinstance(change.payload[0], str)):
+                inside.append(change)
+                continue
+            what, *rest = change.payload
+            match what:
+                case "promote":
+                    await self._promote(int(rest[0]))
+                    return  # everything else looks different now
+                case "start":
+                    await self._start(self.node(int(rest[0])))
+                case "set":
+                    self._set(rest[0], rest[1])
+                    reload |= set(range(self.count))
+                    if change.disruption >= Disruption.RESTART:
+                        restart |= set(range(self.count))
+                case "reload":
+                    reload.add(int(rest[0]))
+                case "restart":
+                    restart.add(int(rest[0]))
+                case "replicator":
+                    await self._make_replicator()
+                case "slot":
+                    await self._on_primary("SELECT pg_create_physical_replication_slot($1, true)", rest[0])
+                case "unslot":
+                    await self._on_primary("SELECT pg_drop_replication_slot($1)", rest[0])
+                case "clone":
+                    await self._clone(self.node(int(rest[0])))
+                case "rejoin":
+                    await self._rejoin(self.node(int(rest[0])))
+                case "remove":
+                    await self._remove(rest[0])
+        if inside:
+            record = self.instance.record.setdefault("content", {})
+            await Content(self.spec, self._connect, await self.passwords(), record).apply(inside)
+            self.instance.save()
+        await self._reconfigure(sorted(reload | restart), restart)
+
+    def _set(self, name: str, value: str | None) -> None:
+        if value is None:
+            self.applied.pop(name, None)
+        else:
+            self.applied[name] = value
+        self.instance.save()
+
+    async def _start(self, node: Node) -> None:
+        self.files.write(node, self._configuration(node, []))
+        await self.files.start(node)
+
+    async def _reconfigure(self, indices: list[int], restart: set[int]) -> None:
+        """Write, let PostgreSQL check what it would read, and only then have it read; copies are restarted first."""
+        nodes = [await self.files.look(self.node(index)) for index in range(self.count)]
+        order = sorted(indices, key=lambda index: index == self.primary_index)
+        for index in order:
+            node = nodes[index]
+            text = self._configuration(node, nodes)
+            self.files.write(node, text)
+            if node.answers:
+                await self._check(node)
+            if index in restart:
+                await node.process.stop(STOP)
+                await self.files.start(self.node(index))
+            elif node.answers:
+                connection = await self.files.connect(node.port)
+                try:
+                    await connection.execute("SELECT pg_reload_conf()")
+                finally:
+                    await connection.close(timeout=2)
+
+    async def _check(self, node: Node) -> None:
+        """Raise when the new file holds a value that PostgreSQL refuses; the server goes on with what it has."""
+        connection = await self.files.connect(node.port)
+        try:
+            row = await connection.fetchrow(
+                "SELECT name, setting, error FROM pg_file_settings WHERE error IS NOT NULL "
+                "AND error <> 'setting could not be applied' LIMIT 1"
+            )
+        finally:
+            await connection.close(timeout=2)
+        if row is not None:
+            raise EngineFailed(
+                f"PostgreSQL refuses the value: {row['error']}",
+                field=f"spec.configuration[{row['name']}]",
+                value=row["setting"],
+                hint="Correct it; the server goes on with the old value.",
+                retry_after=None,
+            )
+
+    async def _on_primary(self, statement: str, *args: Any) -> None:
+        connection = await self.files.connect(self.client_port)
+        try:
+            await connection.execute(statement, *args) if not args else await connection.fetchval(statement, *args)
+        finally:
+            await connection.close(timeout=2)
+
+    async def _make_replicator(self) -> None:
+        secret = literal(verifier(self.instance.secret("replication")))
+        role = ident(REPLICATOR)
+        try:
+            await self._on_primary(f"CREATE ROLE {role} LOGIN REPLICATION PASSWORD {secret}")
+        except Exception as error:
+            if "already exists" not in str(error):
+                raise
+            await self._on_primary(f"ALTER ROLE {role} LOGIN REPLICATION PASSWORD {secret}")
+        self.instance.record["replicator"] = True
+        self.instance.save()
+
+    async def _clone(self, node: Node) -> None:
+        await self.files.clone(node, self.client_port)
+        await self._start(self.node(node.index))
+
+    async def _rejoin(self, node: Node) -> None:
+        """A former primary, or a copy that lost its way, follows again: rewound if possible, else copied anew."""
+        await node.process.stop(STOP)
+        node = self.node(node.index)
+        self.files.write(node, self._configuration(node, []))
+        if not await self.files.rewind(node, self.client_port):
+            await self.files.clone(node, self.client_port)
+        await self.files.start(self.node(node.index))
+
+    async def _promote(self, index: int) -> None:
+        """Make a copy the primary: the old one is certain not to write any more, then the record says who it is."""
+        old = self.node(self.primary_index)
+        lost = old.index < self.count
+        await old.process.stop(KILL if lost else STOP)
+        heir = self.node(index)
+        if not lost:
+            await self._wait_for_the_rest(heir)
+        connection = await self.files.connect(heir.port)
+        try:
+            promoted = await connection.fetchval("SELECT pg_promote(true, $1)", PROMOTE_SECONDS)
+        finally:
+            await connection.close(timeout=2)
+        if not promoted:
+            raise Unavailable(f"{heir.name} was not promoted within {PROMOTE_SECONDS} s", retry_after=0.1)
+        keys = {str(old.index): self.port_key(index), str(index): self.port_key(old.index)}
+        self.instance.record.setdefault("port_keys", {}).update(keys)
+        self.instance.save()
+        await heir.process.stop(STOP)
+        await self._start(self.node(index))
+        self.ctx.event("Warning", "FailedOver", f"{old.name} was lost; {heir.name} is the primary now")
+
+    async def _wait_for_the_rest(self, heir: Node) -> None:
+        """After an orderly stop the primary has sent everything: wait until the copy has written it down."""
+        clock = self.ctx.base.clock
+        deadline, last = clock.monotonic() + 10.0, -1
+        while clock.monotonic() < deadline:
+            node = await self.files.look(self.node(heir.index))
+            if node.position == last and not node.live.get("streaming"):
+                return
+            last = node.position
+            await clock.sleep(0.05)
+
+    async def _remove(self, name: str) -> None:
+        from chandlery.providers.local.files import remove_tree
+
+        process = self.instance.process(name)
+        await process.stop(STOP)
+        process.forget()
+        index = int(name.rpartition("-")[2])
+        remove_tree(self.instance.data_dir / name)
+        self.instance.release_port(self.port_key(index))
+        self.instance.record.get("port_keys", {}).pop(str(index), None)
+        self.instance.save()
+
+
+def _read_endpoint(nodes: list[Node], primary: Node) -> dict[str, Any]:
+    reader = next((node for node in nodes if node is not primary and node.live.get("streaming")), None)
+    return {"read_host": HOST, "read_port": reader.port} if reader else {}
+
+
+def _secret_part(name: str) -> str:
+    """A role's name as part of a Secret's name, which knows lower case, digits, `-` and `.` only."""
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in name.lower()).strip("-.") or "x"

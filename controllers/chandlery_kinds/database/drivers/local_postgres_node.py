@@ -1,0 +1,290 @@
+"""One PostgreSQL server on this machine: its files, its process, and what it says of itself."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chandlery.foundation.errors import ChandleryError, EngineFailed, Unauthenticated, Unavailable
+from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
+from chandlery.providers.local.engines import Engine
+from chandlery.providers.local.files import make_dir, remove_tree
+from chandlery.providers.local.ports import is_free
+from chandlery.providers.local.tools import run_tool
+from chandlery_kinds.database.model import DatabaseSpec
+from chandlery_kinds.database.postgres.configuration import ADMIN, REPLICATOR, host_rules, render
+
+HOST = "127.0.0.1"
+ANSWER_SECONDS = 2.0
+# The "fast" shutdown ends sessions and writes a checkpoint; after "immediate" the next start has to recover.
+STOP = (StopStep(signal.SIGINT, 30.0), StopStep(signal.SIGQUIT, 10.0), StopStep(signal.SIGKILL, 5.0))
+KILL = (StopStep(signal.SIGKILL, 5.0),)
+
+_STATE = """
+SELECT pg_is_in_recovery() AS standby,
+       CASE WHEN pg_is_in_recovery() THEN coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')
+            ELSE pg_current_wal_lsn() END - '0/0'::pg_lsn AS position,
+       (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline,
+       current_setting('server_version') AS version,
+       EXISTS (SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming') AS streaming,
+       array(SELECT name FROM pg_settings WHERE pending_restart) AS pending_restart,
+       array(SELECT slot_name::text FROM pg_replication_slots WHERE slot_type = 'physical') AS slots,
+       array(SELECT application_name FROM pg_stat_replication WHERE state = 'streaming') AS standbys
+"""
+
+
+@dataclass(slots=True)
+class Node:
+    """One server, as seen in this pass."""
+
+    index: int
+    port: int
+    process: Process
+    state: ProcessState
+    live: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"node-{self.index}"
+
+    @property
+    def slot(self) -> str:
+        return f"chandlery_node_{self.index}"
+
+    @property
+    def answers(self) -> bool:
+        return bool(self.live)
+
+    @property
+    def standby(self) -> bool:
+        return bool(self.live.get("standby"))
+
+    @property
+    def position(self) -> int:
+        """How far its write-ahead log goes, in bytes."""
+        return int(self.live.get("position", -1))
+
+
+class NodeFiles:
+    """Makes and starts servers; knows where everything of a node is."""
+
+    def __init__(self, instance: Instance, spec: DatabaseSpec, seconds: float) -> None:
+        self.instance = instance
+        self.spec = spec
+        self._seconds = seconds
+
+    @property
+    def engine(self) -> Engine:
+        return self.instance.provider.engines.find("postgres", self.spec.version)
+
+    def data(self, node: Node) -> Any:
+        return self.instance.data_dir / node.name
+
+    def made(self, node: Node) -> bool:
+        return bool((self.data(node) / "PG_VERSION").exists())
+
+    def follows(self, node: Node) -> bool:
+        """Whether the server will start as a copy."""
+        return bool((self.data(node) / "standby.signal").exists())
+
+    # -- making
+
+    async def initialise(self, node: Node) -> None:
+        """initdb, into a directory that gets its name when it is whole.
+
+        Raises:
+            EngineFailed: initdb's own words say why.
+        """
+        if self.made(node):
+            self._check_version(node)
+            return
+        unfinished = self.instance.data_dir / f"{node.name}.unfinished"
+        remove_tree(unfinished)
+        make_dir(unfinished)
+        password = self.instance.config_dir / "initdb-password"
+        self.instance.write_config(password.name, self.instance.secret("admin"))
+        initialization = self.spec.initialization
+        argv = [
+            str(self.engine.tool("initdb")),
+            f"--pgdata={unfinished}",
+            f"--username={ADMIN}",
+            f"--pwfile={password}",
+            "--auth=scram-sha-256",
+            f"--encoding={initialization.encoding or 'UTF8'}",
+            f"--locale={initialization.locale or 'C'}",
+            "--data-checksums" if initialization.data_checksums else "--no-data-checksums",
+            "--no-instructions",
+            "--no-sync",  # synced below, once, when it is whole
+        ]
+        try:
+            await run_tool(self.instance, argv, seconds=self._seconds)
+        finally:
+            password.unlink(missing_ok=True)
+        unfinished.rename(self.data(node))
+
+    def _check_version(self, node: Node) -> None:
+        have = (self.data(node) / "PG_VERSION").read_text().strip()
+        want = self.engine.version.split(".")[0]
+        if have != want:
+            raise EngineFailed(
+                f"the data of {node.name} are of PostgreSQL {have}, the engine here is {want}",
+                field="spec.version",
+                hint=f"Set spec.version to {have}, or dump the data and restore them into a new Database.",
+                retry_after=None,
+            )
+
+    async def clone(self, node: Node, primary_port: int) -> None:
+        """Copy the primary's data by pg_basebackup."""
+        unfinished = self.instance.data_dir / f"{node.name}.unfinished"
+        remove_tree(unfinished)
+        make_dir(unfinished)
+        argv = [
+            str(self.engine.tool("pg_basebackup")),
+            f"--pgdata={unfinished}",
+            f"--dbname=host={HOST} port={primary_port} user={REPLICATOR} passfile={self.passfile}",
+            "--wal-method=stream",
+            "--checkpoint=fast",
+            "--no-sync",
+        ]
+        await run_tool(self.instance, argv, seconds=max(self._seconds, 3600.0))
+        (unfinished / "standby.signal").touch(mode=0o600)
+        self.instance.provider.privileges.hand_over(unfinished, self.instance.root)
+        remove_tree(self.data(node))
+        unfinished.rename(self.data(node))
+
+    async def rewind(self, node: Node, primary_port: int) -> bool:
+        """Bring a former primary back in step by pg_rewind; False when only a new copy can."""
+        argv = [
+            str(self.engine.tool("pg_rewind")),
+            f"--target-pgdata={self.data(node)}",
+            f"--source-server=host={HOST} port={primary_port} user={ADMIN} passfile={self.passfile} dbname=postgres",
+            f"--config-file={self.config_file(node)}",
+            "--no-sync",
+        ]
+        try:
+            done = await run_tool(self.instance, argv, seconds=max(self._seconds, 600.0), check=False)
+        except ChandleryError:
+            return False
+        if done.code != 0:
+            return False
+        (self.data(node) / "standby.signal").touch(mode=0o600)
+        self.instance.provider.privileges.hand_over(self.data(node) / "standby.signal", self.instance.root)
+        return True
+
+    # -- configuration
+
+    @property
+    def passfile(self) -> Any:
+        """Passwords of the driver's own users, for libpq."""
+        path = self.instance.config_dir / "pgpass"
+        lines = [
+            f"*:*:*:{user}:{self.instance.secret(key)}\n"
+            for user, key in ((ADMIN, "admin"), (REPLICATOR, "replication"))
+        ]
+        self.instance.write_config(path.name, "".join(lines))
+        return path
+
+    def config_file(self, node: Node) -> Any:
+        return self.instance.config_dir / f"{node.name}.conf"
+
+    def configuration(self, node: Node, settings: Mapping[str, str], own: Mapping[str, str]) -> str:
+        """The whole file: the spec's settings, then what is the node's own."""
+        config = self.instance.config_dir
+        return render(
+            {
+                **settings,
+                "listen_addresses": HOST,
+                "port": str(node.port),
+                "unix_socket_directories": "",
+                "hba_file": str(config / "pg_hba.conf"),
+                "ident_file": str(config / "pg_ident.conf"),
+                "external_pid_file": "",
+                "cluster_name": node.name,
+                "logging_collector": "off",
+                "log_destination": "stderr",
+                "allow_alter_system": "off",
+                **own,
+            }
+        )
+
+    def write(self, node: Node, text: str) -> bool:
+        self.instance.write_config("pg_hba.conf", host_rules())
+        self.instance.write_config("pg_ident.conf", "")
+        return self.instance.write_config(self.config_file(node).name, text)
+
+    def is_current(self, node: Node, text: str) -> bool:
+        try:
+            return bool(self.config_file(node).read_text() == text)
+        except OSError:
+            return False
+
+    # -- process
+
+    async def start(self, node: Node) -> None:
+        """Start the server on its data.
+
+        Raises:
+            Unavailable: its port is taken.
+            EngineFailed: it can't be started, or crashed a moment ago.
+        """
+        if node.state.running:
+            return
+        self._check_version(node)
+        if not is_free(node.port):
+            raise Unavailable(
+                f"port {node.port} is taken by another program",
+                hint=f"End that program (`ss -ltnp 'sport = :{node.port}'` names it); it goes on by itself then.",
+                retry_after=2.0,
+            )
+        engine = self.engine
+        argv = [str(engine.binary), "-D", str(self.data(node)), "-c", f"config_file={self.config_file(node)}"]
+        await node.process.start(ProcessSpec(argv, env=engine.env, cwd=self.data(node), stop=STOP))
+
+    async def connect(self, port: int, database: str = "postgres", user: str = ADMIN, password: str = "") -> Any:
+        """A connection.
+
+        Raises:
+            Unavailable: the server doesn't take connections now.
+            Unauthenticated: the password is wrong.
+        """
+        import asyncpg
+
+        try:
+            return await asyncpg.connect(
+                host=HOST,
+                port=port,
+                user=user,
+                password=password or self.instance.secret("admin"),
+                database=database,
+                timeout=ANSWER_SECONDS,
+                command_timeout=max(self._seconds, 60.0),
+                ssl=False,
+                server_settings={"application_name": "chandlery"},
+            )
+        except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+            raise Unauthenticated(f"{HOST}:{port} refused {user}'s password") from error
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise Unavailable(
+                f"{HOST}:{port} doesn't take connections: {error or 'no answer'}", retry_after=0.05
+            ) from error
+
+    async def look(self, node: Node) -> Node:
+        """Ask a running server for everything in one query."""
+        if not node.state.running:
+            return node
+        try:
+            connection = await self.connect(node.port)
+        except ChandleryError as error:
+            node.error = error.message
+            return node
+        try:
+            node.live = dict(await connection.fetchrow(_STATE))
+        except Exception as error:  # noqa: BLE001
+            # A server that is going down cuts connections in any way it likes; the next pass looks again.
+            node.error = str(error)
+        finally:
+            await connection.close(timeout=ANSWER_SECONDS)
+        return node
