@@ -45,7 +45,25 @@ def _program(expression: str) -> Program:
 
 
 def _compile(expression: str) -> Program:
-    raise ValueError(f"compilation failed: {expression}")
+    from chandlery.controlplane.auth.cellib import AUTHORIZER, RESOURCE_CHECK, authorizer_functions
+    from chandlery.controlplane.cel import DYN, CelError, compile_expression
+
+    kinds = {
+        "object": DYN,
+        "oldObject": DYN,
+        "request": DYN,
+        "authorizer": AUTHORIZER,
+        "authorizer.requestResource": RESOURCE_CHECK,
+    }
+    program = compile_expression(expression, kinds, functions=authorizer_functions())
+
+    def run(variables: Obj) -> Any:
+        try:
+            return program.evaluate(variables)
+        except CelError as error:
+            raise ValueError(str(error)) from error
+
+    return run
 
 
 def evaluate(webhook: Webhook, ctx: RequestContext, request: Obj, authorizer: Authorizer | None) -> bool:
@@ -53,7 +71,18 @@ def evaluate(webhook: Webhook, ctx: RequestContext, request: Obj, authorizer: Au
 
     A condition that is false decides, even when another one has an error.
     """
-    variables = {"object": request["object"], "oldObject": request["oldObject"], "request": request}
+    from chandlery.controlplane.auth.cellib import AuthorizerValue, ResourceCheck
+
+    asker = AuthorizerValue(authorizer, ctx.user)
+    variables = {
+        "object": request["object"],
+        "oldObject": request["oldObject"],
+        "request": request,
+        "authorizer": asker,
+        "authorizer.requestResource": ResourceCheck(
+            asker, ctx.resource.group, ctx.resource.plural, ctx.subresource, ctx.namespace, request.get("name", "")
+        ),
+    }
     errors: list[str] = []
     for condition in webhook.conditions:
         try:
