@@ -2,7 +2,7 @@
 
 For every definition one `Struct` is compiled on first use: unknown fields are dropped and reported, scalars are checked and
 normalised, zero values of `omitempty` fields vanish, fields that are always written appear. Error texts are those of
-Go's encoding/json. Source: sigs.k8s.io/json and encoding/json documentation; facts about fields from `data.go_structs`.
+Go's encoding/json; an empty list or map is nothing at all, as storage in protobuf leaves it. Source: sigs.k8s.io/json and encoding/json documentation; facts about fields from `data.go_structs`.
 """
 
 from __future__ import annotations
@@ -212,6 +212,8 @@ def _array(item: Decoder, go_type: str) -> Decoder:
             return None
         if type(value) is not list:
             raise where.mismatch(value, go_type)
+        if not value:
+            return None
         path = where.path
         out = []
         path.append("")
@@ -234,7 +236,7 @@ def _string_array(go_type: str, element: str) -> Decoder:
             if type(one) is not str:
                 break
         else:
-            return value
+            return value or None
         out = []
         for one in value:
             if one is None:
@@ -254,6 +256,8 @@ def _map(item: Decoder, go_type: str) -> Decoder:
             return None
         if type(value) is not dict:
             raise where.mismatch(value, go_type)
+        if not value:
+            return None
         path = where.path
         out = {}
         path.append("")
@@ -276,7 +280,7 @@ def _string_map(go_type: str, element: str) -> Decoder:
             if type(one) is not str:
                 break
         else:
-            return value
+            return value or None
         out = {}
         for key, one in value.items():
             if one is None:
@@ -307,7 +311,7 @@ class Struct:
     def compile(self, definition: str) -> None:
         schema = definitions()[definition]
         properties = schema.get("properties", {})
-        for name, _, kind, flags, *_ in go_structs()[definition]:
+        for name, _, kind, flags, *_ in go_structs().get(definition, []):  # some have no fields
             pointer = kind.startswith("*")
             decoder, zero, is_struct = _field(definition, name, kind.lstrip("*"), properties[name])
             omit = "o" in flags or "z" in flags

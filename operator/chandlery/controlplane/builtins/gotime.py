@@ -52,7 +52,7 @@ def parse(text: str, layout: str = RFC3339) -> datetime:
         micro = int(fraction.group(1)[:6].ljust(6, "0"))
         pos = fraction.end()
     zone = text[pos:]
-    m = re.fullmatch(r"(Z|[+-]\d\d:\d\d)(.*)", zone, re.S)
+    m = re.fullmatch(r"(Z|[+-]\d\d:\d\d)(.*)", zone, re.DOTALL)
     if m is None:
         raise bad(zone, "Z07:00")
     if m.group(2):

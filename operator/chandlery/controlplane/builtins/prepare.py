@@ -30,22 +30,8 @@ def _namespace(_: RequestContext, obj: Obj) -> None:
         obj["metadata"]["labels"] = {**(obj["metadata"].get("labels") or {}), "kubernetes.io/metadata.name": name}
 
 
-_TOLERATIONS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-
-
 def _pod(_: RequestContext, obj: Obj) -> None:
     spec = obj["spec"]
-    tolerations = list(spec.get("tolerations") or ())
-    for key in _TOLERATIONS:
-        if not any(
-            t.get("effect") in ("NoExecute", "", None)
-            and (t.get("key") == key or (not t.get("key") and t.get("operator") == "Exists"))
-            for t in tolerations
-        ):
-            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
-    spec["tolerations"] = tolerations
-    spec.setdefault("priority", 0)
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     if spec.get("terminationGracePeriodSeconds", 0) < 0:
         spec["terminationGracePeriodSeconds"] = 1
     obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
@@ -102,7 +88,6 @@ def _job(_: RequestContext, obj: Obj) -> None:
 
 
 def _claim(_: RequestContext, obj: Obj) -> None:
-    _add_finalizer(obj, "kubernetes.io/pvc-protection")
     obj["status"] = {"phase": "Pending"}
     _claim_sources(obj["spec"])
 
@@ -130,19 +115,7 @@ def _claim_sources(spec: Obj) -> None:
 
 
 def _volume(_: RequestContext, obj: Obj) -> None:
-    _add_finalizer(obj, "kubernetes.io/pv-protection")
     obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": _now()}
-
-
-def _add_finalizer(obj: Obj, name: str) -> None:
-    meta = obj["metadata"]
-    if name not in (meta.get("finalizers") or ()):
-        meta["finalizers"] = [*(meta.get("finalizers") or ()), name]
-
-
-def _keep_status(_: RequestContext, obj: Obj) -> None:
-    """A Node is registered with its status."""
-    del obj
 
 
 CREATE: dict[tuple[str, str], Create] = {

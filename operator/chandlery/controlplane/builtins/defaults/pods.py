@@ -117,7 +117,7 @@ def volume_source(source: Obj) -> None:
 
 
 def volume(one: Obj) -> None:
-    if len(one) == 1 and "name" in one or not one:
+    if (len(one) == 1 and "name" in one) or not one:
         one["emptyDir"] = {}
         return
     for kind in _MODES:

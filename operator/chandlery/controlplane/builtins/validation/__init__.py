@@ -1,10 +1,101 @@
-"""The rules of built-in kinds, with the API's own words."""
+"""The rules of built-in kinds, with the API's own words. ObjectMeta has its rules in `controlplane.metadata`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from chandlery.controlplane.builtins.validation import (
+    access,
+    batch,
+    config,
+    network,
+    pods,
+    services,
+    storage,
+    workloads,
+)
 from chandlery.controlplane.types import FieldError, Obj, RequestContext
 
-CREATE_RULES: dict[tuple[str, str], Callable[[RequestContext, Obj], list[FieldError]]] = {}
-UPDATE_RULES: dict[tuple[str, str], Callable[[RequestContext, Obj, Obj], list[FieldError]]] = {}
+CREATE_RULES: dict[tuple[str, str], Callable[[RequestContext, Obj], list[FieldError]]] = {
+    ("", "Pod"): pods.create,
+    ("", "PodTemplate"): pods.pod_template,
+    ("", "ReplicationController"): workloads.replication_controller,
+    ("", "Service"): services.service,
+    ("", "Endpoints"): services.endpoints,
+    ("", "Secret"): config.secret,
+    ("", "ConfigMap"): config.config_map,
+    ("", "Namespace"): config.namespace,
+    ("", "Node"): config.node,
+    ("", "ResourceQuota"): config.resource_quota,
+    ("", "LimitRange"): config.limit_range,
+    ("", "Event"): config.event,
+    ("", "PersistentVolume"): storage.volume,
+    ("", "PersistentVolumeClaim"): storage.claim,
+    ("apps", "Deployment"): workloads.deployment,
+    ("apps", "ReplicaSet"): workloads.replica_set,
+    ("apps", "StatefulSet"): workloads.stateful_set,
+    ("apps", "DaemonSet"): workloads.daemon_set,
+    ("apps", "ControllerRevision"): workloads.controller_revision,
+    ("batch", "Job"): batch.job,
+    ("batch", "CronJob"): batch.cron_job,
+    ("autoscaling", "HorizontalPodAutoscaler"): batch.autoscaler,
+    ("policy", "PodDisruptionBudget"): workloads.disruption_budget,
+    ("networking.k8s.io", "NetworkPolicy"): network.network_policy,
+    ("networking.k8s.io", "Ingress"): network.ingress_create,
+    ("networking.k8s.io", "IngressClass"): network.ingress_class,
+    ("rbac.authorization.k8s.io", "Role"): access.role,
+    ("rbac.authorization.k8s.io", "ClusterRole"): access.cluster_role,
+    ("rbac.authorization.k8s.io", "RoleBinding"): access.role_binding,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): access.cluster_role_binding,
+    ("coordination.k8s.io", "Lease"): config.lease,
+    ("storage.k8s.io", "StorageClass"): storage.storage_class,
+    ("scheduling.k8s.io", "PriorityClass"): config.priority_class,
+    ("events.k8s.io", "Event"): config.event,
+    ("discovery.k8s.io", "EndpointSlice"): services.endpoint_slice,
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): access.mutating_webhooks,
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): access.validating_webhooks,
+    ("apiregistration.k8s.io", "APIService"): access.api_service,
+}
+"""(group, kind) -> the rules at creation."""
+
+UPDATE_RULES: dict[tuple[str, str], Callable[[RequestContext, Obj, Obj], list[FieldError]]] = {
+    ("", "Pod"): pods.update,
+    ("", "PodTemplate"): pods.pod_template_update,
+    ("", "ReplicationController"): workloads.replication_controller_update,
+    ("", "Service"): services.service_update,
+    ("", "Endpoints"): services.endpoints_update,
+    ("", "Secret"): config.secret_update,
+    ("", "ConfigMap"): config.config_map_update,
+    ("", "Namespace"): config.namespace_update,
+    ("", "Node"): config.node_update,
+    ("", "ResourceQuota"): config.resource_quota_update,
+    ("", "LimitRange"): config.limit_range_update,
+    ("", "Event"): config.event_update,
+    ("", "PersistentVolume"): storage.volume_update,
+    ("", "PersistentVolumeClaim"): storage.claim_update,
+    ("apps", "Deployment"): workloads.deployment_update,
+    ("apps", "ReplicaSet"): workloads.replica_set_update,
+    ("apps", "StatefulSet"): workloads.stateful_set_update,
+    ("apps", "DaemonSet"): workloads.daemon_set_update,
+    ("apps", "ControllerRevision"): workloads.controller_revision_update,
+    ("batch", "Job"): batch.job_update,
+    ("batch", "CronJob"): batch.cron_job_update,
+    ("autoscaling", "HorizontalPodAutoscaler"): batch.autoscaler_update,
+    ("policy", "PodDisruptionBudget"): workloads.disruption_budget_update,
+    ("networking.k8s.io", "NetworkPolicy"): network.network_policy_update,
+    ("networking.k8s.io", "Ingress"): network.ingress_update,
+    ("networking.k8s.io", "IngressClass"): network.ingress_class_update,
+    ("rbac.authorization.k8s.io", "Role"): access.role_update,
+    ("rbac.authorization.k8s.io", "ClusterRole"): access.cluster_role_update,
+    ("rbac.authorization.k8s.io", "RoleBinding"): access.role_binding_update,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): access.cluster_role_binding_update,
+    ("coordination.k8s.io", "Lease"): config.lease_update,
+    ("storage.k8s.io", "StorageClass"): storage.storage_class_update,
+    ("scheduling.k8s.io", "PriorityClass"): config.priority_class_update,
+    ("events.k8s.io", "Event"): config.event_update,
+    ("discovery.k8s.io", "EndpointSlice"): services.endpoint_slice_update,
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): access.mutating_webhooks_update,
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): access.validating_webhooks_update,
+    ("apiregistration.k8s.io", "APIService"): access.api_service_update,
+}
+"""(group, kind) -> the rules of an update; `ctx.subresource` says which endpoint."""

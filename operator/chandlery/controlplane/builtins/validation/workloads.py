@@ -1,0 +1,394 @@
+"""Rules of apps/v1, ReplicationController and PodDisruptionBudget.
+
+Source: the field descriptions of apps/v1 and policy/v1, observed error texts of kube-apiserver 1.36.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from chandlery.controlplane.builtins import internal
+from chandlery.controlplane.builtins.validation import pods
+from chandlery.controlplane.builtins.validation.common import (
+    IMMUTABLE,
+    NON_NEGATIVE,
+    Errors,
+    as_int,
+    at_most_hundred,
+    forbidden,
+    immutable_selector,
+    int_or_percent,
+    invalid,
+    invalid_struct,
+    label_selector,
+    labels_map,
+    non_negative,
+    one_of,
+    required,
+    selector_is_empty,
+    selector_matches,
+    selector_shown,
+    unsupported,
+)
+from chandlery.controlplane.builtins.validation.storage import claim_spec
+from chandlery.controlplane.types import FieldError, Obj, RequestContext
+
+MISMATCH = "`selector` does not match template `labels`"
+_APPS = "io.k8s.api.apps.v1."
+
+
+def _fields(spec: Obj, path: str, *names: str) -> Errors:
+    errors: Errors = []
+    for name in names:
+        errors += non_negative(f"{path}.{name}", spec.get(name))
+    return errors
+
+
+def _selector(spec: Obj, path: str, what: str, *, need: bool = True) -> Errors:
+    selector = spec.get("selector")
+    if selector is None:
+        return [required(f"{path}.selector")] if need else []
+    errors = label_selector(selector, f"{path}.selector")
+    if selector_is_empty(selector):
+        text = f"Invalid value: {selector_shown(selector)}: empty selector is invalid for {what}"
+        errors.append(FieldError(f"{path}.selector", "FieldValueInvalid", text))
+    return errors
+
+
+def selected(selector: Any, template: Any, path: str) -> Errors:
+    """The selector must select the template's own pods."""
+    labels = ((template or {}).get("metadata") or {}).get("labels")
+    if selector is not None and selector_is_empty(selector):
+        return []
+    return [] if selector_matches(selector, labels) else [invalid(f"{path}.metadata.labels", labels, MISMATCH)]
+
+
+def _always(template: Any, path: str) -> Errors:
+    restart = ((template or {}).get("spec") or {}).get("restartPolicy", "")
+    return [] if restart == "Always" else [unsupported(f"{path}.spec.restartPolicy", restart, ("Always",))]
+
+
+def _deadline(template: Any, path: str, what: str) -> Errors:
+    if ((template or {}).get("spec") or {}).get("activeDeadlineSeconds") is not None:
+        text = f"activeDeadlineSeconds in {what} is not Supported"
+        return [forbidden(f"{path}.spec.activeDeadlineSeconds", text)]
+    return []
+
+
+def deployment_strategy(strategy: Obj, path: str) -> Errors:
+    kind, rolling = strategy.get("type", ""), strategy.get("rollingUpdate")
+    if kind == "Recreate":
+        if rolling is not None:
+            text = "may not be specified when strategy `type` is 'Recreate'"
+            return [forbidden(f"{path}.rollingUpdate", text)]
+        return []
+    if kind != "RollingUpdate":
+        shown = internal.shown(_APPS + "DeploymentStrategy", strategy)
+        text = f'Unsupported value: {shown}: supported values: "Recreate", "RollingUpdate"'
+        return [FieldError(path, "FieldValueNotSupported", text)]
+    here = f"{path}.rollingUpdate"
+    if rolling is None:
+        return [required(here, "this should be defaulted and never be nil")]
+    unavailable, surge = rolling.get("maxUnavailable"), rolling.get("maxSurge")
+    errors = int_or_percent(f"{here}.maxUnavailable", unavailable) + int_or_percent(f"{here}.maxSurge", surge)
+    if as_int(unavailable) == 0 and as_int(surge) == 0:
+        errors.append(invalid(f"{here}.maxUnavailable", unavailable, "may not be 0 when `maxSurge` is 0"))
+    return errors + at_most_hundred(f"{here}.maxUnavailable", unavailable)
+
+
+def deployment(_: RequestContext, obj: Obj) -> Errors:
+    spec = obj.get("spec") or {}
+    errors = _fields(spec, "spec", "replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds")
+    errors += _selector(spec, "spec", "deployment")
+    template = spec.get("template")
+    errors += selected(spec.get("selector"), template, "spec.template")
+    errors += pods.template(template, "spec.template")
+    errors += _only_always(template, "spec.template")
+    errors += _deadline(template, "spec.template", "ReplicaSet")
+    errors += deployment_strategy(spec.get("strategy") or {}, "spec.strategy")
+    progress = spec.get("progressDeadlineSeconds")
+    if progress is not None and progress <= spec.get("minReadySeconds", 0):
+        errors.append(invalid("spec.progressDeadlineSeconds", progress, "must be greater than minReadySeconds"))
+    return errors
+
+
+def _only_always(template: Any, path: str) -> Errors:
+    """A restart policy that pods know but this kind doesn't; an unknown one is told once."""
+    restart = ((template or {}).get("spec") or {}).get("restartPolicy", "")
+    return _always(template, path) if restart else []
+
+
+def _status(ctx: RequestContext, obj: Obj, *names: str) -> Errors | None:
+    """On /status only the status is checked."""
+    if ctx.subresource != "status":
+        return None
+    return _fields(obj.get("status") or {}, "status", *names)
+
+
+def _not_more(status: Obj, name: str, other: str) -> Errors:
+    value = status.get(name, 0)
+    if value > status.get(other, 0):
+        return [invalid(f"status.{name}", value, f"cannot be greater than status.{other}")]
+    return []
+
+
+def deployment_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
+    counts = ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+    found = _status(ctx, obj, *counts, "unavailableReplicas", "collisionCount")
+    if found is not None:
+        status = obj.get("status") or {}
+        for name in ("updatedReplicas", "readyReplicas", "availableReplicas"):
+            found += _not_more(status, name, "replicas")
+        found += _not_more(status, "availableReplicas", "readyReplicas")
+        count, before = status.get("collisionCount"), (old.get("status") or {}).get("collisionCount")
+        if before is not None and (count or 0) < before:
+            text = "cannot be decremented"
+            found.append(invalid("status.collisionCount", count or 0, text))
+        return found
+    errors = deployment(ctx, obj)
+    return errors + immutable_selector("spec.selector", obj["spec"].get("selector"), old["spec"].get("selector"))
+
+
+def replica_set(_: RequestContext, obj: Obj) -> Errors:
+    spec = obj.get("spec") or {}
+    errors = _fields(spec, "spec", "replicas", "minReadySeconds")
+    errors += _selector(spec, "spec", "deployment")
+    template = spec.get("template")
+    errors += selected(spec.get("selector"), template, "spec.template")
+    errors += pods.template(template, "spec.template")
+    return errors + _only_always(template, "spec.template") + _deadline(template, "spec.template", "ReplicaSet")
+
+
+_RS_COUNTS = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration")
+
+
+def _replica_status(ctx: RequestContext, obj: Obj) -> Errors | None:
+    found = _status(ctx, obj, *_RS_COUNTS)
+    if found is not None:
+        status = obj.get("status") or {}
+        for name in ("fullyLabeledReplicas", "readyReplicas", "availableReplicas"):
+            found += _not_more(status, name, "replicas")
+        found += _not_more(status, "availableReplicas", "readyReplicas")
+    return found
+
+
+def replica_set_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
+    found = _replica_status(ctx, obj)
+    if found is not None:
+        return found
+    errors = replica_set(ctx, obj)
+    return errors + immutable_selector("spec.selector", obj["spec"].get("selector"), old["spec"].get("selector"))
+
+
+def replication_controller(_: RequestContext, obj: Obj) -> Errors:
+    spec = obj.get("spec") or {}
+    errors = _fields(spec, "spec", "replicas", "minReadySeconds")
+    selector, template = spec.get("selector"), spec.get("template")
+    if not selector:
+        errors.append(required("spec.selector"))
+    errors += labels_map(selector, "spec.selector")
+    if template is None:
+        return [*errors, required("spec.template")]
+    if selector:
+        errors += selected({"matchLabels": selector}, template, "spec.template")
+    errors += pods.template(template, "spec.template")
+    return (
+        errors + _only_always(template, "spec.template") + _deadline(template, "spec.template", "ReplicationController")
+    )
+
+
+def replication_controller_update(ctx: RequestContext, obj: Obj, _: Obj) -> Errors:
+    found = _replica_status(ctx, obj)
+    return found if found is not None else replication_controller(ctx, obj)
+
+
+def stateful_set(_: RequestContext, obj: Obj) -> Errors:
+    spec = obj.get("spec") or {}
+    errors: Errors = []
+    policy = spec.get("podManagementPolicy", "")
+    if not policy:
+        errors.append(required("spec.podManagementPolicy"))
+    elif policy not in ("OrderedReady", "Parallel"):
+        errors.append(invalid("spec.podManagementPolicy", policy, "must be 'OrderedReady' or 'Parallel'"))
+    errors += _stateful_strategy(spec.get("updateStrategy") or {}, "spec.updateStrategy")
+    retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
+    for field in ("whenDeleted", "whenScaled"):
+        here = f"spec.persistentVolumeClaimRetentionPolicy.{field}"
+        errors += one_of(here, retention.get(field, ""), ("Retain", "Delete"))
+    errors += _fields(spec, "spec", "replicas", "minReadySeconds", "revisionHistoryLimit")
+    errors += non_negative("spec.ordinals.start", (spec.get("ordinals") or {}).get("start"))
+    errors += _selector(spec, "spec", "statefulset")
+    template = spec.get("template")
+    errors += selected(spec.get("selector"), template, "spec.template")
+    errors += pods.template(_with_claims(template, spec.get("volumeClaimTemplates")), "spec.template")
+    errors += _only_always(template, "spec.template") + _deadline(template, "spec.template", "StatefulSet")
+    for index, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
+        errors += claim_spec(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{index}].spec")
+    return errors
+
+
+def _with_claims(template: Any, claims: Any) -> Any:
+    """The template as its pods will be: claim templates become volumes that containers may mount."""
+    if not claims or not template:
+        return template
+    spec = template.get("spec") or {}
+    names = [(claim.get("metadata") or {}).get("name", "") for claim in claims]
+    given = [v for v in spec.get("volumes") or () if v.get("name") not in names]
+    made = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names if name]
+    return {**template, "spec": {**spec, "volumes": [*given, *made]}}
+
+
+def _stateful_strategy(strategy: Obj, path: str) -> Errors:
+    kind, rolling = strategy.get("type", ""), strategy.get("rollingUpdate")
+    if kind == "RollingUpdate":
+        if rolling is None:
+            return []
+        errors = non_negative(f"{path}.rollingUpdate.partition", rolling.get("partition"))
+        unavailable = rolling.get("maxUnavailable")
+        if unavailable is not None:
+            here = f"{path}.rollingUpdate.maxUnavailable"
+            errors += int_or_percent(here, unavailable)
+            if as_int(unavailable) == 0:
+                errors.append(invalid(here, unavailable, "cannot be 0"))
+            errors += at_most_hundred(here, unavailable)
+        return errors
+    if kind == "OnDelete":
+        if rolling is not None:
+            shown = internal.shown(_APPS + "RollingUpdateStatefulSetStrategy", rolling)
+            text = f"Invalid value: {shown}: only allowed for updateStrategy 'RollingUpdate'"
+            return [FieldError(f"{path}.rollingUpdate", "FieldValueInvalid", text)]
+        return []
+    if not kind:
+        return [required(path)]
+    text = "must be 'RollingUpdate' or 'OnDelete'"
+    return [invalid_struct(path, _APPS + "StatefulSetUpdateStrategy", strategy, text)]
+
+
+_STATEFUL_MUTABLE = (
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+)
+_STATEFUL_TEXT = (
+    "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "
+    "'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
+)
+
+
+def stateful_set_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
+    counts = ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas")
+    found = _status(ctx, obj, *counts, "observedGeneration", "collisionCount")
+    if found is not None:
+        status = obj.get("status") or {}
+        for name in counts[1:]:
+            found += _not_more(status, name, "replicas")
+        return found + _not_more(status, "availableReplicas", "readyReplicas")
+    errors = stateful_set(ctx, obj)
+    new, before = ({k: v for k, v in o["spec"].items() if k not in _STATEFUL_MUTABLE} for o in (obj, old))
+    if new != before:
+        errors.append(forbidden("spec", _STATEFUL_TEXT))
+    return errors
+
+
+def _daemon_strategy(strategy: Obj, path: str) -> Errors:
+    kind, rolling = strategy.get("type", ""), strategy.get("rollingUpdate")
+    if kind == "OnDelete":
+        return []
+    if kind != "RollingUpdate":
+        shown = internal.shown(_APPS + "DaemonSetUpdateStrategy", strategy)
+        text = f'Unsupported value: {shown}: supported values: "RollingUpdate", "OnDelete"'
+        return [FieldError(path, "FieldValueNotSupported", text)]
+    here = f"{path}.rollingUpdate"
+    if rolling is None:
+        return [required(here)]
+    unavailable, surge = rolling.get("maxUnavailable"), rolling.get("maxSurge")
+    errors = int_or_percent(f"{here}.maxUnavailable", unavailable) + int_or_percent(f"{here}.maxSurge", surge)
+    if as_int(unavailable) and as_int(surge):
+        errors.append(invalid(f"{here}.maxSurge", surge, "may not be set when maxUnavailable is non-zero"))
+    elif not as_int(unavailable) and not as_int(surge):
+        errors.append(required(f"{here}.maxUnavailable", "cannot be 0 when maxSurge is 0"))
+    return errors + at_most_hundred(f"{here}.maxUnavailable", unavailable) + at_most_hundred(f"{here}.maxSurge", surge)
+
+
+def daemon_set(_: RequestContext, obj: Obj) -> Errors:
+    spec = obj.get("spec") or {}
+    template = spec.get("template")
+    errors = label_selector(spec.get("selector"), "spec.selector")
+    if not selector_matches(spec.get("selector"), ((template or {}).get("metadata") or {}).get("labels")):
+        labels = ((template or {}).get("metadata") or {}).get("labels")
+        errors.append(invalid("spec.template.metadata.labels", labels, MISMATCH))
+    if spec.get("selector") is not None and selector_is_empty(spec["selector"]):
+        text = f"Invalid value: {selector_shown(spec['selector'])}: empty selector is invalid for daemonset"
+        errors.append(FieldError("spec.selector", "FieldValueInvalid", text))
+    errors += pods.template(template, "spec.template") + _only_always(template, "spec.template")
+    deadline = ((template or {}).get("spec") or {}).get("activeDeadlineSeconds")
+    if deadline is not None:
+        errors.append(invalid("spec.template.spec.activeDeadlineSeconds", deadline, "must not be specified"))
+    errors += _fields(spec, "spec", "minReadySeconds", "revisionHistoryLimit")
+    return errors + _daemon_strategy(spec.get("updateStrategy") or {}, "spec.updateStrategy")
+
+
+def daemon_set_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
+    counts = (
+        "currentNumberScheduled",
+        "numberMisscheduled",
+        "desiredNumberScheduled",
+        "numberReady",
+        "observedGeneration",
+        "updatedNumberScheduled",
+        "numberAvailable",
+        "numberUnavailable",
+        "collisionCount",
+    )
+    found = _status(ctx, obj, *counts)
+    if found is not None:
+        return found
+    errors = daemon_set(ctx, obj)
+    return errors + immutable_selector("spec.selector", obj["spec"].get("selector"), old["spec"].get("selector"))
+
+
+def controller_revision(_: RequestContext, obj: Obj) -> Errors:
+    errors: Errors = []
+    revision = obj.get("revision", 0)
+    if revision < 0:
+        errors.append(invalid("revision", revision, NON_NEGATIVE))
+    if obj.get("data") is None:
+        errors.append(required("data", "data is mandatory"))
+    return errors
+
+
+def controller_revision_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
+    errors = controller_revision(ctx, obj)
+    if obj.get("data") != old.get("data"):
+        shown = json.dumps(obj.get("data"), separators=(",", ":"), ensure_ascii=False)
+        errors.append(FieldError("data", "FieldValueInvalid", f"Invalid value: {shown}: {IMMUTABLE}"))
+    return errors
+
+
+_BUDGET = "io.k8s.api.policy.v1.PodDisruptionBudgetSpec"
+
+
+def disruption_budget(_: RequestContext, obj: Obj) -> Errors:
+    spec = obj.get("spec") or {}
+    errors: Errors = []
+    least, most = spec.get("minAvailable"), spec.get("maxUnavailable")
+    if least is not None and most is not None:
+        errors.append(invalid_struct("spec", _BUDGET, spec, "minAvailable and maxUnavailable cannot be both set"))
+    for name, value in (("minAvailable", least), ("maxUnavailable", most)):
+        if value is not None:
+            errors += int_or_percent(f"spec.{name}", value) + at_most_hundred(f"spec.{name}", value)
+    errors += label_selector(spec.get("selector"), "spec.selector")
+    policy = spec.get("unhealthyPodEvictionPolicy")
+    if policy is not None:
+        errors += one_of("spec.unhealthyPodEvictionPolicy", policy, ("AlwaysAllow", "IfHealthyBudget"))
+    return errors
+
+
+def disruption_budget_update(ctx: RequestContext, obj: Obj, _: Obj) -> Errors:
+    found = _status(ctx, obj, "disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
+    return found if found is not None else disruption_budget(ctx, obj)
