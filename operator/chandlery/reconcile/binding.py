@@ -36,6 +36,7 @@ class Binder:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._known: dict[tuple[str, str], SecretFacts] = {}
+        self._owned: dict[str, set[tuple[str, str]]] = {}
         self.watching = False
         """True while an informer feeds us; until then what we know may be out of date and is read again."""
 
@@ -45,12 +46,22 @@ class Binder:
         place = (meta.get("namespace", ""), meta["name"])
         facts = _facts(obj)
         before = self._known.get(place)
-        self._known[place] = facts
+        self._learn(place, facts)
         return before is None or (before.digest, before.owner_uid) != (facts.digest, facts.owner_uid)
 
     def gone(self, namespace: str, name: str) -> None:
         """The Secret was deleted."""
-        self._known.pop((namespace, name), None)
+        facts = self._known.pop((namespace, name), None)
+        if facts is not None:
+            mine = self._owned.get(facts.owner_uid, set())
+            mine.discard((namespace, name))
+            if not mine:
+                self._owned.pop(facts.owner_uid, None)
+
+    def _learn(self, place: tuple[str, str], facts: SecretFacts) -> None:
+        self._known[place] = facts
+        if facts.owner_uid:
+            self._owned.setdefault(facts.owner_uid, set()).add(place)
 
     async def apply(self, obj: AnyResource, binding: Binding, previous: str = "") -> str:
         """Make the Secret what it must be; one request when it isn't, none when it is.
@@ -67,7 +78,25 @@ class Binder:
             SecretTaken: a Secret of this name belongs to something else.
             DependencyNotReady: it belongs to a deleted object of the same name and is about to go.
         """
-        body = manifest(obj, binding)
+        name = await self._write(obj, manifest(obj, binding))
+        if previous and previous != name:
+            await self._drop(obj, previous)
+        return name
+
+    async def apply_users(self, obj: AnyResource, bindings: Mapping[str, Binding]) -> None:
+        """Make the Secrets of single users what they must be, and remove those of users that are no more.
+
+        Raises:
+            SecretTaken, DependencyNotReady: as `apply`.
+        """
+        for name, binding in bindings.items():
+            await self._write(obj, manifest(obj, binding, name))
+        keep = {secret_name(obj), *bindings}
+        for namespace, name in list(self._owned.get(obj.metadata.uid, ())):
+            if namespace == obj.metadata.namespace and name not in keep:
+                await self._drop(obj, name)
+
+    async def _write(self, obj: AnyResource, body: Obj) -> str:
         namespace, name = obj.metadata.namespace, body["metadata"]["name"]
         known = self._known.get((namespace, name))
         wanted = _facts(body)
@@ -78,11 +107,9 @@ class Binder:
             _check_owner(obj, name, known)
         if known is None or known.digest != wanted.digest:
             written = await self._api.apply(SECRETS, body)
-            self._known[namespace, name] = _facts(written)
+            self._learn((namespace, name), _facts(written))
         elif (namespace, name) not in self._known:
-            self._known[namespace, name] = known
-        if previous and previous != name:
-            await self._drop(obj, previous)
+            self._learn((namespace, name), known)
         return str(name)
 
     async def _drop(self, obj: AnyResource, name: str) -> None:
@@ -97,15 +124,15 @@ def secret_name(obj: AnyResource) -> str:
     return str(chosen.name) if chosen is not None else obj.metadata.name
 
 
-def manifest(obj: AnyResource, binding: Binding) -> Obj:
-    """The whole Secret."""
+def manifest(obj: AnyResource, binding: Binding, name: str = "") -> Obj:
+    """The whole Secret; without a name the object's own binding."""
     meta = obj.metadata
     entries = {"type": binding.type, "provider": binding.provider, **binding.entries}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
-            "name": secret_name(obj),
+            "name": name or secret_name(obj),
             "namespace": meta.namespace,
             "labels": {
                 MANAGED_LABEL: MANAGER,

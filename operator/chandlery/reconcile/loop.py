@@ -202,6 +202,7 @@ class Loop:
             return
         self._env.fence()
         job.binding = await self._env.binder.apply(job.obj, job.observed.binding, previous)
+        await self._env.binder.apply_users(job.obj, job.observed.user_bindings)
 
     async def _tell(self, job: Job) -> None:
         outcome = self._outcome(job)
