@@ -42,6 +42,14 @@ class Core:
             raise errors.not_found(resource, name)
         return entry
 
+    def terminating(self, resource: Resource) -> bool:
+        """Whether the resource's CRD is being deleted."""
+        if resource.builtin:
+            return False
+        crds = self.cache.table(("apiextensions.k8s.io", "customresourcedefinitions"))
+        entry = crds.entries.get(resource.group_resource)
+        return entry is not None and "deletionTimestamp" in entry.obj["metadata"]
+
     async def served(self, resource: Resource, entry: Entry) -> bytes:
         """The entry as this resource shows it: usually the stored bytes themselves."""
         if entry.maker is resource or _same_form(resource):

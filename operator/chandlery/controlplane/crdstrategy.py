@@ -18,8 +18,8 @@ class CrdStrategy(BuiltinStrategy):
 
     def prepare_for_update(self, ctx: RequestContext, obj: Obj, old: Obj) -> None:
         super().prepare_for_update(ctx, obj, old)
-        if not ctx.subresource:
-            crd.prepare_crd_update(obj, old)
+        # The storage version never leaves storedVersions, whatever a status says.
+        crd.prepare_crd_update(obj, obj if ctx.subresource else old)
 
     def validate_create(self, ctx: RequestContext, obj: Obj) -> list[FieldError]:
         return crd.validate_crd_create(obj)

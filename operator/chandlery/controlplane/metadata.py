@@ -286,6 +286,12 @@ def validate_update(resource: Resource, obj: Obj, old: Obj) -> list[FieldError]:
         if value != before.get(field):
             shown = value if value is not None or field.startswith("deletion") else ""
             errors.append(invalid(f"metadata.{field}", shown, IMMUTABLE))
+    return errors + validate_common(resource, meta, before)
+
+
+def validate_common(resource: Resource, meta: Obj, before: Obj) -> list[FieldError]:
+    """What labels, annotations, owners and finalizers of an update must be, where they changed."""
+    errors: list[FieldError] = []
     for field, check in (
         ("labels", validate_labels),
         ("annotations", validate_annotations),

@@ -69,6 +69,10 @@ async def insert(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
     """The second half: what the storage layer does with a new object after mutating admission."""
     resource, strategy = ctx.resource, ctx.resource.strategy
     meta = obj["metadata"]
+    if core.terminating(resource):
+        raise errors.forbidden(
+            resource, meta.get("name") or "", "create not allowed while custom resource definition is terminating"
+        )
     meta.pop("deletionTimestamp", None)
     meta.pop("deletionGracePeriodSeconds", None)
     meta.pop("selfLink", None)

@@ -101,7 +101,13 @@ def decode_options(raw: bytes, content_type: str, kind: str) -> Obj | None:
     """An options object in a body (DeleteOptions), or None. Raises ApiError 400, 415."""
     if not raw.strip():
         return None
-    body, _ = decode_body(raw, content_type, strict=False, kind=kind)
+    try:
+        body, _ = decode_body(raw, content_type, strict=False, kind=kind)
+    except ApiError as error:
+        prefix = f"the object provided is unrecognized (must be of type {kind}): "
+        if error.code == 400 and error.message.startswith(prefix):
+            raise errors.bad_request(error.message.removeprefix(prefix).rpartition(" (")[0]) from None
+        raise
     found = body.get("kind")
     if found and found != kind:
         raise errors.bad_request(

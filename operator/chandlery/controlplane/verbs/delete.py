@@ -160,7 +160,12 @@ async def _delete_once(core: Core, ctx: RequestContext, entry: Entry, options: D
     if (resource.group, resource.plural) == ("", "namespaces"):
         held = _start_namespace_deletion(obj) or held
     elif (resource.group, resource.plural) == ("apiextensions.k8s.io", "customresourcedefinitions"):
-        held = _start_crd_deletion(obj) or held
+        if not meta.get("deletionTimestamp"):
+            _start_crd_deletion(obj)
+            meta["deletionTimestamp"] = metadata.now_text()
+            if ctx.dry_run:
+                return orjson.dumps(obj), False
+            return await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj), False
     if held:
         mark_deleting(obj)
         if obj == live or ctx.dry_run:
@@ -218,12 +223,9 @@ def _start_namespace_deletion(obj: Obj) -> bool:
     return bool((obj.get("spec") or {}).get("finalizers"))
 
 
-def _start_crd_deletion(obj: Obj) -> bool:
+def _start_crd_deletion(obj: Obj) -> None:
     """A CRD stays until its objects are gone: its controller takes the finalizer off."""
-    meta = obj["metadata"]
-    if meta.get("deletionTimestamp"):
-        return bool(meta.get("finalizers"))
-    finalizers = meta.setdefault("finalizers", [])
+    finalizers = obj["metadata"].setdefault("finalizers", [])
     if CRD_FINALIZER not in finalizers:
         finalizers.append(CRD_FINALIZER)
     set_condition(
@@ -233,7 +235,6 @@ def _start_crd_deletion(obj: Obj) -> bool:
         "InstanceDeletionPending",
         "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
     )
-    return True
 
 
 def set_condition(obj: Obj, type_: str, status: str, reason: str, message: str) -> None:

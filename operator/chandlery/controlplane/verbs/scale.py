@@ -12,6 +12,7 @@ from chandlery.controlplane.codec import decode_body, decode_patch
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.metadata import invalid
 from chandlery.controlplane.patch import json_patch, merge_patch, strategic_merge_patch
+from chandlery.controlplane.patch.render import patched_text
 from chandlery.controlplane.types import Obj, RequestContext
 from chandlery.controlplane.verbs.update import update
 
@@ -84,12 +85,44 @@ async def get_scale(core: Core, ctx: RequestContext) -> bytes:
     return orjson.dumps(scale_of(ctx, await core.object(ctx.resource, entry)))
 
 
+class Misfit(Exception):  # noqa: N818 - names what the value is
+    """A value that a Scale can't hold."""
+
+
+def _json_kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, float):
+        return f"number {value}"
+    return {str: "string", list: "array", dict: "object"}.get(type(value), "number")
+
+
+def _owners(ctx: RequestContext, obj: Obj) -> list[Obj]:
+    """The managedFields that the Scale would show: who owns the replicas."""
+    keys = [f"f:{part}" for part in _paths(ctx)["specReplicasPath"].lstrip(".").split(".")]
+    found: list[Obj] = []
+    for entry in obj["metadata"].get("managedFields") or ():
+        fields: Any = entry.get("fieldsV1") or {}
+        for key in keys:
+            fields = fields.get(key) if isinstance(fields, dict) else None
+        if fields is not None:
+            shown = {key: entry[key] for key in ("manager", "operation") if key in entry}
+            shown["apiVersion"] = "autoscaling/v1"
+            if "time" in entry:
+                shown["time"] = entry["time"]
+            shown |= {"fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+            if entry.get("subresource"):
+                shown["subresource"] = entry["subresource"]
+            found.append(shown)
+    return found
+
+
 def _check(ctx: RequestContext, scale: Obj) -> int | None:
     replicas = (scale.get("spec") or {}).get("replicas")
     if replicas is None:
         return None
     if not isinstance(replicas, int) or isinstance(replicas, bool):
-        raise errors.invalid("", "", "", [invalid("patch", orjson.dumps(scale).decode(), "json: cannot unmarshal")])
+        raise Misfit(f"json: cannot unmarshal {_json_kind(replicas)} into Go struct field ScaleSpec.spec.replicas of type int32")
     if replicas < 0:
         if ctx.resource.builtin:
             raise errors.invalid(
@@ -109,7 +142,7 @@ async def _store(core: Core, ctx: RequestContext, make: Any, *, retry: bool) -> 
     path = _paths(ctx)["specReplicasPath"]
 
     async def change(live: Obj, entry: Entry) -> Obj:
-        scale = make(scale_of(ctx, live))
+        scale = await make(scale_of(ctx, live), live)
         replicas = _check(ctx, scale)
         obj = await core.own_object(ctx.resource, entry)
         _put(obj, path, (replicas or 0) if ctx.resource.builtin else replicas)
@@ -126,20 +159,49 @@ async def _store(core: Core, ctx: RequestContext, make: Any, *, retry: bool) -> 
 
 
 async def put_scale(core: Core, ctx: RequestContext, raw: bytes, content_type: str) -> bytes:
-    scale, _ = decode_body(raw, content_type, strict=False)
+    scale, _ = decode_body(raw, content_type, strict=False, kind="Scale")
+    found = str(scale.get("apiVersion") or "autoscaling/v1")
+    if found != "autoscaling/v1" or (scale.get("kind") or "Scale") != "Scale":
+        if ctx.resource.builtin:
+            kind = scale.get("kind") or "Scale"
+            raise errors.bad_request(
+                f'{kind} in version "{found.rpartition("/")[2]}" cannot be handled as a Scale: no kind "{kind}" is '
+                f'registered for version "{found}" in scheme "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"'
+            )
+        raise errors.bad_request(
+            f"no kind is registered for the type {found.rpartition('/')[2]}.{scale.get('kind') or 'Scale'} in scheme "
+            '"k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_handler.go:781"'
+        )
+    try:
+        _check(ctx, scale)
+    except Misfit as error:
+        raise errors.bad_request(f'Scale in version "v1" cannot be handled as a Scale: {error}') from None
     pinned = bool((scale.get("metadata") or {}).get("resourceVersion"))
-    return await _store(core, ctx, lambda _live: scale, retry=not pinned)
+
+    async def make(_live: Obj, _obj: Obj) -> Obj:
+        return scale
+
+    return await _store(core, ctx, make, retry=not pinned)
 
 
 async def patch_scale(core: Core, ctx: RequestContext, raw: bytes, content_type: str, *, force: bool) -> bytes:
     body = decode_patch(raw, content_type)
     _ = force
 
-    def make(live: Obj) -> Obj:
+    async def make(live: Obj, obj: Obj) -> Obj:
+        if owners := _owners(ctx, obj):
+            live["metadata"]["managedFields"] = owners
         if content_type == _JSON_PATCH:
-            return json_patch(live, body)
-        if content_type == _STRATEGIC:
-            return strategic_merge_patch(live, body, {"type": "object"}, {})
-        return merge_patch(live, body)
+            made = json_patch(live, body)
+        elif content_type == _STRATEGIC:
+            made = strategic_merge_patch(live, body, {"type": "object"}, {})
+        else:
+            made = merge_patch(live, body)
+        try:
+            _check(ctx, made)
+        except Misfit as error:
+            text = patched_text(made, body, content_type, builtin=True)
+            raise errors.invalid("", "", "", [invalid("patch", text, str(error))]) from None
+        return made
 
     return await _store(core, ctx, make, retry=True)

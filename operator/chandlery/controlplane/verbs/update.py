@@ -115,6 +115,8 @@ async def replace(
         on_write(
             resource, live, obj, manager=ctx.field_manager, subresource=ctx.subresource, now=metadata.now_text()
         )
+        if not resource.builtin and _outlived(core, resource, before):
+            obj["metadata"].pop("managedFields", None)
     obj = await core.mutate(ctx, obj, live)
     meta = obj["metadata"]
     dedup_owners(ctx, obj)
@@ -144,8 +146,11 @@ async def replace(
         meta["generation"] = (before.get("generation") or 0) + 1
     # Metadata is looked at by the storage layer and by the type: each problem has two causes, and is told once.
     problems = metadata.validate_update(resource, obj, live) * 2 + strategy.validate_update(ctx, obj, live)
+    if not resource.builtin:
+        problems += metadata.validate_common(resource, meta, before)
     if problems:
-        raise errors.invalid(resource.group, obj.get("kind") or resource.kind, meta.get("name") or "", problems)
+        group = str(obj.get("apiVersion") or "").rpartition("/")[0]
+        raise errors.invalid(group, obj.get("kind") or resource.kind, meta.get("name") or "", problems)
     ctx.warnings += strategy.warnings(ctx, obj, live)
     if core.admission is not None:
         await core.admission.validate(ctx, obj, live)
@@ -156,6 +161,16 @@ async def replace(
     if ctx.dry_run:
         return orjson.dumps(obj)
     return await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj)
+
+
+def _outlived(core: Core, resource: Resource, before: Obj) -> bool:
+    """Whether managedFields speak of a version that is no longer served: then they can't be kept up."""
+    served = core.registry.find
+    for entry in before.get("managedFields") or ():
+        group, _, version = str(entry.get("apiVersion") or "").rpartition("/")
+        if group == resource.group and version != resource.version and served(group, version, resource.plural) is None:
+            return True
+    return False
 
 
 def allows_unconditional(resource: Resource) -> bool:
