@@ -79,13 +79,13 @@ def _without_managed(meta: Any) -> Any:
 
 def _compare_objects(t: Type, old: Obj, new: Obj, reset: Node) -> Changes:
     """What changed, without what is never owned and what this endpoint can't change."""
-    if old.get("apiVersion") == new.get("apiVersion"):
-        skip = {"apiVersion", "kind", *(key[2:] for key, below in reset.items() if not below)}
-        left = {key: value for key, value in old.items() if key not in skip}
-        right = {key: value for key, value in new.items() if key not in skip}
-    else:
-        left, right = dict(old), dict(new)
+    left, right = dict(old), dict(new)
     for side in (left, right):
+        side.pop("apiVersion", None)
+        side.pop("kind", None)
+        for key, below in reset.items():
+            if not below:
+                side.pop(key[2:], None)
         meta = side.get("metadata")
         if isinstance(meta, dict):
             side["metadata"] = {key: value for key, value in meta.items() if key not in mf.STRIPPED}
@@ -155,7 +155,7 @@ def _update(
 ) -> bool:
     """Move what changed to `manager`, in place; whether `managed` is another one now."""
     t = type_of(resource)
-    changed = reconcile_with_schema(t, managed) if managed else False
+    changed = reconcile_with_schema(t, managed) if not resource.builtin else False
     old = live if live is not None else _empty_object(resource)
     changes = _compare_objects(t, old, new, mf.reset_fields(resource, subresource))
     if not changes:
@@ -265,17 +265,19 @@ class _Attempt:
         self.patch = patch
         self.entry = entry
         self.reset = mf.reset_fields(resource, entry.subresource)
+        self.builtin = resource.builtin
 
     def run(self, managed: Managed, *, force: bool) -> Obj:
         t, entry = self.t, self.entry
-        reconcile_with_schema(t, managed)
+        if not self.builtin:
+            reconcile_with_schema(t, managed)
         merged: Obj = merge(t, self.base, self.patch)
         last = managed.get(entry.identity)
         mine = field_set(t, self.patch)
         if self.reset:
             mine = recursive_difference(mine, self.reset)
         managed[entry.identity] = entry.with_fields(mine)
-        if last is not None and last.fields:
+        if last is not None and difference(last.fields, mine):
             merged = _prune(t, merged, managed, last.fields)
         changes = _compare_objects(t, self.base, merged, self.reset)
         touched = union(changes.modified, changes.added)

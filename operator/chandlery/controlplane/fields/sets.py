@@ -12,6 +12,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
+
 Node = dict[str, Any]
 
 
@@ -165,7 +167,8 @@ def _scalar_text(value: Any) -> str:
 
 def in_order(node: Node) -> Node:
     """The same set with its keys sorted at every level, so that equal sets serialise to equal bytes."""
-    return {key: in_order(node[key]) if node[key] else {} for key in sorted(node)}
+    out: Node = orjson.loads(orjson.dumps(node, option=orjson.OPT_SORT_KEYS))
+    return out
 
 
 def normalise(node: Any) -> Node:

@@ -113,9 +113,13 @@ def _field_set(t: Type, value: Any) -> tuple[Node, bool]:
         out: Node = {}
         fields = t.fields
         for key, child in value.items():
+            kind = type(child)
+            if kind is not dict and kind is not list:
+                out["f:" + key] = {}  # a scalar, or null
+                continue
             known = fields.get(key)
             below, member = _field_set(known or t.elem or DEDUCED, child)
-            if known is None or child is None or (not child and type(child) is dict):
+            if known is None or (not child and kind is dict):
                 member = True
             if member:
                 out["f:" + key] = {".": {}, **below} if below else {}
@@ -148,7 +152,10 @@ def whole(t: Type, value: Any) -> Node:
             out: Node = {".": {}}
             fields = t.fields
             for key, child in value.items():
-                out["f:" + key] = whole(fields.get(key) or t.elem or DEDUCED, child)
+                if child and ((kind := type(child)) is dict or kind is list):
+                    out["f:" + key] = whole(fields.get(key) or t.elem or DEDUCED, child)
+                else:
+                    out["f:" + key] = {}
             return out
     elif kind is list and value and t.is_list and t.list_kind != ATOMIC:
         out = {".": {}}
@@ -419,10 +426,44 @@ def with_named_fields(t: Type | None, fields: Node) -> Node:
 
 def validate(t: Type, value: Any) -> None:
     """Raise TypedError when a configuration doesn't fit its type (unknown fields, wrong forms, repeated elements)."""
+    if _fits(t, value):
+        return
     errors: list[str] = []
     _validate(t, value, "", errors)
     if errors:
         raise TypedError(errors)
+
+
+def _fits(t: Type, value: Any) -> bool:
+    """Whether a value surely fits; the slower walk finds the words when it may not."""
+    kind = type(value)
+    if kind is str:
+        return t.scalar in ("string", "untyped")
+    if kind is dict:
+        if not t.is_map:
+            return False
+        fields, elem = t.fields, t.elem
+        for key, child in value.items():
+            known = fields.get(key) or elem
+            if known is None or not _fits(known, child):
+                return False
+        return True
+    if kind is list:
+        if not t.is_list:
+            return False
+        if t.list_kind != ATOMIC:
+            try:
+                if len({element_of(t, item) for item in value}) != len(value):
+                    return False
+            except ValueError:
+                return False
+        item_type = t.item
+        return all(_fits(item_type, item) for item in value)
+    if value is None:
+        return True
+    if kind is bool:
+        return t.scalar in ("boolean", "untyped")
+    return t.scalar in ("numeric", "untyped")
 
 
 def _at(path: str, text: str) -> str:
