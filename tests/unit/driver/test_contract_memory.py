@@ -1,0 +1,164 @@
+"""Every kind's memory driver keeps the contract, also when it is killed between any two calls of the world."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from chandlery.driver.contract import CHECKS, ContractBroken, converge
+from chandlery.driver.kind import Kind
+from chandlery.driver.protocol import Driver, DriverContext
+from chandlery.foundation.clock import FakeClock
+from chandlery.foundation.context import Context
+from chandlery.providers.memory import Crash, World
+from chandlery.providers.memory.provider import MemorySession
+from chandlery_kinds import KINDS
+
+SPECS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "Cache": ({}, {"memory": "1Gi", "version": "9"}),
+    "Database": ({}, {"configuration": {"work_mem": "8MB"}, "instances": 2}),
+    "Queue": ({}, {"maxDeliveries": 3, "replicas": 3}),
+    "LoadBalancer": (
+        {
+            "listeners": [{"name": "web", "protocol": "TCP", "port": 8080, "pool": "app"}],
+            "pools": [{"name": "app", "targets": [{"name": "a", "address": "192.0.2.1", "port": 80}]}],
+        },
+        {"replicas": 2, "configuration": {"maxconn": "100"}},
+    ),
+    "VirtualMachine": (
+        {"image": {"name": "alpine"}, "rootDisk": {"size": "1Gi"}},
+        {"cpus": 2, "runStrategy": "Manual"},
+    ),
+}
+
+
+class MemoryHarness:
+    crash = Crash
+
+    def __init__(self, kind: Kind, clock: FakeClock, driver: type[Driver[Any]] | None = None, **world: float) -> None:
+        self.kind = kind
+        self.clock = clock
+        self.world = World(clock, **world)
+        self._type = driver or kind.load_driver("memory")
+        self._uids = itertools.count(1)
+
+    def driver(self) -> Driver[Any]:
+        return self._type()
+
+    def context(self, obj: Any) -> DriverContext:
+        return DriverContext(Context(clock=self.clock).child(timeout=3600), _Nobody(), MemorySession(self.world))
+
+    def make(self, **spec: Any) -> Any:
+        base = copy.deepcopy(SPECS[self.kind.name][0])
+        return self.kind.model.model_validate(
+            {
+                "apiVersion": self.kind.names.api_version,
+                "kind": self.kind.name,
+                "metadata": {"name": "one", "namespace": "shop", "uid": f"uid-{next(self._uids)}", "generation": 1},
+                "spec": {**base, **spec},
+                "status": {},
+            }
+        )
+
+    def change(self) -> Mapping[str, Any]:
+        return SPECS[self.kind.name][1]
+
+    def crash_at(self, call: int, when: Any) -> None:
+        self.world.crash_at(call, when)
+
+    def heal(self) -> None:
+        self.world.heal()
+
+    def calls(self) -> int:
+        return len(self.world.calls)
+
+    def inventory(self) -> Mapping[str, str]:
+        return {f"{part} {name}": repr(self.world.part(part, name).data) for part, name in self.world.everything()}
+
+    async def wait(self, seconds: float) -> None:
+        await self.clock.advance(seconds)
+
+
+class _Nobody:
+    async def get(self, *_: Any) -> None:
+        return None
+
+    async def list(self, *_: Any) -> list[Any]:
+        return []
+
+    async def secret(self, *_: Any) -> None:
+        return None
+
+
+KIND_NAMES = [kind.name for kind in KINDS]
+
+
+def kind_of(name: str) -> Kind:
+    return next(kind for kind in KINDS if kind.name == name)
+
+
+@pytest.mark.parametrize("world", [{}, {"start_time": 0.4}, {"stop_time": 1.0}], ids=["instant", "starts", "stops"])
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("kind", KIND_NAMES)
+async def test_contract(kind, check, world):
+    await check(MemoryHarness(kind_of(kind), FakeClock(), **world))
+
+
+# The suite itself must be able to fail: drivers that break the contract, one rule each.
+
+CACHE = kind_of("Cache").load_driver("memory")
+
+
+class Leaky(CACHE):
+    async def create(self, ctx, obj):
+        await ctx.provider.world.make("volume", f"random-{len(ctx.provider.world.calls)}", {})
+        await super().create(ctx, obj)
+
+
+class Meddling(CACHE):
+    async def observe(self, ctx, obj):
+        await ctx.provider.world.make("volume", "observed", {})
+        return await super().observe(ctx, obj)
+
+
+class Forgetful(CACHE):
+    async def delete(self, ctx, obj):
+        await ctx.provider.world.remove("instance", f"cache-{obj.metadata.uid}")
+        return True
+
+
+class Eager(CACHE):
+    async def update(self, ctx, obj, observed):
+        from dataclasses import replace
+
+        from chandlery.driver.protocol import Plan
+
+        await super().update(ctx, obj, replace(observed, plan=Plan(observed.differences)))
+
+
+class Greedy(CACHE):
+    async def delete(self, ctx, obj):
+        for part, name in ctx.provider.world.everything():
+            await ctx.provider.world.remove(part, name)
+        return True
+
+
+@pytest.mark.parametrize("driver", [Leaky, Meddling, Forgetful, Eager, Greedy], ids=lambda d: d.__name__)
+async def test_a_driver_that_breaks_a_rule_is_caught(driver):
+    broken = []
+    for check in CHECKS:
+        try:
+            await check(MemoryHarness(kind_of("Cache"), FakeClock(), driver))
+        except ContractBroken as error:
+            broken.append((check.__name__, str(error)))
+    assert broken
+
+
+async def test_a_resource_that_never_gets_ready_is_reported():
+    harness = MemoryHarness(kind_of("Cache"), FakeClock(), start_time=10_000.0)
+    with pytest.raises(ContractBroken, match="never ready"):
+        await converge(harness, harness.make(), rounds=2)
