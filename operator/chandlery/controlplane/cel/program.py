@@ -473,9 +473,7 @@ def _sort_by(each: Callable[[Frame], Any], body: Run, place: int) -> Run:
     return run
 
 
-def _transform_map(
-    each: Callable[[Frame], Any], body: Run, condition: Run | None, place: int, *, entries: bool
-) -> Run:
+def _transform_map(each: Callable[[Frame], Any], body: Run, condition: Run | None, place: int, *, entries: bool) -> Run:
     def run(frame: Frame) -> dict[Any, Any]:
         out: dict[Any, Any] = {}
         for _ in each(frame):

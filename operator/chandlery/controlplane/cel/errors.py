@@ -1,0 +1,34 @@
+"""Errors of expressions: at compile time with a place in the text, at run time with a message."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+class CelError(Exception):
+    """An expression failed while it was evaluated."""
+
+
+class CelCostError(CelError):
+    """An expression was stopped because it cost too much."""
+
+
+class CompileError(ValueError):
+    """An expression that doesn't parse or type-check; the text shows every problem with its place."""
+
+    def __init__(self, source: str, problems: list[tuple[int, str]]) -> None:
+        self.problems = sorted(set(problems), key=lambda problem: problem[0])
+        super().__init__("\n".join(render(source, offset, message) for offset, message in self.problems))
+
+
+def render(source: str, offset: int, message: str) -> str:
+    """One problem as `ERROR: <input>:line:column: message`, the line, and a mark below the place."""
+    if offset < 0:
+        return f"ERROR: <input>:1:1: {message}"
+    before = source[:offset]
+    line_number = before.count("\n") + 1
+    column = offset - (before.rfind("\n") + 1)
+    line = source.split("\n")[line_number - 1].replace("\t", " ")
+    marks = "".join("．" if unicodedata.east_asian_width(char) in "FW" else "." for char in line[:column])
+    wide = line[column : column + 1] and unicodedata.east_asian_width(line[column]) in "FW"
+    return f"ERROR: <input>:{line_number}:{column + 1}: {message}\n | {line}\n | {marks}{'＾' if wide else '^'}"

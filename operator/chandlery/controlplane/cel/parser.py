@@ -1,0 +1,346 @@
+"""Tokens to a syntax tree, macros included. Source: the CEL language definition, "Syntax" and "Macros"."""
+
+from __future__ import annotations
+
+from chandlery.controlplane.cel.ast import (
+    Call,
+    Comprehension,
+    Const,
+    Expr,
+    Ident,
+    ListExpr,
+    MapExpr,
+    Select,
+    StructExpr,
+)
+from chandlery.controlplane.cel.errors import CompileError
+from chandlery.controlplane.cel.lexer import RESERVED, LexError, Token, tokenize
+from chandlery.controlplane.cel.values import UInt
+
+_EXPECTED = (
+    "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
+)
+_RELATIONS = frozenset(("<", "<=", ">=", ">", "==", "!=", "in"))
+_DEPTH = 250
+_LONGEST = 100_000
+_ACCUMULATORS = frozenset(("__result__", "@result"))
+_ONE_VARIABLE = {
+    ("all", 2): "all", ("exists", 2): "exists", ("exists_one", 2): "exists_one", ("existsOne", 2): "exists_one",
+    ("map", 2): "map", ("map", 3): "map", ("filter", 2): "filter",
+}  # fmt: skip
+_TWO_VARIABLES = {
+    ("all", 3): "all2", ("exists", 3): "exists2", ("exists_one", 3): "exists_one2", ("existsOne", 3): "exists_one2",
+    ("transformList", 3): "transformList", ("transformList", 4): "transformList", ("transformMap", 3): "transformMap",
+    ("transformMap", 4): "transformMap", ("transformMapEntry", 3): "transformMapEntry",
+    ("transformMapEntry", 4): "transformMapEntry",
+}  # fmt: skip
+
+
+class _Stop(Exception):
+    """Parsing can't go on."""
+
+
+def parse(source: str) -> Expr:
+    """The tree of an expression. Raises CompileError."""
+    if len(source) > _LONGEST:
+        raise CompileError(
+            source[:80], [(-1, f"expression code point size exceeds limit: size: {len(source)}, limit {_LONGEST}")]
+        )
+    try:
+        parser = _Parser(tokenize(source))
+    except LexError as error:
+        raise CompileError(source, [(error.offset, str(error))]) from None
+    try:
+        expr = parser.expression()
+        parser.finish()
+    except _Stop:
+        raise CompileError(source, parser.problems) from None
+    if parser.problems:
+        raise CompileError(source, parser.problems)
+    return expr
+
+
+class _Parser:
+    def __init__(self, tokens: list[Token]) -> None:
+        self.tokens = tokens
+        self.at = 0
+        self.depth = 0
+        self.problems: list[tuple[int, str]] = []
+
+    # -- tokens
+
+    @property
+    def token(self) -> Token:
+        return self.tokens[self.at]
+
+    def next(self) -> Token:
+        token = self.tokens[self.at]
+        if token.kind != "EOF":
+            self.at += 1
+        return token
+
+    def take(self, kind: str) -> Token | None:
+        return self.next() if self.token.kind == kind else None
+
+    def fail(self, offset: int, message: str) -> _Stop:
+        self.problems.append((offset, message))
+        return _Stop()
+
+    def expect(self, kind: str) -> Token:
+        token = self.token
+        if token.kind == kind:
+            return self.next()
+        raise self.fail(token.offset, f"Syntax error: mismatched input '{token.text}' expecting '{kind}'")
+
+    def finish(self) -> None:
+        token = self.token
+        if token.kind != "EOF":
+            last = self.tokens[self.at + 1].kind == "EOF"
+            kind = "extraneous" if last else "mismatched"
+            raise self.fail(token.offset, f"Syntax error: {kind} input '{token.text}' expecting <EOF>")
+
+    # -- grammar
+
+    def expression(self) -> Expr:
+        self.depth += 1
+        if self.depth > _DEPTH:
+            raise self.fail(-1, f"expression recursion limit exceeded: {_DEPTH}")
+        condition = self.disjunction()
+        question = self.take("?")
+        if question is not None:
+            if_true = self.disjunction()
+            self.expect(":")
+            if_false = self.expression()
+            condition = Call(question.offset, "_?_:_", None, [condition, if_true, if_false])
+        self.depth -= 1
+        return condition
+
+    def disjunction(self) -> Expr:
+        left = self.conjunction()
+        while operator := self.take("||"):
+            left = Call(operator.offset, "_||_", None, [left, self.conjunction()])
+        return left
+
+    def conjunction(self) -> Expr:
+        left = self.relation()
+        while operator := self.take("&&"):
+            left = Call(operator.offset, "_&&_", None, [left, self.relation()])
+        return left
+
+    def relation(self) -> Expr:
+        left = self.sum()
+        while self.token.kind in _RELATIONS:
+            operator = self.next()
+            name = "@in" if operator.kind == "in" else f"_{operator.kind}_"
+            left = Call(operator.offset, name, None, [left, self.sum()])
+        return left
+
+    def sum(self) -> Expr:
+        left = self.product()
+        while self.token.kind in ("+", "-"):
+            operator = self.next()
+            left = Call(operator.offset, f"_{operator.kind}_", None, [left, self.product()])
+        return left
+
+    def product(self) -> Expr:
+        left = self.unary()
+        while self.token.kind in ("*", "/", "%"):
+            operator = self.next()
+            left = Call(operator.offset, f"_{operator.kind}_", None, [left, self.unary()])
+        return left
+
+    def unary(self) -> Expr:
+        first = self.token
+        if first.kind not in ("!", "-"):
+            return self.member()
+        count = 0
+        while self.token.kind == first.kind:
+            follow = self.tokens[self.at + 1]
+            if first.kind == "-" and _is_number(follow):
+                break
+            self.next()
+            count += 1
+        operand = self.member()
+        if count % 2:
+            return Call(first.offset, "!_" if first.kind == "!" else "-_", None, [operand])
+        return operand
+
+    def member(self) -> Expr:
+        expr = self.primary()
+        while True:
+            if dot := self.take("."):
+                expr = self._dotted(expr, dot)
+            elif bracket := self.take("["):
+                optional = self.take("?") is not None
+                index = self.expression()
+                self.expect("]")
+                expr = Call(bracket.offset, "_[?_]" if optional else "_[_]", None, [expr, index])
+            else:
+                return expr
+
+    def _dotted(self, expr: Expr, dot: Token) -> Expr:
+        optional = self.take("?") is not None
+        name = self.token
+        if name.kind not in ("IDENT", "in") or name.text == "in":
+            raise self.fail(name.offset, f"Syntax error: no viable alternative at input '.{name.text}'")
+        self.next()
+        if optional:
+            return Call(dot.offset, "_?._", None, [expr, Const(name.offset, name.text)])
+        opening = self.take("(")
+        if opening is None:
+            if self.token.kind == "{" and (qualified := _qualified(expr)):
+                return self._struct(f"{qualified}.{name.text}")
+            return Select(dot.offset, expr, name.text)
+        args = self._arguments(")")
+        return self._receiver_call(expr, name, opening, args)
+
+    def primary(self) -> Expr:
+        token = self.next()
+        kind = token.kind
+        if kind == "LITERAL":
+            return self._literal(token, token.value, token.offset)
+        if kind == "-" and _is_number(self.token):
+            number = self.next()
+            value = number.value
+            return self._literal(number, -value, token.offset, negative=True)
+        if kind == "(":
+            expr = self.expression()
+            self.expect(")")
+            return expr
+        if kind == "[":
+            return self._list(token)
+        if kind == "{":
+            return self._map(token)
+        leading = ""
+        if kind == ".":
+            leading = "."
+            token = self.next()
+            kind = token.kind
+        if kind == "IDENT":
+            return self._name(token, leading)
+        raise self.fail(token.offset, f"Syntax error: mismatched input '{token.text}' expecting {_EXPECTED}")
+
+    def _literal(self, token: Token, value: object, offset: int, *, negative: bool = False) -> Expr:
+        if type(value) is int and not -(1 << 63) <= value < 1 << 63:
+            raise self.fail(offset, "invalid int literal")
+        if negative and type(token.value) is UInt:
+            raise self.fail(offset, "invalid uint literal")
+        return Const(offset, value)
+
+    def _name(self, token: Token, leading: str) -> Expr:
+        if token.text in RESERVED:
+            self.problems.append((token.offset, f"reserved identifier: {token.text}"))
+        opening = self.take("(")
+        if opening is None:
+            if self.token.kind == "{":
+                return self._struct(leading + token.text)
+            return Ident(token.offset, leading + token.text)
+        args = self._arguments(")")
+        if token.text == "has" and len(args) == 1:
+            target = args[0]
+            if isinstance(target, Select) and not target.test:
+                return Select(target.offset, target.operand, target.field, test=True)
+            raise self.fail(target.offset, "invalid argument to has() macro")
+        return Call(opening.offset, leading + token.text, None, args)
+
+    def _arguments(self, closing: str) -> list[Expr]:
+        args: list[Expr] = []
+        if self.take(closing):
+            return args
+        while True:
+            args.append(self.expression())
+            if not self.take(","):
+                break
+        self.expect(closing)
+        return args
+
+    def _list(self, opening: Token) -> Expr:
+        elements: list[Expr] = []
+        optional: set[int] = set()
+        while self.token.kind != "]":
+            if self.take("?"):
+                optional.add(len(elements))
+            elements.append(self.expression())
+            if not self.take(","):
+                break
+        self.expect("]")
+        return ListExpr(opening.offset, elements, frozenset(optional))
+
+    def _map(self, opening: Token) -> Expr:
+        entries: list[tuple[Expr, Expr, bool]] = []
+        while self.token.kind != "}":
+            optional = self.take("?") is not None
+            key = self.expression()
+            self.expect(":")
+            entries.append((key, self.expression(), optional))
+            if not self.take(","):
+                break
+        self.expect("}")
+        return MapExpr(opening.offset, entries)
+
+    def _struct(self, name: str) -> Expr:
+        opening = self.expect("{")
+        fields: list[tuple[str, Expr]] = []
+        while self.token.kind != "}":
+            self.take("?")
+            field = self.expect("IDENT")
+            self.expect(":")
+            fields.append((field.text, self.expression()))
+            if not self.take(","):
+                break
+        self.expect("}")
+        return StructExpr(opening.offset, name, fields)
+
+    # -- macros
+
+    def _receiver_call(self, target: Expr, name: Token, opening: Token, args: list[Expr]) -> Expr:
+        shape = (name.text, len(args))
+        offset = opening.offset
+        if (kind := _ONE_VARIABLE.get(shape)) is not None:
+            var = self._variable(args[0], short=name.text not in ("map", "filter"))
+            if len(args) == 3:
+                return Comprehension(offset, kind, target, var, args[2], condition=args[1])
+            return Comprehension(offset, kind, target, var, args[1])
+        if (kind := _TWO_VARIABLES.get(shape)) is not None:
+            var, var2 = (self._variable(arg, simple=True) for arg in args[:2])
+            if var == var2:
+                raise self.fail(args[1].offset, f"duplicate variable name: {var}")
+            condition = args[2] if len(args) == 4 else None
+            return Comprehension(offset, kind, target, var, args[-1], var2=var2, condition=condition)
+        if shape in (("optMap", 2), ("optFlatMap", 2)):
+            return self._optional_map(target, name.text, offset, args)
+        if shape == ("sortBy", 2):
+            var = self._variable(args[0])
+            return Comprehension(offset, "sortBy", target, var, args[1])
+        return Call(offset, name.text, target, args)
+
+    def _variable(self, arg: Expr, *, short: bool = False, simple: bool = False) -> str:
+        if not isinstance(arg, Ident) or arg.name.startswith("."):
+            message = "argument must be a simple name" if short or simple else "argument is not an identifier"
+            raise self.fail(arg.offset, message)
+        if arg.name in _ACCUMULATORS:
+            raise self.fail(arg.offset, "iteration variable overwrites accumulator variable")
+        return arg.name
+
+    def _optional_map(self, target: Expr, name: str, offset: int, args: list[Expr]) -> Expr:
+        if not isinstance(args[0], Ident):
+            raise self.fail(args[0].offset, f"{name}() variable name must be a simple identifier")
+        value = Call(offset, "value", target, [])
+        body: Expr = Comprehension(offset, "bind", value, args[0].name, args[1])
+        if name == "optMap":
+            body = Call(offset, "optional.of", None, [body])
+        present = Call(offset, "hasValue", target, [])
+        return Call(offset, "_?_:_", None, [present, body, Call(offset, "optional.none", None, [])])
+
+
+def _is_number(token: Token) -> bool:
+    return token.kind == "LITERAL" and type(token.value) in (int, float, UInt)
+
+
+def _qualified(expr: Expr) -> str:
+    """`a.b.c` as a name; "" when the expression is something else."""
+    if isinstance(expr, Ident):
+        return expr.name
+    if isinstance(expr, Select) and not expr.test and (prefix := _qualified(expr.operand)):
+        return f"{prefix}.{expr.field}"
+    return ""
