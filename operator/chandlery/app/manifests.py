@@ -93,6 +93,11 @@ def type_of_object(obj: Obj) -> ResourceType:
     return found
 
 
+def custom_types() -> Iterable[ResourceType]:
+    """Everything that our CustomResourceDefinitions define."""
+    return [t for t in _types().values() if t.group.endswith("chandlery.dev")]
+
+
 def our_types() -> Iterable[ResourceType]:
-    """The kinds that people ask for: namespaced, of our groups."""
-    return [t for t in _types().values() if t.group.endswith("chandlery.dev") and t.namespaced]
+    """The kinds that people ask for: those with a namespace."""
+    return [t for t in custom_types() if t.namespaced]

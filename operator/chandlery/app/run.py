@@ -62,11 +62,17 @@ async def serve(options: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await wait_for_api(options)
+    waiting = asyncio.ensure_future(wait_for_api(options))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        waiting.cancel()
+        return 0
+    await waiting
     operator = make_operator(kubeconfig=options.kubeconfig, data_dir=options.data_dir)
     await operator.start()
     try:
-        await stop.wait()
+        await stopping
     finally:
         await operator.stop()
     return 0

@@ -154,7 +154,7 @@ class Up:
 
     async def _established(self, api: Api) -> None:
         """Custom resources are served some moments after their definition."""
-        for kind in manifests.our_types():
+        for kind in manifests.custom_types():
             await self._until(lambda kind=kind: api.list(kind), f"{kind.plural} to be served")
 
     async def _until(self, call: Any, what: str) -> None:
