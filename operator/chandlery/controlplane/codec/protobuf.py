@@ -81,6 +81,51 @@ def decode_object(raw: bytes) -> Obj:
     return {"apiVersion": api_version, "kind": kind, **obj}
 
 
+def encode_status(status: Obj) -> bytes:
+    """A `metav1.Status` as a whole protobuf body: all that clients can be told who take nothing else."""
+    details = status.get("details") or {}
+    causes = b"".join(
+        _field(
+            4,
+            _field(1, cause.get("reason", ""))
+            + _field(2, cause.get("message", ""))
+            + _field(3, cause.get("field", "")),
+        )
+        for cause in details.get("causes") or ()
+    )
+    names = (
+        _field(1, details.get("name", "")) + _field(2, details.get("group", "")) + _field(3, details.get("kind", ""))
+    )
+    more = _field(5, details.get("retryAfterSeconds", 0)) + _field(6, details.get("uid", ""))
+    message = (
+        _field(1, _field(1, "") + _field(2, "") + _field(3, ""))
+        + _field(2, status.get("status", ""))
+        + _field(3, status.get("message", ""))
+        + _field(4, status.get("reason", ""))
+        + (_field(5, names + causes + more) if details else b"")
+        + _field(6, status.get("code", 0))
+    )
+    type_meta = _field(1, status.get("apiVersion", "v1")) + _field(2, status.get("kind", "Status"))
+    return PREFIX + _field(1, type_meta) + _field(2, message) + _field(3, "") + _field(4, "")
+
+
+def _field(number: int, value: bytes | str | int) -> bytes:
+    """One field on the wire: a number as a varint, everything else with its length."""
+    if isinstance(value, int):
+        return _packed(number << 3) + _packed(value)
+    raw = value.encode() if isinstance(value, str) else value
+    return _packed(number << 3 | 2) + _packed(len(raw)) + raw
+
+
+def _packed(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
 # --- the wire -----------------------------------------------------------------------------------------------
 
 

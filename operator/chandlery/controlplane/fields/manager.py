@@ -7,12 +7,14 @@ that changed nothing. Source: Kubernetes documentation, Server-Side Apply; struc
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from chandlery.controlplane.fields import managed as mf
 from chandlery.controlplane.fields.lastapplied import allowed_conflicts, annotate
 from chandlery.controlplane.fields.managed import Entry, Identity, Managed
 from chandlery.controlplane.fields.reconcile import reconcile_with_schema
+from chandlery.controlplane.fields.scale import SCALE_VERSION, ScaleView, after_scaling
 from chandlery.controlplane.fields.schema import Type, type_of
 from chandlery.controlplane.fields.sets import (
     Node,
@@ -114,7 +116,7 @@ def on_write(resource: Resource, live: Obj | None, new: Obj, *, manager: str, su
     if not managed and live is not None:
         return
     if subresource == "scale":
-        scaled = _scale(resource, live or {}, new, managed, manager)
+        scaled = after_scaling(resource, managed, live or {}, new, manager)
         if scaled is not None:
             source = mf.encode(scaled, set())
         if source:
@@ -373,51 +375,57 @@ def _not_allowed(t: Type, base: Obj, resource: Resource, conflicts: _ConflictsEr
 
 # --- scale ---------------------------------------------------------------------------------------------
 
+_SCALE_SCHEMA: Obj = {
+    "type": "object",
+    "properties": {
+        "spec": {"type": "object", "properties": {"replicas": {"type": "integer", "format": "int32"}}},
+        "status": {
+            "type": "object",
+            "properties": {"replicas": {"type": "integer", "format": "int32"}, "selector": {"type": "string"}},
+        },
+    },
+}
 
-def _scale(resource: Resource, live: Obj, new: Obj, managed: Managed, manager: str) -> list[Entry] | None:
-    """The managers after a write through /scale; None when nobody owns the replicas and nothing is tracked.
 
-    The write is one of a Scale object in which only spec.replicas has owners; these are mapped to the
-    parent's replicas path and back.
+def apply_scale(
+    resource: Resource, live: Obj, scale: Obj, patch: Obj, *, manager: str, force: bool, now: str
+) -> tuple[int, list[Obj]]:
+    """Server-side apply through /scale: (the wanted replicas, the object's managedFields).
+
+    `scale` is the Scale that shows `live`. Raises ApiError as `apply` does; 500 for custom resources, whose Scale the
+    real server can't merge.
     """
-    subresource = resource.subresources.get("scale") or {}
-    names = [part for part in subresource.get("specReplicasPath", ".spec.replicas").split(".") if part]
-    path: Node = {}
-    for name in reversed(names):
-        path = {f"f:{name}": path}
-    scale: dict[Identity, Entry] = {}
-    for entry in managed.values():
-        if intersection(entry.fields, path):
-            version = "" if entry.applied else "autoscaling/v1"
-            scale[(entry.manager, entry.operation, version, entry.subresource)] = entry
-    if not scale:
-        return None
-    before, after = (_value_at(obj, names) or None for obj in (live, new))
-    if before != after:
-        scale.clear()
-        if after is not None:
-            who = manager or "unknown"
-            own = Entry(who, "Update", resource.api_version, "scale", "", path)
-            scale[(who, "Update", "autoscaling/v1", "scale")] = own
-    out: list[Entry] = []
-    for identity, entry in managed.items():
-        if not intersection(entry.fields, path):
-            out.append(entry)
-        elif identity in scale:
-            del scale[identity]
-            out.append(entry)
-        else:
-            rest = difference(entry.fields, path)
-            if rest:
-                out.append(entry.with_fields(rest))
-    for name, operation, _, sub in scale:
-        out.append(Entry(name, operation, resource.api_version, sub, "", path))
-    return out
+    api_version, kind = patch.get("apiVersion") or "", patch.get("kind") or ""
+    if (api_version, kind) != (SCALE_VERSION, "Scale"):
+        raise ApiError(400, "BadRequest", f"invalid object type: {_gvk(api_version, kind)}")
+    stored = live.get("metadata", {}).get("managedFields")
+    view = ScaleView(resource, mf.decode(stored, trusted=True))
+    managers = view.managers()
+    if not resource.builtin:
+        name = _name(scale) if managers else f"/; {_gvk(SCALE_VERSION, 'Scale')}"
+        text = (
+            f"failed to convert live object ({name}) to proper version: "
+            f"request to convert CR to an invalid group/version: {SCALE_VERSION}"
+        )
+        raise ApiError(500, "", text if managers else f"failed to create manager for existing fields: {text}")
+    shown = {**scale, "metadata": {**scale["metadata"], "managedFields": mf.encode(list(managers.values()), set())}}
+    out = apply(_scale_resource(), shown, patch, manager=manager, force=force, subresource="scale", now=now)
+    after = mf.decode(out["metadata"].get("managedFields"), trusted=True)
+    replicas = (out.get("spec") or {}).get("replicas") or 0
+    known = {id(entry.get("fieldsV1")) for entry in stored or ()}
+    return replicas, mf.encode(view.to_parent(after), known)
 
 
-def _value_at(obj: Any, names: list[str]) -> Any:
-    for name in names:
-        if not isinstance(obj, dict):
-            return None
-        obj = obj.get(name)
-    return obj
+@cache
+def _scale_resource() -> Resource:
+    return Resource(
+        group="autoscaling",
+        version="v1",
+        plural="scales",
+        singular="scale",
+        kind="Scale",
+        list_kind="ScaleList",
+        namespaced=True,
+        strategy=None,  # type: ignore[arg-type] # only its schema is asked for
+        schema=_SCALE_SCHEMA,
+    )

@@ -18,6 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from chandlery.controlplane import errors
 from chandlery.controlplane.auth import impersonate
+from chandlery.controlplane.codec.body import PROTOBUF
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.fields import default_manager, on_write
 from chandlery.controlplane.metadata import now_text
@@ -335,7 +336,8 @@ class App:
             )
         form = negotiate(header, transforms=True, stream=call.verb == "watch")
         if form is None:
-            call.form = Form((negotiate(header, transforms=True) or PLAIN).media)
+            only_protobuf = Form(PROTOBUF) if PROTOBUF in header else PLAIN  # that much it can be told
+            call.form = Form((negotiate(header, transforms=True) or only_protobuf).media)
             raise ApiError(
                 406,
                 "NotAcceptable",

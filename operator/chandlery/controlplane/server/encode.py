@@ -8,6 +8,8 @@ import orjson
 
 from chandlery.controlplane.cache import Entry
 from chandlery.controlplane.codec import encode_yaml
+from chandlery.controlplane.codec.body import PROTOBUF
+from chandlery.controlplane.codec.protobuf import encode_status
 from chandlery.controlplane.core import Core, untyped
 from chandlery.controlplane.server.negotiate import YAML, Form
 from chandlery.controlplane.types import Obj, Resource
@@ -19,6 +21,8 @@ def render(body: bytes, form: Form, *, pretty: bool) -> bytes:
     """JSON bytes in the form's media type."""
     if form.media == YAML:
         return encode_yaml(orjson.loads(body))
+    if form.media == PROTOBUF:  # errors only: everything else is offered as JSON and YAML
+        return encode_status(orjson.loads(body))
     if pretty:
         return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     return body

@@ -9,8 +9,10 @@ import orjson
 from chandlery.controlplane import errors
 from chandlery.controlplane.cache import Entry
 from chandlery.controlplane.codec import decode_body, decode_patch
+from chandlery.controlplane.codec.body import APPLY_PATCH
 from chandlery.controlplane.core import Core
-from chandlery.controlplane.metadata import invalid
+from chandlery.controlplane.fields import apply_scale
+from chandlery.controlplane.metadata import invalid, now_text
 from chandlery.controlplane.patch import json_patch, merge_patch, strategic_merge_patch
 from chandlery.controlplane.patch.render import patched_text
 from chandlery.controlplane.types import Obj, RequestContext
@@ -158,6 +160,27 @@ async def _store(core: Core, ctx: RequestContext, make: Any, *, retry: bool) -> 
     return orjson.dumps(scale_of(ctx, orjson.loads(body)))
 
 
+async def _apply(core: Core, ctx: RequestContext, raw: bytes, *, force: bool) -> bytes:
+    async def change(live: Obj, entry: Entry) -> Obj:
+        replicas, managed = apply_scale(
+            ctx.resource,
+            live,
+            scale_of(ctx, live),
+            decode_patch(raw, APPLY_PATCH),
+            manager=ctx.field_manager,
+            force=force,
+            now=now_text(),
+        )
+        _check(ctx, {"spec": {"replicas": replicas}})
+        obj = await core.own_object(ctx.resource, entry)
+        _put(obj, _paths(ctx)["specReplicasPath"], replicas)
+        obj["metadata"]["managedFields"] = managed
+        return obj
+
+    body = await update(core, ctx, change, retry=True, owned=True, precondition=False)
+    return orjson.dumps(scale_of(ctx, orjson.loads(body)))
+
+
 async def put_scale(core: Core, ctx: RequestContext, raw: bytes, content_type: str) -> bytes:
     scale, _ = decode_body(raw, content_type, strict=False, kind="Scale")
     found = str(scale.get("apiVersion") or "autoscaling/v1")
@@ -185,8 +208,9 @@ async def put_scale(core: Core, ctx: RequestContext, raw: bytes, content_type: s
 
 
 async def patch_scale(core: Core, ctx: RequestContext, raw: bytes, content_type: str, *, force: bool) -> bytes:
+    if content_type == APPLY_PATCH:
+        return await _apply(core, ctx, raw, force=force)
     body = decode_patch(raw, content_type)
-    _ = force
 
     async def make(live: Obj, obj: Obj) -> Obj:
         if owners := _owners(ctx, obj):
