@@ -5,6 +5,7 @@ from __future__ import annotations
 from chandlery.controlplane import crd
 from chandlery.controlplane.builtins.strategy import BuiltinStrategy
 from chandlery.controlplane.types import FieldError, Obj, RequestContext, Resource
+from chandlery.controlplane.verbs import pods
 
 
 class CrdStrategy(BuiltinStrategy):
@@ -32,7 +33,8 @@ class CrdStrategy(BuiltinStrategy):
 
 
 def install(resources: list[Resource]) -> list[Resource]:
-    """Give the CRD kind among these resources its strategy."""
+    """Give the CRD kind among these resources its strategy, and pods their other endpoints."""
+    pods.install(resources)
     for resource in resources:
         if (resource.group, resource.plural) == ("apiextensions.k8s.io", "customresourcedefinitions"):
             known = resource.strategy

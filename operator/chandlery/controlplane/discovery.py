@@ -47,7 +47,9 @@ def version_rank(version: str) -> tuple[int, int, int, int, str]:
 
 def storage_version_hash(resource: Resource) -> str:
     version = resource.storage_version or resource.version
-    text = f"{resource.group}/{version}/{resource.kind}"
+    # CRDs were first stored in another version; clients that know the hash know that one.
+    version = "v1beta1" if resource.kind == "CustomResourceDefinition" and resource.builtin else version
+    text = f"{resource.storage_key[0]}/{version}/{resource.kind}"
     return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 
 

@@ -19,24 +19,25 @@ from aiohttp.web_protocol import RequestHandler
 from chandlery.controlplane import errors
 from chandlery.controlplane.auth import impersonate
 from chandlery.controlplane.codec.body import PROTOBUF
+from chandlery.controlplane.codec import decode_body
 from chandlery.controlplane.core import Core
-from chandlery.controlplane.fields import default_manager, on_write
-from chandlery.controlplane.metadata import now_text
+from chandlery.controlplane.fields import default_manager
 from chandlery.controlplane.server.documents import Documents
 from chandlery.controlplane.server.encode import (
     WatchEncoder,
     encode_list,
+    protobuf_status,
     render,
     transform_list,
     transform_object,
 )
 from chandlery.controlplane.server.metrics import Metrics
-from chandlery.controlplane.server.negotiate import PLAIN, Form, negotiate
+from chandlery.controlplane.server.negotiate import PLAIN, PROTOBUF, Form, negotiate, only_protobuf
 from chandlery.controlplane.selectors import parse_fields
 from chandlery.controlplane.server.path import Target, parse_path
 from chandlery.controlplane.settings import ControlPlaneSettings
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource, UserInfo
-from chandlery.controlplane.verbs import read
+from chandlery.controlplane.verbs import pods, read
 from chandlery.controlplane.verbs.create import answer_virtual, create
 from chandlery.controlplane.verbs.decode import decode, decode_options
 from chandlery.controlplane.verbs.delete import delete, delete_collection, delete_options
@@ -198,8 +199,11 @@ class App:
 
     def _error(self, call: Call, error: ApiError) -> web.Response:
         form = call.form if not call.form.transforms else Form(call.form.media)
-        body = render(orjson.dumps(error.status()), form, pretty=False)
-        headers = {"Content-Type": form.media, **error.headers}
+        if form is PLAIN and only_protobuf(call.request.headers.get("Accept", "")):
+            body, media = protobuf_status(error.status()), PROTOBUF
+        else:
+            body, media = render(orjson.dumps(error.status()), form, pretty=False), form.media
+        headers = {"Content-Type": media, **error.headers}
         response = web.Response(body=body, status=error.code, headers=headers)
         for warning in call.warnings:
             response.headers.add("Warning", f"299 - {_quote(warning)}")
@@ -363,11 +367,15 @@ class App:
             user_agent=request.headers.get("User-Agent", ""),
         )
         if verb == "get":
+            if ctx.subresource in pods.ON_NODE:
+                raise pods.on_node(self._core, ctx)
             return await self._get(call, ctx)
         if verb == "list":
             return await self._list(call, ctx)
         if verb == "watch":
             return await self._watch(call, ctx)
+        if ctx.subresource in pods.ON_NODE:
+            raise pods.on_node(self._core, ctx)
         if self.stopping:
             raise ApiError(503, "ServiceUnavailable", "the control plane is shutting down")
         call.resource, call.warnings = resource, ctx.warnings
@@ -478,12 +486,12 @@ class App:
         ctx.options = options.shown(kind)
         if verb == "create":
             virtual = core.virtual.get((resource.group, resource.plural, ctx.subresource))
+            if ctx.subresource in ("binding", "eviction"):
+                act = pods.bind if ctx.subresource == "binding" else pods.evict
+                asked, _ = decode_body(raw, content_type, strict=False, kind=ctx.subresource.capitalize())
+                return self._answer(call, ctx, await act(core, ctx, asked), 201)
             obj = decode(ctx, raw, content_type)
             if virtual is not None:
-                resource.strategy.default(obj)
-                on_write(
-                    resource, None, obj, manager=ctx.field_manager, subresource=ctx.subresource, now=now_text()
-                )
                 return self._answer(call, ctx, orjson.dumps(await answer_virtual(ctx, obj, virtual)), 201)
             return self._answer(call, ctx, await create(core, ctx, obj), 201)
         if ctx.subresource == "scale":

@@ -28,6 +28,32 @@ def render(body: bytes, form: Form, *, pretty: bool) -> bytes:
     return body
 
 
+def _field(number: int, payload: bytes) -> bytes:
+    """One length-delimited protobuf field."""
+    size, out = len(payload), bytearray([number << 3 | 2])
+    while size > 0x7F:
+        out.append(size & 0x7F | 0x80)
+        size >>= 7
+    out.append(size)
+    return bytes(out) + payload
+
+
+def protobuf_status(status: Obj) -> bytes:
+    """A `metav1.Status` as Kubernetes protobuf, for clients that take nothing else.
+
+    Source: apimachinery `pkg/runtime/generated.proto` (Unknown) and `pkg/apis/meta/v1/generated.proto` (Status).
+    """
+    code, encoded = int(status["code"]), bytearray()
+    while code > 0x7F:
+        encoded.append(code & 0x7F | 0x80)
+        code >>= 7
+    encoded.append(code)
+    raw = _field(1, b"") + _field(2, status["status"].encode()) + _field(3, status["message"].encode())
+    raw += _field(4, str(status.get("reason", "")).encode()) + bytes([6 << 3]) + bytes(encoded)
+    kind = _field(1, b"v1") + _field(2, b"Status")
+    return b"k8s\x00" + _field(1, kind) + _field(2, raw)
+
+
 def list_meta(resource: Resource, listing: Listing, *, plain: bool = True) -> Obj:
     meta: Obj = {"resourceVersion": str(listing.revision)}
     if listing.continue_:

@@ -1,0 +1,129 @@
+"""What can be done with a pod besides the usual: eviction, binding, and the endpoints that need its node.
+
+Nothing here runs pods, so their logs, shells and ports answer as a cluster does whose nodes are not there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from chandlery.controlplane import errors, metadata
+from chandlery.controlplane.cache import Entry
+from chandlery.controlplane.core import Core
+from chandlery.controlplane.selectors import parse_labels
+from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
+from chandlery.controlplane.verbs.delete import DeleteOptions, delete
+from chandlery.controlplane.verbs.scale import selector_text
+from chandlery.controlplane.verbs.update import update
+
+ON_NODE = frozenset({"log", "exec", "attach", "portforward", "proxy"})
+"""Subresources that a node would answer."""
+
+SUBRESOURCES: dict[tuple[str, str], dict[str, Obj]] = {
+    ("", "pods"): {
+        "attach": {"verbs": ["create", "get"], "kind": "PodAttachOptions"},
+        "binding": {"verbs": ["create"], "kind": "Binding"},
+        "ephemeralcontainers": {"verbs": ["get", "patch", "update"], "kind": "Pod"},
+        "eviction": {"verbs": ["create"], "kind": "Eviction", "group": "policy", "version": "v1"},
+        "exec": {"verbs": ["create", "get"], "kind": "PodExecOptions"},
+        "log": {"verbs": ["get"], "kind": "Pod"},
+        "portforward": {"verbs": ["create", "get"], "kind": "PodPortForwardOptions"},
+        "proxy": {"verbs": ["create", "delete", "get", "patch", "update"], "kind": "PodProxyOptions"},
+        "resize": {"verbs": ["get", "patch", "update"], "kind": "Pod"},
+    },
+    ("", "services"): {
+        "proxy": {"verbs": ["create", "delete", "get", "patch", "update"], "kind": "ServiceProxyOptions"}
+    },
+    ("", "nodes"): {"proxy": {"verbs": ["create", "delete", "get", "patch", "update"], "kind": "NodeProxyOptions"}},
+}
+
+
+def install(resources: list[Resource]) -> None:
+    """Add these subresources to the built-in resources."""
+    for resource in resources:
+        more = SUBRESOURCES.get((resource.group, resource.plural))
+        if more:
+            merged = {**resource.subresources, **more}
+            resource.subresources = {name: merged[name] for name in sorted(merged)}
+
+
+def on_node(core: Core, ctx: RequestContext) -> ApiError:
+    """The answer of an endpoint that needs a node (raises ApiError 404 when the object isn't there)."""
+    entry = core.get(ctx.resource, ctx.namespace, ctx.name)
+    if ctx.resource.plural == "services":
+        return ApiError(
+            503, "ServiceUnavailable", f'no endpoints available for service "{ctx.name}"', {"name": ctx.name}
+        )
+    if ctx.resource.plural == "nodes":
+        return errors.internal(f"node {ctx.name} can't be reached: no kubelet runs there")
+    node = (entry.obj.get("spec") or {}).get("nodeName")
+    if not node:
+        return errors.bad_request(f"pod {ctx.name} does not have a host assigned")
+    return errors.internal(f"node {node} can't be reached: no kubelet runs there")
+
+
+async def bind(core: Core, ctx: RequestContext, binding: Obj) -> bytes:
+    """Assign a pod to a node. Raises ApiError 404, 409."""
+    node = str((binding.get("target") or {}).get("name") or "")
+    if not node:
+        raise errors.invalid(
+            "", "Binding", ctx.name, [metadata.FieldError("target.name", "FieldValueRequired", "Required value")]
+        )
+
+    async def change(live: Obj, entry: Entry) -> Obj:
+        spec = live.get("spec") or {}
+        if live["metadata"].get("deletionTimestamp"):
+            raise errors.conflict(ctx.resource, ctx.name, f"pod {ctx.name} is being deleted, cannot be assigned to a host")
+        if spec.get("nodeName"):
+            raise errors.conflict(
+                ctx.resource, ctx.name, f"pod {ctx.name} is already assigned to node \"{spec['nodeName']}\""
+            )
+        obj = await core.own_object(ctx.resource, entry)
+        obj["spec"]["nodeName"] = node
+        conditions: list[Any] = obj.setdefault("status", {}).setdefault("conditions", [])
+        conditions[:] = [c for c in conditions if c.get("type") != "PodScheduled"]
+        conditions.append(
+            {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": metadata.now_text()}
+        )
+        return obj
+
+    await update(core, ctx, change, retry=True)
+    return orjson.dumps({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
+
+
+async def evict(core: Core, ctx: RequestContext, eviction: Obj) -> bytes:
+    """Delete a pod unless a PodDisruptionBudget forbids it. Raises ApiError 404, 429."""
+    entry = core.get(ctx.resource, ctx.namespace, ctx.name)
+    budgets = core.registry.stored("policy", "poddisruptionbudgets")
+    if budgets is not None:
+        for budget in core.table(budgets).span(ctx.namespace):
+            selector = (budget.obj.get("spec") or {}).get("selector")
+            if selector is None or not parse_labels(selector_text(selector)).matches(entry.labels):
+                continue
+            if int((budget.obj.get("status") or {}).get("disruptionsAllowed") or 0) <= 0:
+                raise ApiError(
+                    429,
+                    "TooManyRequests",
+                    "Cannot evict pod as it would violate the pod's disruption budget.",
+                    {
+                        "causes": [
+                            {
+                                "reason": "DisruptionBudget",
+                                "message": f"The disruption budget {budget.name} does not allow evicting pods currently",
+                            }
+                        ]
+                    },
+                )
+    body = eviction.get("deleteOptions") or {}
+    conditions = body.get("preconditions") or {}
+    options = DeleteOptions(
+        uid=conditions.get("uid"),
+        resource_version=conditions.get("resourceVersion"),
+        grace=body.get("gracePeriodSeconds"),
+        propagation=body.get("propagationPolicy"),
+        dry_run=ctx.dry_run,
+    )
+    await delete(core, ctx, options)
+    return orjson.dumps({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
