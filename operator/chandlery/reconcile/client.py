@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
@@ -132,16 +133,16 @@ class HttpApi:
         meta = body["metadata"]
         path = kind.path(meta.get("namespace", ""), quote(meta["name"]), subresource)
         params = {"fieldManager": manager, "force": "true"}
-        return await self._ask("apply", "PATCH", kind, path, body, params=params, content=_APPLY)
+        return await self._ask("apply", "PATCH", kind, path, _whole(kind, body), params=params, content=_APPLY)
 
     async def create(self, kind: ResourceType, body: Obj) -> Obj:
         path = kind.path(body["metadata"].get("namespace", ""))
-        return await self._ask("create", "POST", kind, path, body, params={"fieldManager": MANAGER})
+        return await self._ask("create", "POST", kind, path, _whole(kind, body), params={"fieldManager": MANAGER})
 
     async def replace(self, kind: ResourceType, body: Obj) -> Obj:
         meta = body["metadata"]
         path = kind.path(meta.get("namespace", ""), quote(meta["name"]))
-        return await self._ask("update", "PUT", kind, path, body, params={"fieldManager": MANAGER})
+        return await self._ask("update", "PUT", kind, path, _whole(kind, body), params={"fieldManager": MANAGER})
 
     async def json_patch(
         self, kind: ResourceType, namespace: str, name: str, operations: Sequence[Mapping[str, Any]]
@@ -240,7 +241,7 @@ class HttpApi:
                 connector=connector,
                 timeout=aiohttp.ClientTimeout(total=self._timeout, connect=10.0),
                 headers={"User-Agent": self._agent, "Accept": _JSON},
-                trust_env=True,
+                proxy=proxy_for(self.credentials.server),
             )
         return self._session
 
@@ -255,6 +256,20 @@ class _Broken(Unavailable):
 
 class _Refused(Internal):
     """The server finds fault with what we sent: a mistake of ours, unless the patch was conditional."""
+
+
+def proxy_for(server: str) -> str | None:
+    """What the environment says (HTTPS_PROXY, NO_PROXY), asked once: aiohttp would ask, and read netrc, every time."""
+    host = urlsplit(server).hostname or ""
+    if host in {"127.0.0.1", "::1", "localhost"} or proxy_bypass(host):
+        return None
+    return getproxies().get(urlsplit(server).scheme)
+
+
+def _whole(kind: ResourceType, body: Obj) -> Obj:
+    return (
+        body if "kind" in body and "apiVersion" in body else {"apiVersion": kind.api_version, "kind": kind.kind, **body}
+    )
 
 
 def _error(status: int, raw: bytes, headers: Mapping[str, str]) -> ChandleryError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from chandlery.reconcile.sessions import Sessions
 from chandlery.reconcile.settings import LoopSettings
 from chandlery.reconcile.store import Store
 from chandlery.reconcile.writer import Writer
+
+_IDS = random.Random(os.urandom(16))  # noqa: S311 - trace ids must be unlikely to meet, not hard to guess; urandom costs more
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Environment:
         def event(kind: str, reason: str, message: str) -> None:
             self.recorder.record(obj, kind, reason, message)
 
-        base = Context(clock=self.clock, fencing_token=self.fence()).child(
+        base = Context(clock=self.clock, trace_id=f"{_IDS.getrandbits(128):032x}", fencing_token=self.fence()).child(
             kind=key.kind,
             namespace=key.namespace,
             name=key.name,

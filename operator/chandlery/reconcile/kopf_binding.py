@@ -18,6 +18,7 @@ import kopf
 
 from chandlery.foundation.context import Logger
 from chandlery.reconcile.api import GROUP, Obj, ResourceType
+from chandlery.reconcile.client import proxy_for
 from chandlery.reconcile.credentials import Credentials
 
 Feed = Callable[[str, str | None, Obj], None]
@@ -104,7 +105,7 @@ def registry(types: Mapping[str, ResourceType], credentials: Credentials, feed: 
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=credentials.tls if credentials.tls is not None else True),
             headers={"Authorization": f"Bearer {token}"} if token else {},
-            trust_env=True,
+            proxy=proxy_for(credentials.server),
         )
         return kopf.AiohttpSession(server=credentials.server, aiohttp_session=session)
 
@@ -114,6 +115,14 @@ def registry(types: Mapping[str, ResourceType], credentials: Credentials, feed: 
             hand_over
         )
     return made
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 class KopfSource:
@@ -179,7 +188,8 @@ class KopfSource:
         delay = _RESTART[0]
         while not self._stop.is_set():
             try:
-                asyncio.run(self._operate())
+                with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                    runner.run(self._operate())
             except BaseException:
                 self._logger.exception("kopf ended")
             if self._stop.wait(delay):

@@ -72,7 +72,7 @@ class World:
         self.hook: Hook = _nothing
         self.calls: list[Call] = []
         self.listeners: set[Callable[[str], None]] = set()
-        self._parts: dict[tuple[str, str], Part] = {}
+        self._names: dict[str, dict[str, Part]] = {}
         self._port = 20_000
 
     # The provider's API
@@ -80,25 +80,26 @@ class World:
     async def look(self, name: str) -> dict[str, Part]:
         """All parts of this name, as copies."""
         async with self.call("look", "*", name):
-            return {p.part: Part(p.part, p.name, dict(p.data)) for p in self._parts.values() if p.name == name}
+            return {p.part: Part(p.part, p.name, dict(p.data)) for p in self._names.get(name, {}).values()}
 
     async def make(self, part: str, name: str, data: Mapping[str, Any]) -> None:
         """Make a part; one that exists stays as it is, so that it is safe to repeat."""
         async with self.call("make", part, name):
-            if (part, name) not in self._parts:
-                self._parts[part, name] = Part(part, name, dict(data))
+            parts = self._names.setdefault(name, {})
+            if part not in parts:
+                parts[part] = Part(part, name, dict(data))
 
     async def start(self, name: str, data: Mapping[str, Any]) -> None:
         """Make and start the instance, or start the one that stands still."""
         async with self.call("start", INSTANCE, name):
-            found = self._parts.setdefault((INSTANCE, name), Part(INSTANCE, name, dict(data)))
+            found = self._names.setdefault(name, {}).setdefault(INSTANCE, Part(INSTANCE, name, dict(data)))
             if found.data.get("state") != "running":
                 self._boot(found)
 
     async def configure(self, name: str, changes: Mapping[str, Any], *, restart: bool, renew: bool = False) -> None:
         """Change an instance's settings; `renew` makes a new one out of it."""
         async with self.call("configure", INSTANCE, name):
-            found = self._parts.get((INSTANCE, name))
+            found = self.part(INSTANCE, name)
             if found is None:
                 raise NotFound(f"no instance {name}")
             settings = {**found.data.get("settings", {}), **changes}
@@ -111,7 +112,7 @@ class World:
     async def remove(self, part: str, name: str) -> None:
         """Remove a part; an absent one is no error. An instance needs `stop_time` to go."""
         async with self.call("remove", part, name):
-            found = self._parts.get((part, name))
+            found = self.part(part, name)
             if found is None:
                 return
             if part == INSTANCE and self.stop_time > 0:
@@ -120,30 +121,30 @@ class World:
                     found.data["gone_at"] = self.clock.monotonic() + self.stop_time
                     self.clock.call_later(self.stop_time, self._gone, found)
                 return
-            del self._parts[part, name]
+            self._drop(part, name)
 
     # For tests and demonstrations
 
     def exists(self, name: str) -> list[str]:
         """Names of the parts there are; without going through the API."""
-        return sorted(part for part, of in self._parts if of == name)
+        return sorted(self._names.get(name, ()))
 
     def everything(self) -> list[tuple[str, str]]:
         """(part, name) of all there is."""
-        return sorted(self._parts)
+        return sorted((part, name) for name, parts in self._names.items() for part in parts)
 
     def part(self, part: str, name: str) -> Part | None:
         """The part itself, to look at or to tamper with."""
-        return self._parts.get((part, name))
+        return self._names.get(name, {}).get(part)
 
     def destroy(self, part: str, name: str) -> None:
         """Somebody removes a part behind the operator's back."""
-        self._parts.pop((part, name), None)
+        self._drop(part, name)
         self._tell(name)
 
     def break_instance(self, name: str) -> None:
         """The instance crashes."""
-        found = self._parts.get((INSTANCE, name))
+        found = self.part(INSTANCE, name)
         if found is not None:
             found.data["state"] = "crashed"
             self._tell(name)
@@ -193,6 +194,12 @@ class World:
         if self.hook is not _nothing:
             await self.hook(call, "after")
 
+    def _drop(self, part: str, name: str) -> None:
+        parts = self._names.get(name, {})
+        parts.pop(part, None)
+        if not parts:
+            self._names.pop(name, None)
+
     def _boot(self, instance: Part) -> None:
         instance.data.setdefault("incarnation", 1)
         if "port" not in instance.data:
@@ -212,8 +219,8 @@ class World:
             self._tell(instance.name)
 
     def _gone(self, instance: Part) -> None:
-        if self._parts.get((INSTANCE, instance.name)) is instance:
-            del self._parts[INSTANCE, instance.name]
+        if self.part(INSTANCE, instance.name) is instance:
+            self._drop(INSTANCE, instance.name)
             self._tell(instance.name)
 
     def _tell(self, name: str) -> None:
