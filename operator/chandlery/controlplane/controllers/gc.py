@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 _IGNORED = frozenset({"events"})
+_GRACE = 2.0
+"""Seconds that an object stays which names an owner nobody has seen: whoever wrote it can still correct it."""
 _CRDS = ("apiextensions.k8s.io", "customresourcedefinitions")
 
 
@@ -115,13 +117,16 @@ class GarbageCollector(Controller[Ref]):
             self._owners[ref.uid] = owners
         else:
             self._owners.pop(ref.uid, None)
-        check = False
+        check = absent = False
         for owner in owners:
             self._dependents.setdefault(owner.uid, {})[ref.uid] = ref
             found, known = self._find(owner, ref.namespace)
-            check = check or (known and (found is None or waits_for_dependents(found)))
+            absent = absent or (known and found is None)
+            check = check or (found is not None and waits_for_dependents(found))
         if check:
             self.add(ref)
+        elif absent:
+            self.add_later(ref, _GRACE)
         # Whoever waited for this dependent may wait no longer.
         for owner in {*before, *owners}:
             self._nudge(owner, ref.namespace)

@@ -27,7 +27,7 @@ def decode_object_meta(value: Any) -> tuple[Obj, list[str]]:
     decoded = struct(_OBJECT_META).decode(value, where)
     if decoded.get("creationTimestamp") is None:
         decoded.pop("creationTimestamp", None)
-    return decoded, where.unknown
+    return decoded, [text.removeprefix('unknown field "').removesuffix('"') for text in where.unknown]
 
 
 def has_embedded(node: Node) -> bool:
