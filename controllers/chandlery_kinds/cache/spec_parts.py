@@ -10,6 +10,7 @@ from pydantic import Field
 from chandlery.model.base import CelRule, LocalRef, Model
 from chandlery.model.parts import StorageSpec, UserName
 from chandlery.model.rules import absent, atomic, extra, map_list, only_when, set_list
+from chandlery.model.words import CommandName
 
 
 class PersistenceMode(StrEnum):
@@ -81,8 +82,6 @@ class Persistence(Model):
     ] = ()
 
 
-CommandItem = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^@?[a-z][a-z0-9._-]*([|][a-z0-9._-]+)?$")]
-
 COMMAND_CATEGORIES = (
     "admin", "all", "bitmap", "blocking", "connection", "dangerous", "fast", "geo", "hash", "hyperloglog", "keyspace",
     "list", "pubsub", "read", "scripting", "set", "slow", "sortedset", "stream", "string", "transaction", "write",
@@ -99,7 +98,7 @@ class Commands(Model):
     """Commands that a user may run. Denials win over permissions."""
 
     allow: Annotated[
-        tuple[CommandItem, ...],
+        tuple[CommandName, ...],
         Field(
             min_length=1,
             max_length=128,
@@ -108,7 +107,7 @@ class Commands(Model):
         ),
     ] = ("@all",)
     deny: Annotated[
-        tuple[CommandItem, ...],
+        tuple[CommandName, ...],
         Field(
             max_length=128,
             description="Commands and categories that are refused all the same. @admin and @dangerous need to be "

@@ -12,9 +12,10 @@ from chandlery.model.base import CelRule, LocalRef, Model, SecretKeyRef
 from chandlery.model.parts import Resources
 from chandlery.model.rules import absent, atomic, extra, fixed, fixed_optional, map_list, only_when, set_list
 from chandlery.model.scalars import Duration, Timestamp
+from chandlery.model.words import Identifier
 
-Identifier = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_$-]*$")]
-"""A name inside the engine; quoted by the drivers, so that case and `-` are kept."""
+ObjectName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_$-]*$")]
+"""As Identifier, without a rule: there may be so many that its cost would be too high."""
 LocaleName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_.@-]*$")]
 
 RESERVED_DATABASES = ("postgres", "template0", "template1", "mysql", "sys", "information_schema", "performance_schema")
@@ -198,7 +199,7 @@ class Grant(Model):
         Identifier | None, Field(alias="schema", description="Schema of the objects (postgres). Default: public.")
     ] = None
     objects: Annotated[
-        tuple[Identifier, ...],
+        tuple[ObjectName, ...],
         Field(
             max_length=64,
             description="Names of the objects; empty: all, future ones too.",

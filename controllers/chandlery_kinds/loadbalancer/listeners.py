@@ -11,16 +11,7 @@ from chandlery.model.base import CelRule, Label, LocalRef, Model
 from chandlery.model.parts import Port, TlsVersion
 from chandlery.model.rules import absent, extra, only_when, set_list
 from chandlery.model.scalars import Address, Cidr, Duration
-
-HostPattern = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=253,
-        pattern=r"^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
-    ),
-]
-"""A DNS name whose first part may be `*`."""
+from chandlery.model.words import HeaderName, HostPattern
 
 
 class Protocol(StrEnum):
@@ -50,10 +41,8 @@ class RateLimit(Model):
         ),
     ] = Duration("1s")
     header: Annotated[
-        str | None,
+        HeaderName | None,
         Field(
-            max_length=63,
-            pattern=r"^[A-Za-z0-9-]+$",
             description="Tell clients apart by this request header. Default: by their address.",
         ),
     ] = None
@@ -174,7 +163,7 @@ class AccessLog(Model):
     format: Annotated[LogFormat, Field(description="json or text.")] = LogFormat.JSON
     sample_percent: Annotated[int, Field(ge=1, le=100, description="Share of the requests that are logged.")] = 100
     headers: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9-]+$")], ...],
+        tuple[HeaderName, ...],
         Field(max_length=16, description="Request headers to log.", json_schema_extra=set_list()),
     ] = ()
 

@@ -11,10 +11,8 @@ from chandlery.model.base import CelRule, Label, LocalRef, Model, Name, Ref
 from chandlery.model.parts import Labels, Port
 from chandlery.model.rules import absent, extra, map_list, one_of, only_when, set_list
 from chandlery.model.scalars import Duration
-from chandlery_kinds.loadbalancer.listeners import HostPattern, RateLimit
-
-HeaderName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9-]+$")]
-HttpPath = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^/[^\s]*$")]
+from chandlery.model.words import HeaderName, HostPattern, HttpPath
+from chandlery_kinds.loadbalancer.listeners import RateLimit
 
 
 class ServiceTarget(Model):

@@ -34,6 +34,7 @@ from chandlery.model.rules import NOT_DOWNGRADED, absent, extra, fixed, fixed_op
 from chandlery.model.scalars import Duration, Size, Version
 from chandlery.model.settings import Configuration, check_configuration, configuration_rules
 from chandlery.model.status import BackupStatus, MemberStatus, UserStatus
+from chandlery.model.words import Subject
 from chandlery_kinds.queue.settings import TABLES
 
 
@@ -81,9 +82,6 @@ class DeadLetter(Model):
     max_age: Annotated[
         Duration | None, Field(description="How long they stay there, in the one made. Default: 168h.")
     ] = None
-
-
-Subject = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\s.]+([.][^\s.]+)*$")]
 
 
 class QueueRight(StrEnum):

@@ -23,9 +23,7 @@ from chandlery.model.rules import (
     set_list,
 )
 from chandlery.model.scalars import Address, Cron, HostCidr, Size, TimeZone
-
-Url = Annotated[str, Field(min_length=8, max_length=1024, pattern=r"^(https?|file)://[^\s]+$")]
-Checksum = Annotated[str, Field(max_length=136, pattern=r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$")]
+from chandlery.model.words import Checksum, Url
 
 
 class RemoteFile(Model):

@@ -9,6 +9,7 @@ from pydantic import Field
 from chandlery.model.base import CelRule, LocalRef, Model, Name
 from chandlery.model.rules import one_of
 from chandlery.model.scalars import Cron, Timestamp, TimeZone
+from chandlery.model.words import AbsolutePath, HttpUrl
 
 ObjectPrefix = Annotated[str, Field(max_length=512, pattern=r"^[A-Za-z0-9!_.*'()/=-]*$")]
 
@@ -21,10 +22,7 @@ class S3Destination(Model):
         Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$", description="Name of the bucket."),
     ]
     prefix: Annotated[ObjectPrefix, Field(description="Start of the objects' names within the bucket.")] = ""
-    endpoint: Annotated[
-        str | None,
-        Field(max_length=512, pattern=r"^https?://[^\s]+$", description="URL of the store. Default: AWS, by region."),
-    ] = None
+    endpoint: Annotated[HttpUrl | None, Field(description="URL of the store. Default: AWS, by region.")] = None
     region: Annotated[
         str | None, Field(max_length=63, pattern=r"^[a-z0-9-]+$", description="Region of the bucket.")
     ] = None
@@ -49,9 +47,7 @@ class VolumeDestination(Model):
 class DirectoryDestination(Model):
     """A folder of the machine that runs the operator; for laptops and single servers."""
 
-    path: Annotated[
-        str, Field(min_length=2, max_length=512, pattern=r"^/[^\x00]+$", description="Absolute path of the folder.")
-    ]
+    path: Annotated[AbsolutePath, Field(description="Absolute path of the folder.")]
 
 
 class BackupDestination(Model):

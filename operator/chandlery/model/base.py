@@ -178,6 +178,8 @@ class CommonSpec(Model):
         CelRule(
             rule="has(self.adopt) == has(oldSelf.adopt) && (!has(self.adopt) || self.adopt == oldSelf.adopt)",
             message="adopt can't change after creation: make a new object that adopts the other resource",
+            field_path=".adopt",
+            reason="FieldValueForbidden",
         ),
     )
 

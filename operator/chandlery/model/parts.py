@@ -22,13 +22,12 @@ from chandlery.model.rules import (
     set_list,
 )
 from chandlery.model.scalars import Address, Cidr, Cron, Duration, Size, TimeOfDay, TimeZone
+from chandlery.model.words import UserName
 
 LabelKey = Annotated[str, Field(max_length=317)]
 LabelValue = Annotated[str, Field(max_length=63)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64)]
 Annotations = Annotated[dict[LabelKey, Annotated[str, Field(max_length=4096)]], Field(max_length=64)]
-UserName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
-"""Users and roles inside an engine."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
