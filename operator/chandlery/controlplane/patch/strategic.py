@@ -215,7 +215,7 @@ class _Merger:
         """The name of a list's element type, as the error texts have it."""
         items = schema.get("items") or {}
         target = items.get("$ref") or next((s["$ref"] for s in items.get("allOf") or () if "$ref" in s), "")
-        return str(target.rsplit(".", 1)[-1])
+        return str(target.rsplit("/", 1)[-1].rsplit(".", 1)[-1])
 
 
 def _special_elements(current: list[Any], wanted: list[Any], key: str) -> tuple[list[Any], list[Any]]:
