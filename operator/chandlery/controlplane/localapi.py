@@ -47,6 +47,13 @@ class Local:
             return []
         return [entry.obj for entry in self._core.table(resource).span(namespace or "")]
 
+    def count(self, group: str, plural: str, namespace: str | None = None) -> int:
+        resource = self._core.registry.stored(group, plural)
+        if resource is None:
+            return 0
+        first, last = self._core.table(resource).bounds(namespace or "")
+        return last - first
+
     async def watch_all(self) -> AsyncIterator[tuple[str, Resource, Obj, Obj | None]]:
         queue: asyncio.Queue[tuple[str, Resource, Obj, Obj | None]] = asyncio.Queue(_QUEUE)
 

@@ -235,6 +235,9 @@ class LocalApi(Protocol):
     def list(self, group: str, plural: str, namespace: str | None = None) -> list[Obj]:
         """All objects, or those of one namespace ("" for cluster-scoped or all)."""
 
+    def count(self, group: str, plural: str, namespace: str | None = None) -> int:
+        """How many `list` would answer, without looking at them."""
+
     def watch_all(self) -> AsyncIterator[tuple[str, Resource, Obj, Obj | None]]:
         """Every change from now on, in revision order: (ADDED|MODIFIED|DELETED, resource, object, previous)."""
 

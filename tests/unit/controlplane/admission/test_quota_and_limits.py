@@ -30,6 +30,9 @@ class Api:
     def list(self, group: str, plural: str, namespace: str | None = None) -> list[dict[str, Any]]:
         return self.objects.get(plural, [])
 
+    def count(self, group: str, plural: str, namespace: str | None = None) -> int:
+        return len(self.list(group, plural, namespace))
+
     async def update(self, group: str, plural: str, obj: dict[str, Any], **how: Any) -> dict[str, Any]:
         assert (how["subresource"], how["manager"]) == ("status", "kube-apiserver")
         self.updates.append(obj)

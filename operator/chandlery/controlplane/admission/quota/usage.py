@@ -212,35 +212,47 @@ def _crosses_namespaces(spec: Obj) -> bool:
     return any(term.get("namespaces") or term.get("namespaceSelector") is not None for term in terms)
 
 
+def source_of(name: str) -> tuple[str, str] | None:
+    """The (group, plural) of the objects that use a resource name; None when nothing that we store does."""
+    if name.startswith("count/"):
+        plural, _, group = name[len("count/") :].partition(".")
+        return group, plural
+    if name in _LEGACY:
+        return "", name
+    if name.startswith("services."):
+        return "", "services"
+    if name == "requests.storage" or _CLASS_SUFFIX in name:
+        return "", "persistentvolumeclaims"
+    if name in _PLAIN or name.startswith(("requests.", "limits.", "hugepages-")):
+        return "", "pods"
+    return None
+
+
 def sources_of(names: Iterable[str]) -> set[tuple[str, str]]:
     """The (group, plural) of the objects that use any of these resource names."""
-    found: set[tuple[str, str]] = set()
-    for name in names:
-        if name.startswith("count/"):
-            plural, _, group = name[len("count/") :].partition(".")
-            found.add((group, plural))
-        elif name in _LEGACY:
-            found.add(("", name))
-        elif name.startswith("services."):
-            found.add(("", "services"))
-        elif name == "requests.storage" or _CLASS_SUFFIX in name:
-            found.add(("", "persistentvolumeclaims"))
-        elif name in _PLAIN or name.startswith(("requests.", "limits.", "hugepages-")):
-            found.add(("", "pods"))
-    return found
+    return {source for name in names if (source := source_of(name)) is not None}
 
 
 def compute_used(api: LocalApi, quota: Obj) -> dict[str, str]:
     """What the objects that exist now use of a quota's hard limits, as canonical quantities."""
-    hard = (quota.get("spec") or {}).get("hard") or {}
+    spec = quota.get("spec") or {}
+    hard = spec.get("hard") or {}
+    scoped = bool(spec.get("scopes") or spec.get("scopeSelector"))
     namespace = quota["metadata"]["namespace"]
     total: Usage = {}
     for group, plural in sources_of(hard):
         if api.resource(group, plural) is None:
             continue
+        counted = {count_name(group, plural)}
+        if not group and plural != "pods":
+            counted.add(plural)
+        names = {name for name in hard if source_of(name) == (group, plural)}
+        if not scoped and names <= counted:
+            total |= dict.fromkeys(names, (Fraction(api.count(group, plural, namespace)), "DecimalSI"))
+            continue
         for obj in api.list(group, plural, namespace):
             if covers(quota, group, plural, obj):
-                add(total, {name: used for name, used in usage_of(group, plural, obj).items() if name in hard})
+                add(total, {name: used for name, used in usage_of(group, plural, obj).items() if name in names})
     return {name: _write(hard[name], total.get(name)) for name in sorted(hard)}
 
 
