@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
 
 from chandlery.controlplane import errors, metadata
+from chandlery.controlplane.builtins.data import REF
+from chandlery.controlplane.builtins.resources import definition_name
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.fields import on_write
 from chandlery.controlplane.store.base import Conflict
-from chandlery.controlplane.types import Obj, RequestContext
+from chandlery.controlplane.types import Obj, RequestContext, Resource
 from chandlery.controlplane.verbs.owners import dedup_owners
 
 if TYPE_CHECKING:
@@ -42,10 +45,33 @@ async def answer_virtual(ctx: RequestContext, obj: Obj, handler: VirtualHandler)
     match_namespace(ctx, obj)
     if not ctx.subresource:
         ctx.resource.strategy.default(obj)
+    told = {key: value for key, value in obj.items() if key != "status"}
+    if isinstance(told.get("spec"), dict):
+        told["spec"] = {key: value for key, value in told["spec"].items() if value is not None}
     on_write(
-        ctx.resource, None, obj, manager=ctx.field_manager, subresource=ctx.subresource, now=metadata.now_text()
+        _shown_as(ctx),
+        None,
+        told,
+        manager=ctx.field_manager,
+        subresource=ctx.subresource,
+        now=metadata.now_text(),
     )
     return await handler(ctx, obj)
+
+
+def _shown_as(ctx: RequestContext) -> Resource:
+    """The resource with the kind that its subresource takes (TokenRequest)."""
+    sub = ctx.resource.subresources.get(ctx.subresource) or {}
+    if not sub.get("version"):
+        return ctx.resource
+    group, version, kind = sub["group"], sub["version"], sub["kind"]
+    return replace(
+        ctx.resource,
+        group=group,
+        version=version,
+        kind=kind,
+        schema={"$ref": REF + definition_name(group, version, kind)},
+    )
 
 
 async def create(core: Core, ctx: RequestContext, obj: Obj) -> bytes:

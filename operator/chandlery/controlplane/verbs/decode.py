@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from chandlery.controlplane import errors
+from chandlery.controlplane.builtins.decode import DecodeError, Where, struct
+from chandlery.controlplane.builtins.resources import definition_name
 from chandlery.controlplane.codec import decode_body, in_document_order, warning_texts
 from chandlery.controlplane.codec.body import media_type, missing_kind
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
@@ -17,7 +19,7 @@ def decode(ctx: RequestContext, raw: bytes, content_type: str) -> Obj:
     strict = ctx.field_validation != "Ignore"
     obj, duplicates = decode_body(raw, content_type, strict=strict, kind=resource.kind)
     set_type(ctx, obj, raw)
-    unknown = resource.strategy.decode(obj)
+    unknown = _decode_other(ctx, obj) if _is_other(ctx) else resource.strategy.decode(obj)
     if resource.builtin and duplicates and media_type(content_type) == "application/json":
         problems = in_document_order(raw, [*duplicates, *unknown])
     else:
@@ -51,6 +53,26 @@ def set_type(ctx: RequestContext, obj: Obj, raw: bytes) -> None:
             )
     if obj.get("metadata") is None:
         obj["metadata"] = {}
+
+
+def _is_other(ctx: RequestContext) -> bool:
+    """Whether the subresource takes objects of another kind than the resource (TokenRequest ...)."""
+    sub = ctx.resource.subresources.get(ctx.subresource) or {}
+    return ctx.resource.builtin and bool(sub.get("kind")) and sub["kind"] != ctx.resource.kind
+
+
+def _decode_other(ctx: RequestContext, obj: Obj) -> list[str]:
+    """Bring a subresource's own kind into shape, in place; the unknown fields. Raises ApiError 400."""
+    sub = ctx.resource.subresources[ctx.subresource]
+    group, version, kind = sub.get("group") or "", sub.get("version") or ctx.resource.version, sub["kind"]
+    where = Where()
+    try:
+        done = struct(definition_name(group, version, kind)).decode(obj, where)
+    except DecodeError as error:
+        raise errors.bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {error}') from None
+    obj.clear()
+    obj.update(done)
+    return where.unknown
 
 
 _TYPED = ("apiVersion", "kind", "metadata")
