@@ -123,15 +123,21 @@ class CustomStrategy:
         whole_numbers(obj)
         try:
             unknown = self._decode_meta(obj)
-            if not self.preserve_unknown:
-                unknown += prune(obj, self.node, resource_root=True)
-                drop_nulls(obj, self.node)
-            if self._embedded:
-                unknown += coerce(obj, self.node)
+            if self._is_ours(obj):
+                if not self.preserve_unknown:
+                    unknown += prune(obj, self.node, resource_root=True)
+                    drop_nulls(obj, self.node)
+                if self._embedded:
+                    unknown += coerce(obj, self.node)
         except (DecodeError, MetadataError) as error:
             text = f'{self.kind} in version "{self.version}" cannot be handled as a {self.kind}: {error}'
             raise ApiError(400, "BadRequest", text) from error
         return [f"unknown field {quote(path)}" for path in unknown]
+
+    def _is_ours(self, obj: Obj) -> bool:
+        """Whether the body claims to be of this type in any version: only then is the schema looked at."""
+        group, _, version = str(obj.get("apiVersion") or "").rpartition("/")
+        return bool(version) and group == self.group and obj.get("kind") == self.kind
 
     def _decode_meta(self, obj: Obj) -> list[str]:
         meta = obj.get("metadata")
@@ -183,7 +189,7 @@ class CustomStrategy:
             found += validate_embedded(obj, self.node)
         if self._lists:
             found += validate_lists(obj, self.node)
-        return self._check_rules(found, obj, None, None)
+        return self._check_rules(ctx, found, obj, None, None)
 
     def validate_update(self, ctx: RequestContext, obj: Obj, old: Obj) -> list[FieldError]:
         found = self._validate_type(obj)
@@ -203,17 +209,29 @@ class CustomStrategy:
             found += validate_embedded(obj, self.node)
         if self._lists and (new := validate_lists(obj, self.node)) and not validate_lists(old, self.node):
             found += new
-        return self._check_rules(found, obj, old, correlation)
+        return self._check_rules(ctx, found, obj, old, correlation)
 
     def _check_rules(
-        self, found: list[FieldError], obj: Obj, old: Obj | None, correlation: Correlation | None
+        self,
+        ctx: RequestContext,
+        found: list[FieldError],
+        obj: Obj,
+        old: Obj | None,
+        correlation: Correlation | None,
     ) -> list[FieldError]:
+        """The errors so far and those of the rules; failures that are tolerated become warnings."""
         rules = self.rules
         if rules is None:
             return found
         if any(error.type in _BLOCKING for error in found):
             return [*found, errors.invalid("", None, _NOT_CHECKED)]
-        return found + rules.validate(obj, old, correlation)
+        tolerated: list[FieldError] = []
+        found += rules.validate(obj, old, correlation, tolerated=tolerated)
+        for error in tolerated:
+            warning = f"{error.path}: {error.detail}"
+            if warning not in ctx.warnings:
+                ctx.warnings.append(warning)
+        return found
 
     def _validate_type(self, obj: Obj) -> list[FieldError]:
         found = []

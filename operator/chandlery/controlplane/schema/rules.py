@@ -120,10 +120,14 @@ class _Place:
                 self.properties[name] = _Place(sub, found, resource=sub.embedded)
 
 
-class _Budget:
-    __slots__ = ("left",)
+class _Run:
+    """One validation: errors so far, and what may still be spent."""
 
-    def __init__(self) -> None:
+    __slots__ = ("found", "left", "tolerated")
+
+    def __init__(self, tolerated: list[FieldError]) -> None:
+        self.found: list[FieldError] = []
+        self.tolerated = tolerated
         self.left = _BUDGET
 
 
@@ -142,11 +146,19 @@ class Rules:
             return None
         return Rules(_Place(node, declare(node, resource=resource), resource=resource))
 
-    def validate(self, obj: Any, old: Any, correlation: Correlation | None, path: str = "") -> list[FieldError]:
-        """Errors of all rules. With a correlation, failures in unchanged parts are left out."""
-        found: list[FieldError] = []
-        _validate(self._root, obj, old, correlation, None, path, _Budget(), found)
-        return found
+    def validate(
+        self,
+        obj: Any,
+        old: Any,
+        correlation: Correlation | None,
+        path: str = "",
+        *,
+        tolerated: list[FieldError] | None = None,
+    ) -> list[FieldError]:
+        """Errors of all rules. With a correlation, failures in unchanged parts go to `tolerated` instead."""
+        run = _Run(tolerated if tolerated is not None else [])
+        _validate(self._root, obj, old, correlation, None, path, run)
+        return run.found
 
     def validate_default(self, value: Any, path: str) -> list[FieldError]:
         """Errors of a default: as an unchanged value, then as a new one."""
@@ -165,11 +177,10 @@ def _validate(
     here: Correlation | None,
     above: Correlation | None,
     path: str,
-    budget: _Budget,
-    found: list[FieldError],
+    run: _Run,
 ) -> None:
     try:
-        _walk(place, value, old, here, above, path, budget, found)
+        _walk(place, value, old, here, above, path, run)
     except _Stop:
         return
 
@@ -181,17 +192,16 @@ def _walk(
     here: Correlation | None,
     above: Correlation | None,
     path: str,
-    budget: _Budget,
-    found: list[FieldError],
+    run: _Run,
 ) -> None:
     if value is None:
         return
     if place.rules:
-        _run(place, value, old, here, above, path, budget, found)
+        _run(place, value, old, here, above, path, run)
     node = place.node
     if isinstance(value, list):
         if place.items is not None:
-            _walk_items(place.items, node, value, old, here, above, path, budget, found)
+            _walk_items(place.items, node, value, old, here, above, path, run)
     elif isinstance(value, dict) and (place.properties or place.additional is not None):
         before = old if isinstance(old, dict) else {}
         for name, member in value.items():
@@ -207,7 +217,7 @@ def _walk(
                 inner, nearest = None, None
             else:
                 inner, nearest = here.field(name), here
-            _walk(sub, member, before.get(name), inner, nearest, at, budget, found)
+            _walk(sub, member, before.get(name), inner, nearest, at, run)
 
 
 def _walk_items(
@@ -218,8 +228,7 @@ def _walk_items(
     here: Correlation | None,
     above: Correlation | None,
     path: str,
-    budget: _Budget,
-    found: list[FieldError],
+    run: _Run,
 ) -> None:
     before: dict[str | None, Any] = {}
     if node.list_type == "map" and isinstance(old, list):
@@ -229,7 +238,7 @@ def _walk_items(
     for position, member in enumerate(value):
         old_item = before.get(list_key(member, node.list_keys)) if before else None
         inner, nearest = (here.item(position), here) if here is not None else (None, above)
-        _walk(place, member, old_item, inner, nearest, errors.index(path, position), budget, found)
+        _walk(place, member, old_item, inner, nearest, errors.index(path, position), run)
 
 
 def _run(
@@ -239,8 +248,7 @@ def _run(
     here: Correlation | None,
     above: Correlation | None,
     path: str,
-    budget: _Budget,
-    found: list[FieldError],
+    run: _Run,
 ) -> None:
     kind = place.node.type
     convert = place.convert
@@ -248,7 +256,7 @@ def _run(
     before = (convert(old) if convert is not None else old) if old is not None else None
     for rule in place.rules:
         if rule.problem or rule.program is None:
-            found.append(errors.invalid(path, kind, f"rule compile error: {rule.problem}"))
+            run.found.append(errors.invalid(path, kind, f"rule compile error: {rule.problem}"))
             continue
         if rule.uses_old and old is None and not rule.optional_old:
             continue
@@ -256,23 +264,22 @@ def _run(
         if rule.optional_old:
             values["oldSelf"] = Optional(before) if old is not None else NONE
         try:
-            budget.left -= 1
-            if budget.left <= 0:
-                found.append(errors.invalid(path, kind, _OUT_OF_BUDGET))
+            run.left -= 1
+            if run.left <= 0:
+                run.found.append(errors.invalid(path, kind, _OUT_OF_BUDGET))
                 raise _Stop
             passed = rule.program.evaluate(values)
         except CelCostError as error:
             detail = f"'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {rule.text()}"
-            found.append(errors.invalid(path, kind, detail))
+            run.found.append(errors.invalid(path, kind, detail))
             raise _Stop from None
         except CelError as error:
-            found.append(errors.invalid(path, kind, _failure(str(error), rule)))
+            run.found.append(errors.invalid(path, kind, _failure(str(error), rule)))
             continue
         if passed is True:
             continue
-        if not rule.uses_old and _unchanged(here, above):
-            continue
-        found.append(_broken(rule, value, kind, path, values))
+        error = _broken(rule, value, kind, path, values)
+        (run.tolerated if not rule.uses_old and _unchanged(here, above) else run.found).append(error)
 
 
 def _unchanged(here: Correlation | None, above: Correlation | None) -> bool:
