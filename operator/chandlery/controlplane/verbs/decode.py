@@ -36,8 +36,9 @@ def set_type(ctx: RequestContext, obj: Obj, raw: bytes) -> None:
         if not kind:
             raise missing_kind(raw, resource.kind)
         if version != resource.api_version:
-            # No schema is known for that version: every field of the body is unknown to it.
-            report(ctx, [f'unknown field "{key}"' for key in sorted(obj) if key not in _TYPED])
+            if version.rpartition("/")[0] == resource.group:
+                # No schema is known for that version: every field of the body is unknown to it.
+                report(ctx, [f'unknown field "{key}"' for key in sorted(obj) if key not in _TYPED])
             raise errors.bad_request(
                 f"the API version in the data ({version}) does not match the expected API version "
                 f"({resource.api_version})"
