@@ -52,7 +52,8 @@ def providers(data_dir: Path | None) -> dict[str, ProviderFactory]:
     if data_dir is not None:
         from chandlery.providers.local import LocalProviderFactory
 
-        found["local"] = LocalProviderFactory(data_dir, load(LocalSettings).ports)
+        local = load(LocalSettings)
+        found["local"] = LocalProviderFactory(data_dir, local.ports, local.cache_dir)
     return found
 
 

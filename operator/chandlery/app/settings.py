@@ -36,6 +36,9 @@ class RunSettings:
 class LocalSettings:
     port_range: str = "20000-31999"
     """Ports for engines, as first-last; ports that the kernel gives to outgoing connections are left out."""
+    cache_dir: Path | None = None
+    """Where engines and machine images are kept; several data directories may share it. By default the data
+    directory itself."""
 
     @property
     def ports(self) -> tuple[int, int]:

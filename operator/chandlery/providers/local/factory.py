@@ -13,9 +13,12 @@ from chandlery.providers.local.provider import LocalProvider
 class LocalProviderFactory:
     """One session per data directory. `data_dir` is where engines live when the ProviderConfig doesn't say."""
 
-    def __init__(self, data_dir: Path, port_range: tuple[int, int] = DEFAULT_RANGE) -> None:
+    def __init__(
+        self, data_dir: Path, port_range: tuple[int, int] = DEFAULT_RANGE, cache_dir: Path | None = None
+    ) -> None:
         self._data_dir = data_dir
         self._port_range = port_range
+        self._cache_dir = cache_dir
 
     async def open(self, setup: ProviderSetup) -> LocalProvider:
         """Take the data directory.
@@ -30,7 +33,10 @@ class LocalProviderFactory:
                 "the data directory must be an absolute path", field="spec.parameters.dataDir", value=named
             )
         provider = LocalProvider(
-            Path(named) if named else self._data_dir, port_range=self._port_range, clock=setup.clock
+            Path(named) if named else self._data_dir,
+            cache_dir=self._cache_dir,
+            port_range=self._port_range,
+            clock=setup.clock,
         )
 
         def ended(name: str) -> None:
@@ -43,4 +49,5 @@ class LocalProviderFactory:
         return provider
 
     async def close(self, session: LocalProvider) -> None:
+        await session.background.close()
         session.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 from chandlery.foundation.clock import SYSTEM, Clock
 from chandlery.foundation.errors import AlreadyExists
 from chandlery.providers.local import pids
+from chandlery.providers.local.background import Background
 from chandlery.providers.local.engines import Engines
 from chandlery.providers.local.files import PRIVATE_DIR, make_dir, os_error
 from chandlery.providers.local.instance import Instance
@@ -32,6 +33,7 @@ class LocalProvider:
         self,
         data_dir: Path,
         *,
+        cache_dir: Path | None = None,
         port_range: tuple[int, int] = DEFAULT_RANGE,
         notify: Callable[[str], None] = lambda _name: None,
         clock: Clock = SYSTEM,
@@ -40,7 +42,11 @@ class LocalProvider:
         self.instances_dir = data_dir / "instances"
         self.clock = clock
         self.privileges = Privileges()
-        self.engines = Engines(data_dir / "engines")
+        self.cache_dir = cache_dir or data_dir
+        """Engines and images: what can be fetched again, and may be shared by several data directories."""
+        self.background = Background()
+        self.engines = Engines(self.cache_dir / "engines", background=self.background)
+        self.images_dir = self.cache_dir / "images"
         self.ports = Ports(self._claimed_ports, port_range)
         self.notify = notify
         """Called with an instance's name when a process of it ended; the operator enqueues the object."""

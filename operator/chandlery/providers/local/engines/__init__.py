@@ -2,5 +2,6 @@
 
 from chandlery.providers.local.engines.catalogue import EngineEntry, Source, catalogue, platform_name
 from chandlery.providers.local.engines.finder import Engine, Engines
+from chandlery.providers.local.engines.problems import InstallingEngine
 
-__all__ = ["Engine", "EngineEntry", "Engines", "Source", "catalogue", "platform_name"]
+__all__ = ["Engine", "EngineEntry", "Engines", "InstallingEngine", "Source", "catalogue", "platform_name"]

@@ -20,6 +20,9 @@ class Source:
     release: str = ""
     packages: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
+    checksums: tuple[str, ...] = ()
+    """`sha256:...` of the distribution's files, one a platform."""
+    relocate: tuple[str, ...] = ()
 
     def suits(self, where: str) -> bool:
         return not self.platforms or where in self.platforms
@@ -45,6 +48,10 @@ class EngineEntry:
     sources: tuple[Source, ...]
     verify: tuple[str, ...] = ()
     expect: str = ""
+    floating: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
 
 
 @cache
@@ -63,6 +70,8 @@ def _entry(raw: dict[str, Any]) -> EngineEntry:
             release=source.get("release", ""),
             packages=tuple(source.get("packages", ())),
             platforms=tuple(source.get("platforms", ())),
+            checksums=tuple(source.get("checksums", ())),
+            relocate=tuple(source.get("relocate", ())),
         )
         for source in raw["source"]
     )
@@ -74,6 +83,7 @@ def _entry(raw: dict[str, Any]) -> EngineEntry:
         sources=sources,
         verify=tuple(raw.get("verify", ())),
         expect=raw.get("expect", ""),
+        floating=raw.get("floating", False),
     )
 
 

@@ -1,0 +1,15 @@
+"""The one error that means: come again, it is being fetched."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from chandlery.foundation.errors import Unavailable
+
+
+class InstallingEngine(Unavailable):
+    """An engine is being installed in the background."""
+
+    code: ClassVar[str] = "InstallingEngine"
+    default_retry_after: ClassVar[float | None] = 1.0
+    default_hint: ClassVar[str] = "It goes on by itself; `chandlery engines list` shows what is here."
