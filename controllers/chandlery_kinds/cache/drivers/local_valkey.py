@@ -19,7 +19,14 @@ from chandlery.providers.local.ports import is_free
 from chandlery_kinds.cache import acl
 from chandlery_kinds.cache.model import Cache
 from chandlery_kinds.cache.resp import RespClient, info, pairs
-from chandlery_kinds.cache.valkey import NodeConfig, desired_settings, field_of, render, setting_differences
+from chandlery_kinds.cache.valkey import (
+    RESTART_SETTINGS,
+    NodeConfig,
+    desired_settings,
+    field_of,
+    render,
+    setting_differences,
+)
 
 HOST = "127.0.0.1"
 STARTING_POLL = 0.02
@@ -32,7 +39,8 @@ HUNG_SECONDS = 1.0
 """A primary that is up but hasn't answered for so long, while a copy does, is given up."""
 DRIFT_POLL = 10.0
 # SIGTERM saves what persistence asks for, then ends; data in memory only is gone in any case.
-STOP = (StopStep(signal.SIGTERM, 10.0), StopStep(signal.SIGKILL, 5.0))
+# It refuses while it writes its first append-only file, and has to be asked again.
+STOP = (*[StopStep(signal.SIGTERM, 0.5)] * 20, StopStep(signal.SIGKILL, 5.0))
 
 
 @dataclass(slots=True)
@@ -159,7 +167,22 @@ class ValkeyServers:
             primary=primary,
             replication_password=self.admin_password,
         )
-        return self.instance.write_config(f"{node.name}.conf", render(self.settings, config, acl.ADMIN))
+        return self.instance.write_config(f"{node.name}.conf", render(self._known_settings(), config, acl.ADMIN))
+
+    @property
+    def _defaults(self) -> dict[str, str]:
+        """What settings of spec.configuration were before they were set; they go back to it when taken out."""
+        found: dict[str, str] = self.instance.record.setdefault("defaults", {})
+        return found
+
+    def _known_settings(self) -> dict[str, str]:
+        """What may stand in the file: a setting that can be changed live is set live first, to learn its default."""
+        configuration = self.spec.configuration
+        return {
+            name: value
+            for name, value in self.settings.items()
+            if name not in configuration or name in RESTART_SETTINGS or name in self._defaults
+        }
 
     async def _start(self, node: Node) -> None:
         if not node.state.running and not is_free(node.port):
@@ -325,7 +348,8 @@ class ValkeyServers:
             if not node.answers:
                 continue
             found += self._role_differences(node)
-            found += setting_differences(self.settings, node.config, node.name)
+            back = {name: value for name, value in self._defaults.items() if name not in self.settings}
+            found += setting_differences({**back, **self.settings}, node.config, node.name)
         found += self._acl_differences(await self.users(), [n for n in nodes if n.answers])
         return found
 
@@ -395,14 +419,26 @@ class ValkeyServers:
             elif change.disruption >= Disruption.RESTART:
                 restart.add(rest[0])
             else:
-                await self._set(nodes[rest[0]], rest[1], change.desired)
+                await self._set(nodes[rest[0]], rest[1], change)
+        self._forget_defaults(observed)
         for node in nodes.values():
             self._write_config(node)
         for name in sorted(restart):
-            await nodes[name].process.stop(STOP)
+            await nodes[name].process.stop()
             await self._start(self.node(nodes[name].index))
 
-    async def _set(self, node: Node, name: str, value: str) -> None:
+    def _forget_defaults(self, observed: Observation) -> None:
+        """A setting that is back at its default on every node is no longer ours."""
+        pending = {change.payload[2] for change in observed.plan.held if change.payload[0] == "set"}
+        for name in [n for n in self._defaults if n not in self.settings and n not in pending]:
+            del self._defaults[name]
+        self.instance.save()
+
+    async def _set(self, node: Node, name: str, change: Difference) -> None:
+        value = change.desired
+        if name in self.spec.configuration and name not in self._defaults:
+            self._defaults[name] = change.actual
+            self.instance.save()
         async with await self._connect(node.port) as client:
             try:
                 await client.command("CONFIG", "SET", name, value)
@@ -470,6 +506,6 @@ class ValkeyServers:
 
     async def _remove(self, name: str) -> None:
         process = self.instance.process(name)
-        await process.stop(STOP)
+        await process.stop()
         process.forget()
         self.instance.release_port(f"replica-{name.rpartition('-')[2]}")

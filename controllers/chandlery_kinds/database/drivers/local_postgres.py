@@ -13,7 +13,8 @@ from chandlery.driver.protocol import Binding, Difference, Disruption, DriverCon
 from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed, Unavailable
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance
-from chandlery_kinds.database.drivers.local_postgres_node import HOST, KILL, STOP, Node, NodeFiles
+from chandlery.providers.local.tools import run_tool
+from chandlery_kinds.database.drivers.local_postgres_node import HOST, KILL, Node, NodeFiles
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.configuration import REPLICATOR, settings, synchronous_standby_names
 from chandlery_kinds.database.postgres.content import Content
@@ -359,6 +360,7 @@ class PostgresServers:
     async def update(self, observed: Observation) -> None:
         """Do what the plan says: who is primary first, then what is inside, then configuration and restarts."""
         inside, reload, restart = [], set(), set()
+        before = dict(self.applied)
         for change in observed.plan.changes:
             if not (isinstance(change.payload, tuple) and isinstance(change.payload[0], str)):
                 inside.append(change)
@@ -395,7 +397,15 @@ class PostgresServers:
             record = self.instance.record.setdefault("content", {})
             await Content(self.spec, self._connect, await self.passwords(), record).apply(inside)
             self.instance.save()
-        await self._reconfigure(sorted(reload | restart), restart)
+        try:
+            await self._reconfigure(sorted(reload | restart), restart)
+        except EngineFailed:
+            # A value that it refuses must not wait in the file for the next start, which would fail on it.
+            self.instance.record["settings"] = before
+            self.instance.save()
+            for index in reload | restart:
+                self.files.write(self.node(index), self._configuration(self.node(index), []))
+            raise
 
     def _set(self, name: str, value: str | None) -> None:
         if value is None:
@@ -419,7 +429,9 @@ class PostgresServers:
             if node.answers:
                 await self._check(node)
             if index in restart:
-                await node.process.stop(STOP)
+                await self._check_start(node)
+            if index in restart:
+                await node.process.stop()
                 await self.files.start(self.node(index))
             elif node.answers:
                 connection = await self.files.connect(node.port)
@@ -433,8 +445,8 @@ class PostgresServers:
         connection = await self.files.connect(node.port)
         try:
             row = await connection.fetchrow(
-                "SELECT name, setting, error FROM pg_file_settings WHERE error IS NOT NULL "
-                "AND error <> 'setting could not be applied' LIMIT 1"
+                "SELECT f.name, f.setting, f.error FROM pg_file_settings f LEFT JOIN pg_settings s USING (name) "
+                "WHERE f.error IS NOT NULL AND s.context IS DISTINCT FROM 'postmaster' LIMIT 1"
             )
         finally:
             await connection.close(timeout=2)
@@ -444,6 +456,18 @@ class PostgresServers:
                 field=f"spec.configuration[{row['name']}]",
                 value=row["setting"],
                 hint="Correct it; the server goes on with the old value.",
+                retry_after=None,
+            )
+
+    async def _check_start(self, node: Node) -> None:
+        """Raise when the server would not start with the new file; it is still running with the old one."""
+        argv = [str(self.files.engine.binary), "-C", "port", "-D", str(self.files.data(node))]
+        done = await run_tool(self.instance, [*argv, "-c", f"config_file={self.files.config_file(node)}"], check=False)
+        if done.code != 0:
+            raise EngineFailed(
+                f"PostgreSQL would not start with it: {done.tail()}",
+                field="spec.configuration",
+                hint="Correct it; the server goes on with the old values.",
                 retry_after=None,
             )
 
@@ -472,7 +496,7 @@ class PostgresServers:
 
     async def _rejoin(self, node: Node) -> None:
         """A former primary, or a copy that lost its way, follows again: rewound if possible, else copied anew."""
-        await node.process.stop(STOP)
+        await node.process.stop()
         node = self.node(node.index)
         self.files.write(node, self._configuration(node, []))
         if not await self.files.rewind(node, self.client_port):
@@ -483,7 +507,7 @@ class PostgresServers:
         """Make a copy the primary: the old one is certain not to write any more, then the record says who it is."""
         old = self.node(self.primary_index)
         lost = old.index < self.count
-        await old.process.stop(KILL if lost else STOP)
+        await old.process.stop(KILL if lost else None)
         heir = self.node(index)
         if not lost:
             await self._wait_for_the_rest(heir)
@@ -497,7 +521,7 @@ class PostgresServers:
         keys = {str(old.index): self.port_key(index), str(index): self.port_key(old.index)}
         self.instance.record.setdefault("port_keys", {}).update(keys)
         self.instance.save()
-        await heir.process.stop(STOP)
+        await heir.process.stop()
         await self._start(self.node(index))
         self.ctx.event("Warning", "FailedOver", f"{old.name} was lost; {heir.name} is the primary now")
 
@@ -516,7 +540,7 @@ class PostgresServers:
         from chandlery.providers.local.files import remove_tree
 
         process = self.instance.process(name)
-        await process.stop(STOP)
+        await process.stop()
         process.forget()
         index = int(name.rpartition("-")[2])
         remove_tree(self.instance.data_dir / name)

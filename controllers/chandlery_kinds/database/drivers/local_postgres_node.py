@@ -262,7 +262,9 @@ class NodeFiles:
                 timeout=ANSWER_SECONDS,
                 command_timeout=max(self._seconds, 60.0),
                 ssl=False,
-                server_settings={"application_name": "chandlery"},
+                # What the driver writes is made again when it is lost; waiting for copies that are still to be made
+                # would be for ever.
+                server_settings={"application_name": "chandlery", "synchronous_commit": "local"},
             )
         except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
             raise Unauthenticated(f"{HOST}:{port} refused {user}'s password") from error

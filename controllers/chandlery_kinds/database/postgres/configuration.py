@@ -40,7 +40,7 @@ def settings(spec: DatabaseSpec, *, memory: int | None = None) -> dict[str, str]
         "wal_log_hints": "on",  # pg_rewind brings a former primary back without copying everything
         "log_line_prefix": "%m [%p] %q%u@%d ",
         "log_timezone": "UTC",
-        "timezone": "UTC",
+        "TimeZone": "UTC",
         **memory_settings(memory),
         **spec.configuration,
     }

@@ -189,8 +189,9 @@ class Process:
         if state.wait > 0:
             raise EngineFailed(self._crash_message(state), retry_after=state.wait)
         pid = self._spawn(spec)
-        started = pids.start_time(pid) or ""
-        self._remember(pid, started)
+        # With the pid goes the engine's own way to stop: whoever stops it later may not know the engine.
+        self._entry["stop"] = [[int(step.signal), step.wait] for step in spec.stop]
+        self._remember(pid, pids.start_time(pid) or "")
         return pid
 
     def _crash_message(self, state: ProcessState) -> str:
@@ -296,8 +297,8 @@ class Process:
             return True
         return False
 
-    async def stop(self, steps: Sequence[StopStep] = GRACEFUL) -> None:
-        """Stop the engine: its own way first, then harder. A stopped process is not restarted as crashed.
+    async def stop(self, steps: Sequence[StopStep] | None = None) -> None:
+        """Stop the engine: its own way (on record since its start) first, then harder. It doesn't count as crashed.
 
         Ends the whole process group at the last step, so that helpers of the engine don't stay behind.
         """
@@ -305,6 +306,8 @@ class Process:
         entry = self._entry
         entry["wanted"] = False
         self.instance.save()
+        if steps is None:
+            steps = [StopStep(number, wait) for number, wait in entry.get("stop", ())] or GRACEFUL
         if state.pid is not None:
             for step in steps:
                 if await self._signal_and_wait(state.pid, entry.get("started"), step):

@@ -1,0 +1,147 @@
+"""Databases as real PostgreSQL servers: what a client sees."""
+
+import asyncio
+import os
+import signal
+from itertools import pairwise
+
+import asyncpg
+import pytest
+from local_harness import Harness, until
+
+from chandlery.foundation.errors import ChandleryError
+from chandlery.providers.local import pids
+from chandlery_kinds.database.drivers.local import DatabaseDriver
+from chandlery_kinds.database.model import Database
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+async def local(tmp_path):
+    made = Harness(tmp_path / "data", DatabaseDriver(), Database)
+    yield made
+    await made.close()
+
+
+async def connect(binding, **options):
+    return await asyncpg.connect(binding.entries["uri"], timeout=5, **options)
+
+
+async def query(binding, sql, *args):
+    connection = await connect(binding)
+    try:
+        return await connection.fetch(sql, *args)
+    finally:
+        await connection.close()
+
+
+async def test_one_database_from_creation_to_deletion(local):
+    """One long life instead of many short ones: each initdb costs half a second."""
+    obj = local.object()
+    seen = await local.converge(obj)
+    assert seen.facts["version"].startswith("18.")
+    await query(seen.binding, "CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
+
+    # roles, grants, extensions and settings, with a client's connection held open
+    held = await connect(seen.binding)
+    changed = local.changed(
+        obj,
+        configuration={"work_mem": "8MB"},
+        databases=[{"name": "app", "owner": "app", "extensions": [{"name": "vector"}], "schemas": ["extra"]}],
+        roles=[{"name": "reader", "grants": [{"database": "app", "target": "tables", "privileges": ["SELECT"]}]}],
+    )
+    seen = await local.converge(changed)
+    assert "restart" not in {cost for _, cost in local.plans}
+    assert await held.fetchval("SHOW work_mem") == "8MB"
+    await held.close()
+    assert any(text.startswith("vector") for text in seen.facts["databases"][0]["extensions"])
+    reader = seen.user_bindings["demo-role-reader"]
+    assert (await query(reader, "SELECT count(*) FROM t"))[0][0] == 100
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await query(reader, "INSERT INTO t VALUES (1)")
+    await query(seen.binding, "CREATE TABLE later AS SELECT 1 AS n")
+    assert await query(reader, "SELECT n FROM later"), "objects made later are included"
+
+    # somebody else's change is repaired
+    admin = local.instance(obj).secret("admin")
+    port = seen.endpoint.port
+    root = await asyncpg.connect(host="127.0.0.1", port=port, user="chandlery", password=admin, database="postgres")
+    await root.execute("ALTER ROLE reader PASSWORD 'other'; ALTER ROLE app CREATEDB")
+    await root.close()
+    seen = await local.converge(changed)
+    assert ("spec.roles[reader].password", "none") in local.plans
+    await query(reader, "SELECT 1")
+
+    # a value that the engine refuses harms nothing
+    wrong = local.changed(changed, configuration={"work_mem": "8MB", "TimeZone": "Nowhere/Land"})
+    with pytest.raises(ChandleryError, match="refuses the value") as caught:
+        await local.converge(wrong)
+    assert caught.value.retry_after is None
+    await query(reader, "SELECT 1")
+
+    # a right taken away; a restart is called one
+    changed = local.changed(changed, roles=[{"name": "reader"}], configuration={"max_connections": "42"})
+    seen = await local.converge(changed)
+    assert ("spec.configuration[max_connections]", "restart") in local.plans
+    assert (await query(seen.binding, "SHOW max_connections"))[0][0] == "42"
+    with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.PostgresError)):
+        await query(reader, "SELECT n FROM t")
+
+    # killed, and the operator with it
+    os.kill(local.instance(obj).process("node-0").state().pid, signal.SIGKILL)
+    await local.restart_operator()
+    seen = await local.converge(changed)
+    assert (await query(seen.binding, "SELECT count(*) FROM t"))[0][0] == 100
+
+    running = local.instance(obj).process("node-0").state().pid
+    await local.delete(changed)
+    assert pids.start_time(running) is None
+    assert not local.instance(obj).root.exists()
+
+
+async def test_failover_loses_nothing_that_was_confirmed(local):
+    """Synchronous: whatever a client was told is there afterwards. The old primary follows, then leaves."""
+    obj = local.object(instances=2, replication={"mode": "synchronous"})
+    seen = await local.converge(obj)
+    await query(seen.binding, "CREATE TABLE t (n int PRIMARY KEY)")
+    confirmed = []
+
+    async def write():
+        number = 0
+        while True:
+            try:
+                connection = await connect(seen.binding, command_timeout=2)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                await asyncio.sleep(0.05)
+                continue
+            try:
+                while True:
+                    await connection.execute("INSERT INTO t VALUES ($1) ON CONFLICT DO NOTHING", number)
+                    confirmed.append((number, asyncio.get_running_loop().time()))
+                    number += 1
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                pass
+            finally:
+                connection.terminate()
+
+    writer = asyncio.create_task(write())
+    try:
+        await until(lambda: len(confirmed) > 50)
+        os.kill(local.instance(obj).process("node-0").state().pid, signal.SIGKILL)
+        again = await local.converge(obj)
+        before = len(confirmed)
+        await until(lambda: len(confirmed) > before + 50)
+    finally:
+        writer.cancel()
+    assert again.facts["primary"] == "node-1"
+    assert again.facts["timeline"] >= 2
+    assert {m["name"]: m["role"] for m in again.facts["members"]} == {"node-0": "replica", "node-1": "primary"}
+    present = {row["n"] for row in await query(again.binding, "SELECT n FROM t")}
+    assert not [number for number, _ in confirmed if number not in present]
+    assert max(b[1] - a[1] for a, b in pairwise(confirmed)) < 10.0
+
+    single = local.changed(obj, instances=1, replication={"mode": "asynchronous"})
+    seen = await local.converge(single)
+    rows = await query(seen.binding, "SELECT count(*) FROM t")
+    assert rows[0][0] >= len({number for number, _ in confirmed})
