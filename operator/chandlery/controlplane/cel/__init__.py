@@ -1,8 +1,8 @@
 """The Common Expression Language as Kubernetes uses it: parsed, type-checked, costed and run in plain Python.
 
-`compile_expression` gives a `Program`; its `evaluate` takes variables by name. Everything that the standard library,
-the extensions for optional values, strings, lists, sets and two-variable macros, and the Kubernetes libraries declare is known. There
-is no native dependency, so it works on every platform.
+`compile_expression` gives a `Program`; its `evaluate` takes variables by name. Known is everything that the standard
+library declares, the extensions for optional values, strings, lists, sets and two-variable macros, and the Kubernetes
+libraries. There is no native dependency, so it works on every platform.
 """
 
 from __future__ import annotations

@@ -23,8 +23,26 @@ from chandlery.controlplane.cel.ast import (
 from chandlery.controlplane.cel.decls import Functions
 from chandlery.controlplane.cel.errors import CompileError
 from chandlery.controlplane.cel.types import (
-    BOOL, BYTES, DOUBLE, DURATION, DYN, ERROR, INT, NULL, STRING, TIMESTAMP, UINT, Substitution, Type, list_of, map_of,
-    most_general, optional_of, param, type_of, unwrap_optional,
+    BOOL,
+    BYTES,
+    DOUBLE,
+    DURATION,
+    DYN,
+    ERROR,
+    INT,
+    NULL,
+    STRING,
+    TIMESTAMP,
+    UINT,
+    Substitution,
+    Type,
+    list_of,
+    map_of,
+    most_general,
+    optional_of,
+    param,
+    type_of,
+    unwrap_optional,
 )  # fmt: skip
 from chandlery.controlplane.cel.values import Timestamp, TypeValue, UInt
 from chandlery.controlplane.schema.goduration import parse_duration
@@ -222,10 +240,7 @@ class _Checker:
                 result = DYN
         if result is None:
             shown = [str(self.known.apply(kind, free_is_dyn=True)) for kind in given]
-            if target is not None:
-                signature = f"{shown[0]}.({', '.join(shown[1:])})"
-            else:
-                signature = f"({', '.join(shown)})"
+            signature = f"{shown[0]}.({', '.join(shown[1:])})" if target is not None else f"({', '.join(shown)})"
             self.problem(expr, f"found no matching overload for '{expr.function}' applied to '{signature}'")
             expr.type = ERROR
             return

@@ -1,8 +1,8 @@
 """What an expression may cost at most: decides which rules a CRD may hold.
 
-Source: the cost model of CEL in Kubernetes ("Resource use by CEL functions"): one unit for an operation, strings by a tenth of
-their length, loops by the largest size that the schema allows. Estimates are part of the API: a rule
-that was accepted once must stay accepted.
+Source: the cost model of CEL in Kubernetes ("Resource use by CEL functions"): one unit for an operation, strings by a
+tenth of their length, loops by the largest size that the schema allows. Estimates are part of the API: a rule that was
+accepted once must stay accepted.
 """
 
 from __future__ import annotations
@@ -357,7 +357,7 @@ class _Coster:
         if not items.type.params:
             return None
         path = self.path(items)
-        if path and path[0] in ("@result",):
+        if path and path[0] == "@result":
             path = ()
         return (self.declared_size((*path, "@items")) if path else None) or UNKNOWN
 
@@ -479,8 +479,8 @@ class _Coster:
 
 _NOMINAL = frozenset(
     "masked prefixLength family isUnspecified isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast "
-    "format.named sign asInteger isInteger asApproximateFloat isGreaterThan isLessThan compareTo add sub major minor patch "
-    "getScheme getHostname getHost getPort getEscapedPath getQuery".split()
+    "format.named sign asInteger isInteger asApproximateFloat isGreaterThan isLessThan compareTo add sub major minor "
+    "patch getScheme getHostname getHost getPort getEscapedPath getQuery".split()
 )
 _TRAVERSING = frozenset(
     ["equals", "not_equals"]

@@ -1,6 +1,7 @@
 """What expressions see of a schema: types, how large values can get, and JSON as expression values.
 
-Source: "Common Expression Language in Kubernetes", the mapping of OpenAPI v3 types to CEL types and the escaping of names.
+Source: "Common Expression Language in Kubernetes", the mapping of OpenAPI v3 types to CEL types, and how names are
+escaped.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chandlery.controlplane.cel.types import (
-    BOOL, BYTES, DOUBLE, DURATION, DYN, INT, STRING, TIMESTAMP, Type, list_of, map_of,
+    BOOL,
+    BYTES,
+    DOUBLE,
+    DURATION,
+    DYN,
+    INT,
+    STRING,
+    TIMESTAMP,
+    Type,
+    list_of,
+    map_of,
 )  # fmt: skip
 from chandlery.controlplane.cel.values import Duration, MapList, SetList, Timestamp
 from chandlery.controlplane.schema.goduration import parse_duration
@@ -52,7 +63,7 @@ def escape(name: str) -> str | None:
 
 
 def declare(node: Node, *, resource: bool, name: str = "selfType") -> Declared | None:
-    """The declaration of a schema; None when expressions don't see values of it. `resource` adds type and object meta."""
+    """The declaration of a schema; None when expressions don't see its values. `resource` adds type and object meta."""
     if node.int_or_string:
         most = max(node.max_length, 0) * 4 if node.max_length is not None else REQUEST_BYTES - 2
         return Declared(DYN, most, 1)
@@ -111,7 +122,7 @@ def _resource_fields(node: Node, name: str) -> dict[str, Declared]:
         field_name: Declared(STRING, min(limit, _own_limit(own, field_name, limit)) * 4, 2)
         for field_name, limit in (("name", _NAME_LIMIT), ("generateName", _NAME_LIMIT - 1))
     }
-    kind = Type("object", f"{name}.metadata", fields={field_name: STRING for field_name in meta})
+    kind = Type("object", f"{name}.metadata", fields=dict.fromkeys(meta, STRING))
     return {"kind": unlimited, "apiVersion": unlimited, "metadata": Declared(kind, 0, 2, fields=meta)}
 
 

@@ -33,11 +33,12 @@ class Functions:
     """All functions that an environment knows, by name."""
 
     def __init__(self, base: Functions | None = None) -> None:
-        known = base._known if base is not None else {}
-        self._known = {name: Function(name, list(function.overloads)) for name, function in known.items()}
+        self.known: dict[str, Function] = {}
+        for name, function in (base.known if base is not None else {}).items():
+            self.known[name] = Function(name, list(function.overloads))
 
     def find(self, name: str) -> Function | None:
-        return self._known.get(name)
+        return self.known.get(name)
 
     def add(
         self,
@@ -49,9 +50,9 @@ class Functions:
         *,
         member: bool = False,
     ) -> None:
-        function = self._known.get(name)
+        function = self.known.get(name)
         if function is None:
-            function = self._known[name] = Function(name)
+            function = self.known[name] = Function(name)
         params = tuple(sorted({p for t in (*args, result) for p in _params(t)}))
         function.overloads.append(Overload(overload_id, tuple(args), result, call, member, params))
 

@@ -15,10 +15,29 @@ from chandlery.controlplane import metadata
 from chandlery.controlplane.cel.decls import Functions
 from chandlery.controlplane.cel.errors import CelError
 from chandlery.controlplane.cel.types import (
-    BOOL, CIDR, DOUBLE, FORMAT, INT, IP, QUANTITY, SEMVER, STRING, URL, list_of, map_of, optional_of,
+    BOOL,
+    CIDR,
+    DOUBLE,
+    FORMAT,
+    INT,
+    IP,
+    QUANTITY,
+    SEMVER,
+    STRING,
+    URL,
+    list_of,
+    map_of,
+    optional_of,
 )  # fmt: skip
 from chandlery.controlplane.cel.values import (
-    NONE, CIDRValue, FormatValue, IPValue, Optional, QuantityValue, SemverValue, URLValue,
+    NONE,
+    CIDRValue,
+    FormatValue,
+    IPValue,
+    Optional,
+    QuantityValue,
+    SemverValue,
+    URLValue,
 )  # fmt: skip
 from chandlery.controlplane.schema.formats import string_format
 from chandlery.controlplane.schema.gotext import quote as quoted

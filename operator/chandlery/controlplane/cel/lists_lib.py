@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cmp_to_key
 from typing import Any
 
@@ -9,7 +10,17 @@ from chandlery.controlplane.cel import operators as op
 from chandlery.controlplane.cel.decls import Functions
 from chandlery.controlplane.cel.errors import CelError
 from chandlery.controlplane.cel.types import (
-    BOOL, BYTES, DOUBLE, DURATION, DYN, INT, STRING, TIMESTAMP, UINT, list_of, param,
+    BOOL,
+    BYTES,
+    DOUBLE,
+    DURATION,
+    DYN,
+    INT,
+    STRING,
+    TIMESTAMP,
+    UINT,
+    list_of,
+    param,
 )  # fmt: skip
 from chandlery.controlplane.cel.values import Duration, UInt, equal, is_list
 
@@ -45,7 +56,7 @@ def add_lists(f: Functions) -> None:
 
 
 def _is_sorted(items: list[Any]) -> bool:
-    return all(op.less_equal(one, other) for one, other in zip(items, items[1:], strict=False))
+    return all(op.less_equal(one, other) for one, other in itertools.pairwise(items))
 
 
 def _extreme(name: str, better: Any) -> Any:
@@ -117,8 +128,8 @@ def sort_by(items: list[Any], keys: list[Any]) -> list[Any]:
     """`items` in the order of `keys` (one for each)."""
     if keys and any(type(key) is not type(keys[0]) for key in keys):
         raise CelError("list elements must have the same type")
-    places = sorted(range(len(items)), key=cmp_to_key(lambda one, other: _order(keys[one], keys[other])))
-    return [items[place] for place in places]
+    pairs = sorted(zip(keys, items, strict=True), key=cmp_to_key(lambda one, other: _order(one[0], other[0])))
+    return [item for _, item in pairs]
 
 
 def _distinct(items: list[Any]) -> list[Any]:

@@ -10,7 +10,18 @@ from typing import Any
 
 from chandlery.controlplane.cel.errors import CelError
 from chandlery.controlplane.cel.values import (
-    NONE, Duration, MapList, Optional, QuantityValue, SetList, Timestamp, TypeValue, UInt, equal, is_list, map_key,
+    NONE,
+    Duration,
+    MapList,
+    Optional,
+    QuantityValue,
+    SetList,
+    Timestamp,
+    TypeValue,
+    UInt,
+    equal,
+    is_list,
+    map_key,
     type_name,
 )  # fmt: skip
 from chandlery.controlplane.schema.goduration import parse_duration

@@ -36,7 +36,7 @@ _TWO_VARIABLES = {
 }  # fmt: skip
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     """Parsing can't go on."""
 
 
@@ -53,7 +53,7 @@ def parse(source: str) -> Expr:
     try:
         expr = parser.expression()
         parser.finish()
-    except _Stop:
+    except _StopError:
         raise CompileError(source, parser.problems) from None
     if parser.problems:
         raise CompileError(source, parser.problems)
@@ -82,9 +82,9 @@ class _Parser:
     def take(self, kind: str) -> Token | None:
         return self.next() if self.token.kind == kind else None
 
-    def fail(self, offset: int, message: str) -> _Stop:
+    def fail(self, offset: int, message: str) -> _StopError:
         self.problems.append((offset, message))
-        return _Stop()
+        return _StopError()
 
     def expect(self, kind: str) -> Token:
         token = self.token

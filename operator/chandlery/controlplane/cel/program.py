@@ -1,7 +1,7 @@
 """Checked trees to closures: evaluation without walking a tree.
 
-A frame is a list: the budget, then one place for each variable and each macro variable. `&&`, `||`, `all` and `exists` absorb errors
-where the other operand decides, as the language says.
+A frame is a list: the budget, then one place for each variable and each macro variable. `&&`, `||`, `all` and `exists`
+absorb errors where the other operand decides, as the language says.
 """
 
 from __future__ import annotations
@@ -18,8 +18,19 @@ from chandlery.controlplane.cel.errors import CelCostError, CelError
 from chandlery.controlplane.cel.lists_lib import sort_by
 from chandlery.controlplane.cel.types import Type, unwrap_optional
 from chandlery.controlplane.cel.values import (
-    NONE, CIDRValue, Duration, FormatValue, IPValue, Optional, QuantityValue, SemverValue, Timestamp, TypeValue, UInt,
-    URLValue, is_list,
+    NONE,
+    CIDRValue,
+    Duration,
+    FormatValue,
+    IPValue,
+    Optional,
+    QuantityValue,
+    SemverValue,
+    Timestamp,
+    TypeValue,
+    UInt,
+    URLValue,
+    is_list,
 )  # fmt: skip
 
 Frame = list[Any]
@@ -260,11 +271,11 @@ class _Planner:
         if kind == "exists_one":
             return _exists_one(each, body)
         if kind == "filter":
-            return _filter(each, body, first)
+            return _filter(each, body)
         if kind in ("map", "transformList"):
             return _transform(each, body, condition)
         if kind == "sortBy":
-            return _sort_by(each, body, first)
+            return _sort_by(each, body)
         return _transform_map(each, body, condition, first, entries=kind == "transformMapEntry")
 
 
@@ -307,35 +318,40 @@ def _select_key(operand: Run, field: str) -> Run:
 
 
 def _logic(left: Run, right: Run, *, decides: bool) -> Run:
-    """`&&` (decided by False) and `||` (decided by True)."""
+    """`&&` (decided by False) and `||` (decided by True): an error counts only when the other side doesn't decide."""
     other = not decides
 
     def logic(frame: Frame) -> bool:
-        error: CelError
         try:
             first = left(frame)
-            if first is decides:
-                return decides
-            if first is other:
-                second = right(frame)
-                if second is decides or second is other:
-                    return second  # type: ignore[no-any-return]
-                raise op.no_overload()
-            error = op.no_overload()
         except CelCostError:
             raise
         except CelError as problem:
-            error = problem
-        try:
-            if right(frame) is decides:
+            return _decide(right, frame, problem, decides)
+        if first is other:
+            second = right(frame)
+            if second is decides:
                 return decides
-        except CelCostError:
-            raise
-        except CelError:
-            pass
-        raise error
+            if second is other:
+                return other
+            raise op.no_overload()
+        if first is decides:
+            return decides
+        return _decide(right, frame, op.no_overload(), decides)
 
     return logic
+
+
+def _decide(right: Run, frame: Frame, error: CelError, decides: bool) -> bool:
+    """The left side failed: the right one may still decide."""
+    try:
+        if right(frame) is decides:
+            return decides
+    except CelCostError:
+        raise
+    except CelError:
+        pass
+    raise error
 
 
 def _conditional(condition: Run, if_true: Run, if_false: Run) -> Run:
@@ -423,7 +439,7 @@ def _quantifier(each: Callable[[Frame], Any], body: Run, *, decides: bool) -> Ru
         error: CelError | None = None
         for _ in each(frame):
             try:
-                result = body(frame)
+                result: object = body(frame)
                 if result is decides:
                     return decides
                 if type(result) is not bool:
@@ -452,7 +468,7 @@ def _true(value: Any) -> bool:
     return value
 
 
-def _filter(each: Callable[[Frame], Any], body: Run, _place: int) -> Run:
+def _filter(each: Callable[[Frame], Any], body: Run) -> Run:
     return lambda frame: [value for value in each(frame) if _true(body(frame))]
 
 
@@ -462,7 +478,7 @@ def _transform(each: Callable[[Frame], Any], body: Run, condition: Run | None) -
     return lambda frame: [body(frame) for _ in each(frame) if _true(condition(frame))]
 
 
-def _sort_by(each: Callable[[Frame], Any], body: Run, place: int) -> Run:
+def _sort_by(each: Callable[[Frame], Any], body: Run) -> Run:
     def run(frame: Frame) -> list[Any]:
         items, keys = [], []
         for value in each(frame):

@@ -13,7 +13,21 @@ from chandlery.controlplane.cel import operators as op
 from chandlery.controlplane.cel.decls import Functions
 from chandlery.controlplane.cel.errors import CelError
 from chandlery.controlplane.cel.types import (
-    BOOL, BYTES, DOUBLE, DURATION, DYN, INT, STRING, TIMESTAMP, UINT, Type, list_of, map_of, optional_of, param, type_of,
+    BOOL,
+    BYTES,
+    DOUBLE,
+    DURATION,
+    DYN,
+    INT,
+    STRING,
+    TIMESTAMP,
+    UINT,
+    Type,
+    list_of,
+    map_of,
+    optional_of,
+    param,
+    type_of,
 )  # fmt: skip
 from chandlery.controlplane.cel.values import NONE, Duration, Optional, Timestamp, equal, is_list
 from chandlery.controlplane.schema.regex import RegexError, compile_re2

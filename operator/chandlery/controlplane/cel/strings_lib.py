@@ -235,7 +235,7 @@ def _based(value: Any, form: str, name: str) -> str:
     if kind is int or kind is UInt:
         return format(int(value), form)
     if form in ("x", "X") and kind in (str, bytes):
-        text = (value if kind is bytes else value.encode()).hex()
+        text: str = (value if kind is bytes else value.encode()).hex()
         return text.upper() if form == "X" else text
     accepted = {"b": "integers and bools", "o": "integers"}.get(form, "integers, byte buffers, and strings")
     raise _wrong(name, value, accepted)

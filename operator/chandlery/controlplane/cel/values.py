@@ -286,7 +286,4 @@ def map_key(item: Any, keys: tuple[str, ...]) -> tuple[Any, ...]:
 def _equal_maps(left: dict[Any, Any], right: dict[Any, Any]) -> bool:
     if len(left) != len(right):
         return False
-    for key, value in left.items():
-        if key not in right or not equal(value, right[key]):
-            return False
-    return True
+    return all(not (key not in right or not equal(value, right[key])) for key, value in left.items())

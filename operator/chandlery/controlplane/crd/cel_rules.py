@@ -73,7 +73,7 @@ class CelContext:
         return self._declared[0]
 
     def _find(self) -> Declared | None:
-        if self.parent is not None and (above := self.parent._known()) is not None:
+        if self.parent is not None and (above := self.parent.known()) is not None:
             kind, name = self._accessor
             found = above.item if kind == "items" else above.fields.get(escape(name) or "")
             if found is not None:
@@ -81,7 +81,7 @@ class CelContext:
         node = Node(self.schema)
         return declare(node, resource=self.root or node.embedded)
 
-    def _known(self) -> Declared | None:
+    def known(self) -> Declared | None:
         """The declaration if a rule here or above has needed it already."""
         return self._declared[0] if self._declared is not None else None
 
@@ -132,8 +132,8 @@ def check_rules(schema: Obj, path: str, context: CelContext, uncorrelatable: str
     rules_at = errors.child(path, "x-kubernetes-validations")
     if declared is None:
         detail = (
-            "internal error: failed to construct type information for x-kubernetes-validations rules: unable to convert "
-            "structural schema to CEL declarations"
+            "internal error: failed to construct type information for x-kubernetes-validations rules: unable to "
+            "convert structural schema to CEL declarations"
         )
         return [errors.internal(rules_at, detail)]
     functions = kubernetes_functions()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import ssl
 import uuid
@@ -45,7 +44,7 @@ class WebhookConverter:
         }
         try:
             answer = await self._post(review)
-        except (aiohttp.ClientError, TimeoutError, asyncio.TimeoutError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise self._failed(objects, str(error) or type(error).__name__) from error
         response = answer.get("response") if isinstance(answer, dict) else None
         if not isinstance(response, dict):
@@ -68,8 +67,8 @@ class WebhookConverter:
     def _checked(self, original: Obj, new: Any, position: int, api_version: str) -> Obj:
         if not isinstance(new, dict) or new.get("apiVersion") != api_version:
             got = new.get("apiVersion") if isinstance(new, dict) else type(new).__name__
-            text = f"invalid converted object at index {position}: invalid groupVersion (expected {api_version}, received {got})"
-            raise self._failed([original], text)
+            text = f"invalid groupVersion (expected {api_version}, received {got})"
+            raise self._failed([original], f"invalid converted object at index {position}: {text}")
         if new.get("kind") != original.get("kind"):
             text = f"invalid kind (expected {original.get('kind')}, received {new.get('kind')})"
             raise self._failed([original], f"invalid converted object at index {position}: {text}")

@@ -8,7 +8,7 @@ from chandlery.controlplane.schema import errors
 from chandlery.controlplane.types import Obj
 
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "'": "'", "\\": "\\"}
-_TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|[.\[\]]|[^.\[\]]+", re.S)
+_TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|[.\[\]]|[^.\[\]]+", re.DOTALL)
 
 
 class FieldPathError(ValueError):
@@ -29,8 +29,8 @@ def valid_field_path(text: str, schema: Obj, *, brackets: bool = True) -> tuple[
     """The normalised path (`spec.x`, `spec[a]`) and the schema of the field that it names. Raises FieldPathError."""
     tokens = iter(_TOKEN.findall(text))
     path = ""
-    for token in tokens:
-        if token == "[":
+    for part in tokens:
+        if part == "[":
             if not brackets:
                 raise FieldPathError("array notation is not allowed")
             name = _next(tokens)
@@ -40,10 +40,10 @@ def valid_field_path(text: str, schema: Obj, *, brackets: bool = True) -> tuple[
             closing = _next(tokens)
             if closing != "]":
                 raise FieldPathError(f"expected ] but got {closing}")
-        elif token == ".":
+        elif part == ".":
             path, schema = _step(path, schema, _next(tokens))
         else:
-            raise FieldPathError(f"expected [ or . but got: {token}")
+            raise FieldPathError(f"expected [ or . but got: {part}")
     return path, schema
 
 

@@ -1,4 +1,4 @@
-"""What a JSONSchemaProps in a CRD may say: OpenAPI v3 as far as custom resources support it, and the x-kubernetes marks.
+"""What a JSONSchemaProps in a CRD may say: OpenAPI v3 as far as custom resources support it, and Kubernetes' own marks.
 
 Source: the API documentation of JSONSchemaProps. CEL rules are checked last and only where the schema around
 them is sound.
@@ -157,14 +157,15 @@ class OpenApiRules:
                 at, detail = errors.child(path, "type"), f"must be {wanted} if {mark} is specified"
                 add(errors.invalid(at, kind, detail) if kind else errors.required(at, detail))
             elif value == "set" and self.tightness.atomic_sets and isinstance(schema.get("items"), dict):
-                self._set_items(schema["items"], path)
+                self.set_items(schema["items"], path)
             if value not in accepted:
                 add(errors.not_supported(errors.child(path, mark), value, accepted))
         self._list_map(schema, path)
         if self.tightness.map_keys:
             self.found.extend(list_key_rules(schema, path))
 
-    def _set_items(self, items: Obj, path: str) -> None:
+    def set_items(self, items: Obj, path: str) -> None:
+        """Items of a set must compare as a whole."""
         detail = "must be atomic as item of a list with x-kubernetes-list-type=set"
         kind = items.get("type")
         shown = items.get("x-kubernetes-list-type")
@@ -262,7 +263,10 @@ def list_key_rules(schema: Obj, path: str) -> list[FieldError]:
                 continue
             at = errors.key(errors.child(items_at, "properties"), name)
             if name not in required and sub.get("default") is None:
-                detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
+                detail = (
+                    "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required "
+                    "property"
+                )
                 found.append(errors.required(errors.child(at, "default"), detail))
             if sub.get("nullable"):
                 detail = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable"

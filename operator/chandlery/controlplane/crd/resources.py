@@ -92,7 +92,7 @@ def _resource(crd: Obj, version: Obj, names: Obj, storage: str, convert: Any) ->
         subresources=subresources,
         columns=version.get("additionalPrinterColumns"),
         selectable=[field.get("jsonPath") or "" for field in version.get("selectableFields") or ()],
-        warnings=_deprecation(version, group, names["kind"]),
+        warnings=(),
         preserve_unknown=preserve,
         convert=convert,
     )
@@ -117,23 +117,24 @@ def _resource(crd: Obj, version: Obj, names: Obj, storage: str, convert: Any) ->
         subresources=served,
         storage_version=storage,
         has_generation=True,
+        deprecation=_deprecation(version, group, names["kind"]),
         crd_uid=(crd.get("metadata") or {}).get("uid") or "",
     )
 
 
-def _deprecation(version: Obj, group: str, kind: str) -> list[str]:
+def _deprecation(version: Obj, group: str, kind: str) -> str:
     if not version.get("deprecated"):
-        return []
-    return [version.get("deprecationWarning") or f"{group}/{version['name']} {kind} is deprecated"]
+        return ""
+    return version.get("deprecationWarning") or f"{group}/{version['name']} {kind} is deprecated"
 
 
 def served_schema(raw: Obj | None, *, preserve: bool = False) -> Obj:
     """A version's schema with apiVersion, kind and metadata filled in: what ownership and documents look at."""
-    schema = copy_json(raw) if raw else {"type": "object"}
+    schema: Obj = copy_json(raw) if raw else {"type": "object"}
     if preserve:
         schema["x-kubernetes-preserve-unknown-fields"] = True
     properties = schema.setdefault("properties", {})
     properties["apiVersion"] = _string
     properties["kind"] = _string
     properties["metadata"] = _META_SCHEMA
-    return schema  # type: ignore[no-any-return]
+    return schema

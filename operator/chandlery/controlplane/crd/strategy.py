@@ -12,10 +12,22 @@ from chandlery.controlplane.crd.jsonpath import JSONPath, JSONPathError, as_text
 from chandlery.controlplane.crd.scale import Scale
 from chandlery.controlplane.metadata import qualified_name_errors
 from chandlery.controlplane.schema import (
-    Correlation, Node, Validator, compile_defaults, drop_nulls, errors, has_list_types, prune, validate_lists,
+    Correlation,
+    Node,
+    Validator,
+    compile_defaults,
+    drop_nulls,
+    errors,
+    has_list_types,
+    prune,
+    validate_lists,
 )  # fmt: skip
 from chandlery.controlplane.schema.embedded import (
-    MetadataError, coerce, decode_object_meta, has_embedded, validate_embedded,
+    MetadataError,
+    coerce,
+    decode_object_meta,
+    has_embedded,
+    validate_embedded,
 )  # fmt: skip
 from chandlery.controlplane.schema.gotext import integral, quote
 from chandlery.controlplane.schema.rules import Rules

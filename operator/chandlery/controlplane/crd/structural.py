@@ -185,10 +185,7 @@ def _nested(schema: Obj, path: str, found: list[FieldError], *, skip_any_of: boo
     for name, sub in properties.items():
         _nested(sub, errors.key(errors.child(path, "properties"), name), found)
     for name, detail in _FORBIDDEN_NESTED:
-        if name == "default":
-            present = schema.get(name) is not None
-        else:
-            present = bool(schema.get(name))
+        present = schema.get(name) is not None if name == "default" else bool(schema.get(name))
         if present:
             found.append(errors.forbidden(errors.child(path, name), detail))
     if schema.get("additionalProperties") not in (None, False):

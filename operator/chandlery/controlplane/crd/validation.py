@@ -6,17 +6,17 @@ Source: the API documentation of `apiextensions.k8s.io/v1`; paths and texts are 
 
 from __future__ import annotations
 
-import base64
 import re
 from typing import Any
 
 from chandlery.controlplane.crd.cel_rules import root_context
+from chandlery.controlplane.crd.conversion_rules import REVIEWS, conversion_errors
 from chandlery.controlplane.crd.default_rules import has_unpruned_defaults, validate_defaults
 from chandlery.controlplane.crd.fieldpath import FieldPathError, valid_field_path
 from chandlery.controlplane.crd.internal import FIELD_NAMES, InternalSpec, internal_spec, schema_text
 from chandlery.controlplane.crd.openapi_rules import OpenApiRules, Tightness, all_schemas, list_key_rules
 from chandlery.controlplane.crd.structural import structural_problem, validate_structural
-from chandlery.controlplane.metadata import label_errors, subdomain_errors
+from chandlery.controlplane.metadata import subdomain_errors
 from chandlery.controlplane.schema import errors
 from chandlery.controlplane.schema.formats import effective_format
 from chandlery.controlplane.schema.gotext import quote
@@ -25,8 +25,6 @@ from chandlery.controlplane.schema.names import dns1035_errors
 from chandlery.controlplane.types import FieldError, Obj
 
 _SCOPES = ("Cluster", "Namespaced")
-_STRATEGIES = ("None", "Webhook")
-_REVIEWS = ("v1", "v1beta1")
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = (
     "binary", "bool", "byte", "date", "date-time", "double", "float", "int32", "int64", "password",
@@ -45,7 +43,7 @@ _APPROVAL_TEXT = (
 
 
 def validate_crd_create(obj: Obj) -> list[FieldError]:
-    """Everything wrong with a CRD that is to be created (defaults and status set); ObjectMeta only as far as CRDs differ."""
+    """Everything wrong with a CRD to be created (defaults and status set); of ObjectMeta only what is special here."""
     found: list[FieldError] = []
     spec = obj.get("spec") or {}
     wanted = f"{(spec.get('names') or {}).get('plural') or ''}.{spec.get('group') or ''}"
@@ -60,7 +58,7 @@ def validate_crd_create(obj: Obj) -> list[FieldError]:
 
 
 def validate_crd_update(obj: Obj, old: Obj) -> list[FieldError]:
-    """Everything wrong with a CRD that is to replace `old`. What `old` had already is tolerated where the API says so."""
+    """Everything wrong with a CRD to replace `old`. What `old` had already is tolerated where the API says so."""
     found = _spec(obj, _tightness(obj, old), old)
     spec, before = obj.get("spec") or {}, old.get("spec") or {}
     names, names_before = spec.get("names") or {}, before.get("names") or {}
@@ -119,7 +117,7 @@ def _tightness(obj: Obj, old: Obj) -> Tightness:
     probe = OpenApiRules(Tightness())
     for part in parts:
         if part.get("x-kubernetes-list-type") == "set" and isinstance(part.get("items"), dict):
-            probe._set_items(part["items"], "")
+            probe.set_items(part["items"], "")
     return Tightness(
         open_api_schema=all(schema is not None for schema in schemas),
         valid_types=all(
@@ -135,7 +133,7 @@ def _tightness(obj: Obj, old: Obj) -> Tightness:
         ),
         atomic_sets=not probe.found,
         map_keys=not any(list_key_rules(part, "") for part in parts),
-        recognized_reviews=not reviews or any(review in _REVIEWS for review in reviews),
+        recognized_reviews=not reviews or any(review in REVIEWS for review in reviews),
         old_rules=frozenset(rules),
         expression_cost=_schemas(obj) != schemas,
     )
@@ -171,7 +169,7 @@ def _spec(crd: Obj, tightness: Tightness, old: Obj | None = None) -> list[FieldE
         else:
             schema = _schema_of(internal.shared["validation"]) or {}
             found += _selectable(selectable, schema, "spec.selectableFields", _old_selectable(old, None))
-    found += _conversion(spec, tightness, established=old is not None and _established(old), old=old)
+    found += conversion_errors(spec, tightness, established=old is not None and _established(old), old=old)
     return found
 
 
@@ -292,9 +290,9 @@ def _validation(validation: Obj | None, path: str, has_status: bool, tightness: 
     if tightness.structural:
         if problem := structural_problem(schema):
             unreadable.append(errors.invalid(at, "", problem))
-        elif problems := validate_structural(schema, at):
-            found += problems
-        elif problems := validate_defaults(schema, at, pruned=tightness.pruned_defaults):
+        elif (problems := validate_structural(schema, at)) or (
+            problems := validate_defaults(schema, at, pruned=tightness.pruned_defaults)
+        ):
             found += problems
         else:
             context = root_context(schema)
@@ -316,7 +314,10 @@ def _root_with_status(schema: Obj, at: str) -> list[FieldError]:
             continue
         if go == "Type":
             if value != "object":
-                detail = 'only "object" is allowed as the type at the root of the schema if the status subresource is enabled'
+                detail = (
+                    'only "object" is allowed as the type at the root of the schema if the status subresource is '
+                    "enabled"
+                )
                 return [errors.invalid(f"{at}.type", value, detail)]
         elif go not in _ROOT_WITH_STATUS:
             allowed = "[" + " ".join(_ROOT_WITH_STATUS) + "]"
@@ -382,7 +383,7 @@ def _old_selectable(old: Obj | None, version: str | None) -> list[Obj] | None:
         return internal.shared.get("selectableFields")
     for own, part in zip(internal.versions, internal.parts, strict=True):
         if own.get("name") == version:
-            return part.get("selectableFields")  # type: ignore[no-any-return]
+            return part.get("selectableFields")
     return None
 
 
@@ -417,125 +418,6 @@ def _selectable(fields: list[Obj], schema: Obj, path: str, before: list[Obj] | N
     return found
 
 
-# -- conversion
-
-
-def _conversion(spec: Obj, tightness: Tightness, *, established: bool, old: Obj | None) -> list[FieldError]:
-    conversion = spec.get("conversion")
-    if not isinstance(conversion, dict):
-        return []
-    strategy = conversion.get("strategy") or ""
-    found = _enum("spec.conversion.strategy", strategy, _STRATEGIES)
-    webhook = conversion.get("webhook")
-    client = (webhook or {}).get("clientConfig")
-    reviews = (webhook or {}).get("conversionReviewVersions") or []
-    path = "spec.conversion.webhookClientConfig"
-    if strategy != "Webhook":
-        if client is not None:
-            found.append(errors.forbidden(path, "should not be set when strategy is not set to Webhook"))
-        if reviews:
-            at = "spec.conversion.conversionReviewVersions"
-            found.append(errors.forbidden(at, "should not be set when strategy is not set to Webhook"))
-        return found
-    if spec.get("preserveUnknownFields"):
-        detail = "must be None if spec.preserveUnknownFields is true"
-        found.append(errors.invalid("spec.conversion.strategy", strategy, detail))
-    if client is None:
-        found.append(errors.required(path, "required when strategy is set to Webhook"))
-    else:
-        found += _client(client, path)
-        if client.get("caBundle") and established:
-            before = ((((old or {}).get("spec") or {}).get("conversion") or {}).get("webhook") or {}).get(
-                "clientConfig"
-            )
-            if _bad_bundle(client["caBundle"]) and not _bad_bundle((before or {}).get("caBundle") or ""):
-                detail = f"unable to load root certificates: {_bad_bundle(client['caBundle'])}"
-                found.append(errors.invalid_raw(f"{path}.caBundle", quote(client["caBundle"]), detail))
-    return found + _review_versions(reviews, tightness)
-
-
-def _bad_bundle(bundle: str) -> str:
-    """Why a CA bundle can't be used; "" when it can or is empty."""
-    if not bundle:
-        return ""
-    try:
-        pem = base64.b64decode(bundle).decode("latin-1")
-    except ValueError:
-        return "unable to parse bytes as PEM block"
-    return "" if "-----BEGIN CERTIFICATE-----" in pem else "unable to parse bytes as PEM block"
-
-
-def _client(client: Obj, path: str) -> list[FieldError]:
-    url, service = client.get("url"), client.get("service")
-    if (url is None) == (service is None):
-        return [errors.required(path, "exactly one of url or service is required")]
-    return _webhook_url(url, f"{path}.url") if url is not None else _webhook_service(service or {}, f"{path}.service")
-
-
-def _webhook_url(text: str, path: str) -> list[FieldError]:
-    try:
-        url = parse_request_uri(text) if text else None
-    except UrlError as error:
-        detail = f"url must be a valid URL: parse {quote(text)}: {error}; desired format: https://host[/path]"
-        return [errors.required(path, detail)]
-    form = "; desired format: https://host[/path]"
-    found = []
-    if url is None or url.scheme != "https":
-        found.append(errors.invalid(path, url.scheme if url else "", f"'https' is the only allowed URL scheme{form}"))
-    if url is None or not url.host:
-        found.append(errors.invalid(path, url.host if url else "", f"host must be specified{form}"))
-    if url is not None:
-        if url.user:
-            found.append(errors.invalid(path, url.user, "user information is not permitted in the URL"))
-        if "#" in text:
-            fragment = text.partition("#")[2]
-            found.append(errors.invalid(path, fragment, "fragments are not permitted in the URL"))
-        if url.query:
-            found.append(errors.invalid(path, url.query, "query parameters are not permitted in the URL"))
-    return found
-
-
-def _webhook_service(service: Obj, path: str) -> list[FieldError]:
-    found = [errors.required(f"{path}.{name}") for name in ("name", "namespace") if not service.get(name)]
-    port = service.get("port")
-    if port is not None and not 1 <= port <= 65535:
-        detail = "port is not valid: must be between 1 and 65535, inclusive"
-        found.append(errors.invalid(f"{path}.port", port, detail))
-    text = service.get("path")
-    if text is None or text in ("/", ""):
-        return found
-    at = f"{path}.path"
-    if not text.startswith("/"):
-        found.append(errors.invalid(at, text, "must start with a '/'"))
-    steps = text[1:].split("/")
-    if steps and not steps[-1]:
-        steps.pop()
-    for position, step in enumerate(steps):
-        if not step:
-            found.append(errors.invalid(at, text, f"segment[{position}] may not be empty"))
-        elif problems := subdomain_errors(step):
-            found.extend(errors.invalid(at, text, f"segment[{position}]: {problem}") for problem in problems)
-    return found
-
-
-def _review_versions(versions: list[str], tightness: Tightness) -> list[FieldError]:
-    path = "spec.conversion.conversionReviewVersions"
-    if not versions:
-        return [errors.required(path)]
-    found: list[FieldError] = []
-    seen: set[str] = set()
-    for position, version in enumerate(versions):
-        at = f"{path}[{position}]"
-        if version in seen:
-            found.append(errors.invalid(at, version, "duplicate version"))
-            continue
-        seen.add(version)
-        found += [errors.invalid(at, version, problem) for problem in dns1035_errors(version)]
-    if tightness.recognized_reviews and not seen & set(_REVIEWS):
-        found.append(errors.invalid(path, versions, f"must include at least one of {', '.join(_REVIEWS)}"))
-    return found
-
-
 # -- status and the rest
 
 
@@ -545,7 +427,7 @@ def _status(crd: Obj) -> list[FieldError]:
     stored = status.get("storedVersions") or []
     path = "status.storedVersions"
     if not stored:
-        shown = None if status.get("storedVersions") is None else []
+        shown: list[str] | None = None if status.get("storedVersions") is None else []
         return [*found, errors.invalid(path, shown, "must have at least one stored version")]
     left = {version: position for position, version in enumerate(stored)}
     for version in (crd.get("spec") or {}).get("versions") or ():
@@ -604,6 +486,3 @@ def _preserve(crd: Obj, old: Obj | None) -> list[FieldError]:
         )
         return [errors.invalid("spec.preserveUnknownFields", True, detail)]
     return []
-
-
-__all__ = ["crd_warnings", "label_errors", "validate_crd_create", "validate_crd_update"]

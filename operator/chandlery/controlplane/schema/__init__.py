@@ -1,7 +1,7 @@
 """Structural schemas of custom resources: compile once, then prune, default and validate plain JSON.
 
-`Node` is the compiled schema; `Validator` answers and explains; `prune`, `drop_nulls` and `compile_defaults` change values in
-place; `validate_lists` and the `embedded` module hold the rules that OpenAPI can't express.
+`Node` is the compiled schema; `Validator` answers and explains; `prune`, `drop_nulls` and `compile_defaults` change
+values in place; `validate_lists` and the `embedded` module hold the rules that OpenAPI can't express.
 """
 
 from __future__ import annotations

@@ -27,9 +27,8 @@ def enum_contains(members: list[Any], value: Any) -> bool:
         if kind is other:
             if value == member:
                 return True
-        elif kind in (int, float) and other in (int, float):
-            if (int(value) if other is int else value) == member:
-                return True
+        elif kind in (int, float) and other in (int, float) and (int(value) if other is int else value) == member:
+            return True
     return False
 
 
@@ -56,7 +55,7 @@ def type_accepts(types: tuple[str, ...], has_format: bool, value: Any) -> bool:
     return not types and not has_format
 
 
-def in_range(value: int | float, schema_type: str, number_format: str) -> bool:
+def in_range(value: float, schema_type: str, number_format: str) -> bool:
     """Whether a number fits its type and format (int32, int64, float)."""
     if schema_type == "integer":
         if not is_integral(value):
@@ -146,10 +145,10 @@ def _number(node: Node) -> Accept | None:
     schema_type = node.types[0] if len(node.types) == 1 else ""
     number_format = node.format if schema_type in ("integer", "number") else ""
     low, high, factor = node.minimum, node.maximum, node.multiple_of
-    if low is None and high is None and factor is None and schema_type not in ("integer",) and not number_format:
+    if low is None and high is None and factor is None and schema_type != "integer" and not number_format:
         return None
 
-    def accept(value: int | float) -> bool:
+    def accept(value: float) -> bool:
         if not in_range(value, schema_type, number_format):
             return False
         if high is not None and (
@@ -165,19 +164,19 @@ def _number(node: Node) -> Accept | None:
     return accept
 
 
-def over_maximum(value: int | float, bound: float, exclusive: bool) -> bool:
+def over_maximum(value: float, bound: float, exclusive: bool) -> bool:
     if type(value) is int:
         bound = int(bound)
     return value >= bound if exclusive else value > bound
 
 
-def under_minimum(value: int | float, bound: float, exclusive: bool) -> bool:
+def under_minimum(value: float, bound: float, exclusive: bool) -> bool:
     if type(value) is int:
         bound = int(bound)
     return value <= bound if exclusive else value < bound
 
 
-def is_multiple(value: int | float, factor: float) -> bool:
+def is_multiple(value: float, factor: float) -> bool:
     """Integers divide by the factor's integer part, floats by the factor with a tolerance of 1e-9."""
     if type(value) is int:
         whole = int(factor)

@@ -48,12 +48,12 @@ def compile_defaults(node: Node) -> Filler | None:
                     if name in node.properties:
                         continue
                     if member is None and not additional.nullable and additional.default is not MISSING:
-                        member = value[name] = copy_json(additional.default)
-                    fill_additional(member)
+                        value[name] = copy_json(additional.default)
+                    fill_additional(value[name])
         elif type(value) is list and items is not None and fill_items is not None:
             for position, member in enumerate(value):
                 if member is None and not items.nullable and items.default is not MISSING:
-                    member = value[position] = copy_json(items.default)
-                fill_items(member)
+                    value[position] = copy_json(items.default)
+                fill_items(value[position])
 
     return fill

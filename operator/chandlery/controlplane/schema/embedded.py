@@ -7,7 +7,12 @@ from typing import Any
 
 from chandlery.controlplane.builtins.decode import DecodeError, Where, struct
 from chandlery.controlplane.metadata import (
-    label_errors, path_segment_errors, validate_annotations, validate_finalizers, validate_labels, validate_owners,
+    label_errors,
+    path_segment_errors,
+    validate_annotations,
+    validate_finalizers,
+    validate_labels,
+    validate_owners,
 )  # fmt: skip
 from chandlery.controlplane.schema import errors
 from chandlery.controlplane.schema.names import dns1035_errors

@@ -78,10 +78,7 @@ def too_long(path: str, limit: int) -> FieldError:
 
 
 def too_many(path: str, actual: int, limit: int) -> FieldError:
-    if limit < 0:
-        detail = "has too many items"
-    else:
-        detail = f"must have at most {limit} {'item' if limit == 1 else 'items'}"
+    detail = "has too many items" if limit < 0 else f"must have at most {limit} {'item' if limit == 1 else 'items'}"
     return _error(path, "FieldValueTooMany", f"Too many: {actual}", detail)
 
 

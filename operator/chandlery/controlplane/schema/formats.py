@@ -16,7 +16,8 @@ from chandlery.controlplane.schema.gourl import UrlError, parse_request_uri
 
 Check = Callable[[str], bool]
 
-_LETTER = r"(?:[^\W\d_]|[$+<=>^`|~\u00a2-\u00a9\u00ac\u00ae-\u00b1\u00b4\u00b8\u00d7\u00f7\u2100-\u2bff\U0001f000-\U0001faff])"
+_SYMBOL = r"[$+<=>^`|~\u00a2-\u00a9\u00ac\u00ae-\u00b1\u00b4\u00b8\u00d7\u00f7\u2100-\u2bff\U0001f000-\U0001faff]"
+_LETTER = rf"(?:[^\W\d_]|{_SYMBOL})"
 _HOST_CHAR = rf"(?:[a-zA-Z0-9]|{_LETTER})"
 _HOSTNAME = re.compile(
     rf"(?:{_HOST_CHAR}(?:-?{_HOST_CHAR}{{0,62}})?"

@@ -1,4 +1,4 @@
-"""RE2 patterns on Python's `re`: syntax checked and refused as the reference server does, then translated.
+r"""RE2 patterns on Python's `re`: syntax checked and refused as the reference server does, then translated.
 
 Where the two dialects differ (`$`, `\\z`, `\\pL`, POSIX classes, `\\Q..\\E`, flag groups, no look-around, no back
 references), the pattern is rewritten. Matching is a search, not a full match. Source: RE2's syntax page.
@@ -19,8 +19,44 @@ _PERL = {"d": "0-9", "s": r"\t\n\f\r ", "w": "0-9A-Za-z_"}
 _ESCAPES = {"a": r"\x07", "f": r"\x0c", "n": r"\n", "r": r"\r", "t": r"\t", "v": r"\x0b"}
 _MAX_REPEAT = 1000
 _CATEGORIES = frozenset(
-    ["L", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Mn", "Mc", "Me", "N", "Nd", "Nl", "No", "P", "Pc", "Pd", "Ps", "Pe"]
-    + ["Pi", "Pf", "Po", "S", "Sm", "Sc", "Sk", "So", "Z", "Zs", "Zl", "Zp", "C", "Cc", "Cf", "Co", "Cs"]
+    [
+        "L",
+        "Lu",
+        "Ll",
+        "Lt",
+        "Lm",
+        "Lo",
+        "M",
+        "Mn",
+        "Mc",
+        "Me",
+        "N",
+        "Nd",
+        "Nl",
+        "No",
+        "P",
+        "Pc",
+        "Pd",
+        "Ps",
+        "Pe",
+        "Pi",
+        "Pf",
+        "Po",
+        "S",
+        "Sm",
+        "Sc",
+        "Sk",
+        "So",
+        "Z",
+        "Zs",
+        "Zl",
+        "Zp",
+        "C",
+        "Cc",
+        "Cf",
+        "Co",
+        "Cs",
+    ]
 )
 _SCRIPTS = {"Greek": "GREEK", "Latin": "LATIN", "Cyrillic": "CYRILLIC", "Han": "CJK", "Hebrew": "HEBREW"}
 
@@ -241,13 +277,13 @@ class _Translator:
             self.out.append(self._single_escape())
 
     def _class_escape(self) -> tuple[str, bool]:
-        """At a backslash of \\d \\s \\w \\p and their opposites: the class's inside, and whether it is negated."""
+        r"""At a backslash of \\d \\s \\w \\p and their opposites: the class's inside, and whether it is negated."""
         text = self.pattern
         char = text[self.at + 1]
         if char in "dswDSW":
             self.at += 2
             return _PERL[char.lower()], char.isupper()
-        match = re.match(r"\\[pP](\^?)(?:\{(\^?)([^}]*)\}|(.))", text[self.at :], re.S)
+        match = re.match(r"\\[pP](\^?)(?:\{(\^?)([^}]*)\}|(.))", text[self.at :], re.DOTALL)
         if match is None:
             raise RegexError(f"invalid character class range: `{text[self.at :]}`")
         name = match.group(3) if match.group(3) is not None else match.group(4)
@@ -341,5 +377,5 @@ class _Translator:
 def _code(escaped: str) -> int:
     """The code point of one (possibly escaped) class member as this module writes them."""
     if escaped.startswith(("\\U", "\\x")):
-        return int(escaped[2:], 16)
+        return int(escaped.lower()[2:].lstrip("0") or "0", base=16)
     return ord({"\\n": "\n", "\\r": "\r", "\\t": "\t"}.get(escaped, escaped[-1]))

@@ -1,7 +1,7 @@
 """CEL rules of a schema (x-kubernetes-validations): compiled once, run for every write.
 
-Rules stand at any level and see the value there as `self` and, where parts of old and new objects correspond, the old value as
-`oldSelf`. Failures of unchanged parts are tolerated (ratcheting).
+Rules stand at any level and see the value there as `self` and, where parts of old and new objects correspond, the old
+value as `oldSelf`. Failures of unchanged parts are tolerated (ratcheting).
 """
 
 from __future__ import annotations
@@ -80,10 +80,7 @@ def _normal_path(text: str, node: Node) -> str:
     out = ""
     for match in re.finditer(r"\.([^.\[\]]+)|\['((?:[^'\\]|\\.)*)'\]", text):
         name = match[1] if match[1] is not None else re.sub(r"\\(.)", r"\1", match[2])
-        if name in node.properties:
-            out = f"{out}.{name}"
-        else:
-            out = f"{out}[{name}]"
+        out = f"{out}.{name}" if name in node.properties else f"{out}[{name}]"
         following = node.field(name)
         if following is None:
             break
@@ -166,7 +163,7 @@ class Rules:
         return found or self.validate(value, None, None, path)
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     """The budget is spent."""
 
 
@@ -181,7 +178,7 @@ def _validate(
 ) -> None:
     try:
         _walk(place, value, old, here, above, path, run)
-    except _Stop:
+    except _StopError:
         return
 
 
@@ -267,19 +264,20 @@ def _run(
             run.left -= 1
             if run.left <= 0:
                 run.found.append(errors.invalid(path, kind, _OUT_OF_BUDGET))
-                raise _Stop
+                raise _StopError
             passed = rule.program.evaluate(values)
         except CelCostError as error:
-            detail = f"'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {rule.text()}"
+            detail = f"'{error}': no further validation rules will be run due to call cost exceeds limit for rule: "
+            detail += rule.text()
             run.found.append(errors.invalid(path, kind, detail))
-            raise _Stop from None
+            raise _StopError from None
         except CelError as error:
             run.found.append(errors.invalid(path, kind, _failure(str(error), rule)))
             continue
         if passed is True:
             continue
-        error = _broken(rule, value, kind, path, values)
-        (run.tolerated if not rule.uses_old and _unchanged(here, above) else run.found).append(error)
+        tolerated = not rule.uses_old and _unchanged(here, above)
+        (run.tolerated if tolerated else run.found).append(_broken(rule, value, kind, path, values))
 
 
 def _unchanged(here: Correlation | None, above: Correlation | None) -> bool:

@@ -12,7 +12,14 @@ from typing import Any
 
 from chandlery.controlplane.schema import errors
 from chandlery.controlplane.schema.accept import (
-    Accept, compile_accept, enum_contains, in_range, is_integral, is_multiple, over_maximum, type_accepts,
+    Accept,
+    compile_accept,
+    enum_contains,
+    in_range,
+    is_integral,
+    is_multiple,
+    over_maximum,
+    type_accepts,
     under_minimum,
 )  # fmt: skip
 from chandlery.controlplane.schema.correlation import Correlation
@@ -155,11 +162,11 @@ def _string(node: Node, value: str, path: str, result: _Result) -> None:
         result.count += 1
 
 
-def _number(node: Node, value: int | float, path: str, result: _Result) -> None:
+def _number(node: Node, value: float, path: str, result: _Result) -> None:
     schema_type = node.types[0] if len(node.types) == 1 else ""
     number_format = node.format if schema_type in ("integer", "number") else ""
 
-    def check_range(number: int | float, what: str) -> None:
+    def check_range(number: float, what: str) -> None:
         if not in_range(number, schema_type, number_format):
             form = f"with format {number_format}" if number_format else "(default format)"
             _unplaced(result, f"{what} value must be of type {schema_type} {form} in {path}")
