@@ -1,7 +1,7 @@
 """Debian packages without root: apt with a state of its own, which looks up, downloads and checks.
 
-Nothing is installed into the system. What apt does here touches only its own folder. It works by the system's list of sources and trusts the keys that the
-system trusts. Libraries that the system already has are not fetched again.
+Nothing is installed into the system. What apt does here touches its own folder only. It works by the system's list of
+sources and trusts the keys that the system trusts. Libraries that the system already has are not fetched again.
 """
 
 from __future__ import annotations

@@ -11,5 +11,5 @@ class InstallingEngine(Unavailable):
     """An engine is being installed in the background."""
 
     code: ClassVar[str] = "InstallingEngine"
-    default_retry_after: ClassVar[float | None] = 1.0
+    default_retry_after: ClassVar[float] = 1.0
     default_hint: ClassVar[str] = "It goes on by itself; `chandlery engines list` shows what is here."

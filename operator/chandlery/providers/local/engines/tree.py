@@ -92,12 +92,12 @@ def prune(root: Path) -> None:
                     (Path(directory) / name).unlink()
     for directory, folders, names in os.walk(root):
         for name in (*folders, *names):
-            path = Path(directory) / name
-            mode = path.lstat().st_mode
+            full = Path(directory, name)
+            mode = full.lstat().st_mode
             if not stat.S_ISLNK(mode):
                 # Readable for the engine's own user, whoever that is; nothing in a package is secret.
                 wanted = (stat.S_IMODE(mode) & 0o755) | (0o555 if stat.S_ISDIR(mode) or mode & 0o100 else 0o444)
-                path.chmod(wanted)
+                full.chmod(wanted)
 
 
 def checksums(root: Path) -> dict[str, str]:
