@@ -92,7 +92,7 @@ class ControlPlane:
             read_token_file,
             virtual_resources,
         )
-        from chandlery.controlplane.builtins import builtin_resources
+        from chandlery.controlplane.builtins import ServiceAllocator, builtin_resources
         from chandlery.controlplane.crdcontroller import CrdController
         from chandlery.controlplane.crdstrategy import install
         from chandlery.controlplane.discovery import Discovery
@@ -117,6 +117,7 @@ class ControlPlane:
         core.cache.load(changes, store.compacted)
         core.cache.revision = max(core.cache.revision, store.revision)
         core.registry.add_builtin(install(list(builtin_resources())))
+        core.services = ServiceAllocator(settings.service_cluster_ip_range)
         api = self.api = Local(core)
         tokens = ServiceAccountTokens(api, folder / "pki" / "sa.key", issuer=settings.service_account_issuer)
         static = {}
@@ -151,6 +152,7 @@ class ControlPlane:
         metrics = Metrics()
         discovery = Discovery(core.registry, f"{_shown(settings.host)}:{sock.getsockname()[1]}")
         documents = Documents(discovery, _open_api(core), metrics, self._failing)
+        documents.jwks = (tokens.discovery, tokens.jwks)
         app = self._app = App(core, settings, documents, authenticator, authorizer, self._audit, metrics)
         metrics.gauge(
             "apiserver_storage_objects",

@@ -6,8 +6,11 @@ content only: enough to prove what was written, nothing to leak.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import hmac
 import os
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,24 +22,46 @@ from chandlery.controlplane.types import Obj, UserInfo
 _READS = frozenset({"get", "list", "watch"})
 
 
-def digest(obj: Obj | bytes | None) -> str:
-    """SHA-256 of an object's canonical JSON (sorted keys, without managedFields), or of bytes as they are."""
+_FLUSH_SECONDS = 0.25
+
+
+def digest(obj: Obj | bytes | None, key: bytes = b"") -> str:
+    """SHA-256 of an object's canonical JSON (sorted keys, without managedFields), or of bytes as they are.
+
+    With a key it is an HMAC: nobody without the key can try out what a secret may have been.
+    """
     if obj is None:
         return ""
-    if isinstance(obj, bytes):
-        return hashlib.sha256(obj).hexdigest()
+    content = obj if isinstance(obj, bytes) else _canonical(obj)
+    if key:
+        return hmac.new(key, content, hashlib.sha256).hexdigest()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _canonical(obj: Obj) -> bytes:
     meta = obj.get("metadata")
     if isinstance(meta, dict) and "managedFields" in meta:
         obj = {**obj, "metadata": {key: value for key, value in meta.items() if key != "managedFields"}}
-    return hashlib.sha256(orjson.dumps(obj, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return orjson.dumps(obj, option=orjson.OPT_SORT_KEYS)
+
+
+def _load_or_create_key(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        key = secrets.token_bytes(32)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(key)
+        return key
 
 
 class AuditLog:
     """Appends one line per change and per refusal; holds digests of objects, never their content.
 
     The file is `path` (mode 0600); when it has grown to `max_bytes` it becomes `path.1`, that `path.2` and
-    so on, and the last of `keep` old files goes. Lines reach the disk with the operating system's buffers;
-    `close` (and rotation) flush ours.
+    so on, and the last of `keep` old files goes. Lines are handed to the operating system after a quarter
+    of a second at most. Digests of Secrets are keyed; the key is beside the log, in `path.key` (mode 0600).
     """
 
     def __init__(self, path: Path, *, max_bytes: int = 10_000_000, keep: int = 5) -> None:
@@ -44,7 +69,9 @@ class AuditLog:
         self._max_bytes = max_bytes
         self._keep = keep
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._key = _load_or_create_key(path.with_name(f"{path.name}.key"))
         self._stream, self._size = self._open()
+        self._flushing = False
 
     def _open(self) -> tuple[BinaryIO, int]:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -95,10 +122,11 @@ class AuditLog:
         }
         if resource:
             line["objectRef"] = {key: value for key, value in reference.items() if value}
+        key = self._key if (group, resource) == ("", "secrets") else b""
         optional = {
             "reason": reason,
-            "before": digest(before),
-            "after": digest(after),
+            "before": digest(before, key),
+            "after": digest(after, key),
             "impersonator": impersonator,
             "sourceIP": source,
             "userAgent": user_agent,
@@ -113,6 +141,18 @@ class AuditLog:
             self._rotate()
         self._stream.write(line)
         self._size += len(line)
+        if not self._flushing:
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        """Many lines, one write: the first line of a burst sets the timer."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._stream.flush()
+            return
+        self._flushing = True
+        loop.call_later(_FLUSH_SECONDS, self.flush)
 
     def _rotate(self) -> None:
         self._stream.close()
@@ -125,6 +165,7 @@ class AuditLog:
 
     def flush(self) -> None:
         """Hand what is buffered to the operating system."""
+        self._flushing = False
         if not self._stream.closed:
             self._stream.flush()
 

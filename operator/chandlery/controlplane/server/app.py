@@ -168,16 +168,19 @@ class App:
             call.verb or request.method, call.target, response.status, time.perf_counter() - call.started
         )
         if self._audit is not None and (call.resource is not None or response.status in (401, 403)):
-            self._record(self._audit, call, response.status)
+            self._record(self._audit, call, response)
         return response
 
-    def _record(self, audit: AuditLog, call: Call, code: int) -> None:
+    def _record(self, audit: AuditLog, call: Call, response: web.StreamResponse) -> None:
         """One line for every change, and for everything that was refused."""
-        target, resource = call.target, call.resource
-        after = None
-        if resource is not None and target.name and code < 400:
-            entry = self._core.find(resource, target.namespace if resource.namespaced else "", target.name)
-            after = None if entry is None else entry.raw
+        target, resource, code = call.target, call.resource, response.status
+        name, after = target.name, None
+        if resource is not None and code < 400:
+            if not name and call.verb == "create" and isinstance(response, web.Response) and call.form is PLAIN:
+                name = orjson.loads(response.body or b"{}").get("metadata", {}).get("name", "")  # type: ignore[arg-type]
+            if name:
+                entry = self._core.find(resource, target.namespace if resource.namespaced else "", name)
+                after = None if entry is None else entry.raw
         audit.record(
             user=call.user or UserInfo(""),
             verb=call.verb or call.request.method.lower(),
@@ -189,7 +192,7 @@ class App:
             resource=target.resource,
             subresource=target.subresource,
             namespace=target.namespace,
-            name=target.name,
+            name=name,
             before=call.before,
             after=after,
             impersonator=call.impersonator,
@@ -366,6 +369,8 @@ class App:
             subresource=target.subresource,
             user_agent=request.headers.get("User-Agent", ""),
         )
+        if resource.deprecation:
+            ctx.warnings.append(resource.deprecation)
         if verb == "get":
             if ctx.subresource in pods.ON_NODE:
                 raise pods.on_node(self._core, ctx)

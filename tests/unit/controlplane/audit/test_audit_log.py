@@ -1,5 +1,6 @@
 """The audit log: one line a change, digests instead of content, bounded files."""
 
+import asyncio
 import json
 import stat
 from pathlib import Path
@@ -51,10 +52,35 @@ def test_the_files_rotate_and_old_ones_go(tmp_path: Path) -> None:
     for number in range(40):
         record(log, name=f"s{number}")
     log.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.log", "audit.log.1", "audit.log.2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "audit.log",
+        "audit.log.1",
+        "audit.log.2",
+        "audit.log.key",
+    ]
     kept = [line["objectRef"]["name"] for n in (".2", ".1", "") for line in lines(tmp_path / f"audit.log{n}")]
     assert kept == [f"s{number}" for number in range(40 - len(kept), 40)], "in order, the newest last"
     assert all(path.stat().st_size <= 1000 for path in tmp_path.iterdir())
+
+
+async def test_lines_are_flushed_soon_without_being_asked(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit.log")
+    record(log)
+    async with asyncio.timeout(5):
+        while not lines(tmp_path / "audit.log"):
+            await asyncio.sleep(0.01)
+    log.close()
+
+
+def test_digests_of_secrets_cannot_be_tried_out(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        log = AuditLog(tmp_path / folder / "audit.log")
+        record(log, after=SECRET)
+        record(log, resource="configmaps", after=SECRET)
+        log.close()
+    one, two = lines(tmp_path / "one" / "audit.log"), lines(tmp_path / "two" / "audit.log")
+    assert one[0]["after"] != two[0]["after"], "another control plane has another key"
+    assert one[1]["after"] == two[1]["after"]
 
 
 def test_a_new_process_appends(tmp_path: Path) -> None:
