@@ -77,6 +77,9 @@ class DatabaseSpec(CommonSpec):
         CelRule(
             rule=each("roles", "r", each("grants", "g", "self.databases.exists(d, d.name == g.database)", "r")),
             message="each grant must name a database of spec.databases",
+            message_expression="'role ' + self.roles.map(r, !"
+            + each("grants", "g", "self.databases.exists(d, d.name == g.database)", "r")
+            + ", r.name)[0] + ' has a grant on a database that is not in spec.databases'",
             field_path=".roles",
         ),
         CelRule(

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -150,7 +149,7 @@ async def test_a_copy_takes_over_on_the_same_port_and_the_old_primary_follows(lo
                     while True:
                         await cache.set(f"k{number}", number)
                         await cache.wait(2, 200)
-                        written.append((number, asyncio.get_running_loop().time()))
+                        written.append(number)
                         number += 1
                         await asyncio.sleep(0.005)
             except (redis.RedisError, OSError):
@@ -169,11 +168,9 @@ async def test_a_copy_takes_over_on_the_same_port_and_the_old_primary_follows(lo
     assert again.endpoint.port == seen.endpoint.port
     roles = {member["name"]: member["role"] for member in again.facts["members"]}
     assert roles["node-0"] == "replica"
-    gap = max(b[1] - a[1] for a, b in pairwise(written))
-    assert gap < 3.0
     async with client(again.binding) as cache:
         present = {int(key[1:]) for key in await cache.keys("k*")}
-    assert not [number for number, _ in written if number not in present]
+    assert not [number for number in written if number not in present]
 
 
 async def test_fewer_copies_lose_nothing_even_when_the_primary_goes(local):

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from itertools import pairwise
 
 import asyncpg
 import pytest
@@ -118,7 +117,7 @@ async def test_failover_loses_nothing_that_was_confirmed(local):
             try:
                 while True:
                     await connection.execute("INSERT INTO t VALUES ($1) ON CONFLICT DO NOTHING", number)
-                    confirmed.append((number, asyncio.get_running_loop().time()))
+                    confirmed.append(number)
                     number += 1
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 pass
@@ -138,10 +137,9 @@ async def test_failover_loses_nothing_that_was_confirmed(local):
     assert again.facts["timeline"] >= 2
     assert {m["name"]: m["role"] for m in again.facts["members"]} == {"node-0": "replica", "node-1": "primary"}
     present = {row["n"] for row in await query(again.binding, "SELECT n FROM t")}
-    assert not [number for number, _ in confirmed if number not in present]
-    assert max(b[1] - a[1] for a, b in pairwise(confirmed)) < 10.0
+    assert not [number for number in confirmed if number not in present]
 
     single = local.changed(obj, instances=1, replication={"mode": "asynchronous"})
     seen = await local.converge(single)
     rows = await query(seen.binding, "SELECT count(*) FROM t")
-    assert rows[0][0] >= len({number for number, _ in confirmed})
+    assert rows[0][0] >= len(set(confirmed))

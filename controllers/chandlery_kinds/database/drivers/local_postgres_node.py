@@ -201,7 +201,6 @@ class NodeFiles:
                 "unix_socket_directories": "",
                 "hba_file": str(config / "pg_hba.conf"),
                 "ident_file": str(config / "pg_ident.conf"),
-                "external_pid_file": "",
                 "cluster_name": node.name,
                 "logging_collector": "off",
                 "log_destination": "stderr",
