@@ -62,7 +62,7 @@ TYPE_NAMES: dict[str, tuple[Type, TypeValue]] = {
     "map": (type_of(map_of(DYN, DYN)), TypeValue("map")),
     "null_type": (type_of(NULL), TypeValue("null_type")),
     "type": (type_of(Type("type", "type")), TypeValue("type")),
-    "dyn": (type_of(DYN), TypeValue("dyn")),
+    "optional_type": (type_of(optional_of(DYN)), TypeValue("optional_type")),
     "google.protobuf.Timestamp": (type_of(TIMESTAMP), TypeValue("google.protobuf.Timestamp")),
     "google.protobuf.Duration": (type_of(DURATION), TypeValue("google.protobuf.Duration")),
     "net.IP": (type_of(Type("opaque", "net.IP")), TypeValue("net.IP")),
@@ -121,6 +121,11 @@ class _Checker:
                 return self.scopes[depth][name]
         return None
 
+    def _is_local(self, qualified: str) -> bool:
+        """Whether a chain of names starts with a macro's variable, which hides longer names outside."""
+        first = qualified.partition(".")[0]
+        return any(first in scope for scope in self.scopes[1:])
+
     def check(self, expr: Expr) -> None:
         if isinstance(expr, Const):
             expr.type = _CONSTANTS[type(expr.value)]
@@ -156,7 +161,7 @@ class _Checker:
         self.problem(expr, f"undeclared reference to '{expr.name.removeprefix('.')}' (in container '')")
 
     def _select(self, expr: Select) -> None:
-        if not expr.test and (name := _qualified(expr)):
+        if not expr.test and (name := _qualified(expr)) and not self._is_local(name):
             if (found := self.find(name)) is not None:
                 expr.resolved = Ident(expr.offset, name)
                 expr.type = expr.resolved.type = found

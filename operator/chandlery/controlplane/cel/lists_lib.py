@@ -128,8 +128,13 @@ def sort_by(items: list[Any], keys: list[Any]) -> list[Any]:
     """`items` in the order of `keys` (one for each)."""
     if keys and any(type(key) is not type(keys[0]) for key in keys):
         raise CelError("list elements must have the same type")
-    pairs = sorted(zip(keys, items, strict=True), key=cmp_to_key(lambda one, other: _order(one[0], other[0])))
+    pairs = list(zip(keys, items, strict=True))
+    pairs.sort(key=cmp_to_key(_order_pairs))
     return [item for _, item in pairs]
+
+
+def _order_pairs(one: tuple[Any, Any], other: tuple[Any, Any]) -> int:
+    return _order(one[0], other[0])
 
 
 def _distinct(items: list[Any]) -> list[Any]:

@@ -162,6 +162,8 @@ def comparison(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool
     def call(left: Any, right: Any) -> bool:
         kind, other = type(left), type(right)
         if kind in _NUMBERS and other in _NUMBERS:
+            if kind is not other and float in (kind, other):
+                return compare(float(left), float(right))
             return compare(left, right)
         if kind is other:
             if kind in _ORDERED:

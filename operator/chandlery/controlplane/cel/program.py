@@ -323,13 +323,13 @@ def _logic(left: Run, right: Run, *, decides: bool) -> Run:
 
     def logic(frame: Frame) -> bool:
         try:
-            first = left(frame)
+            first: object = left(frame)
         except CelCostError:
             raise
         except CelError as problem:
             return _decide(right, frame, problem, decides)
         if first is other:
-            second = right(frame)
+            second: object = right(frame)
             if second is decides:
                 return decides
             if second is other:
@@ -345,7 +345,8 @@ def _logic(left: Run, right: Run, *, decides: bool) -> Run:
 def _decide(right: Run, frame: Frame, error: CelError, decides: bool) -> bool:
     """The left side failed: the right one may still decide."""
     try:
-        if right(frame) is decides:
+        value: object = right(frame)
+        if value is decides:
             return decides
     except CelCostError:
         raise

@@ -246,6 +246,8 @@ def equal(left: Any, right: Any) -> bool:
     if kind is str or kind is bool or kind is bytes:
         return kind is other and bool(left == right)
     if kind in _NUMBERS:
+        if kind is not other and float in (kind, other):
+            return other in _NUMBERS and float(left) == float(right)
         return other in _NUMBERS and bool(left == right)
     if kind in _LISTS:
         return other in _LISTS and _equal_lists(left, right)
