@@ -36,11 +36,17 @@ class LoadBalancerSpec(CommonSpec):
         CelRule(
             rule="self.listeners.all(l, !has(l.pool) || " + some("pools", "p", "p.name == l.pool") + ")",
             message="each listener's pool must be one of spec.pools",
+            message_expression="'listener ' + self.listeners.map(l, has(l.pool) && !"
+            + some("pools", "p", "p.name == l.pool")
+            + ", l.name + ' names the pool ' + l.pool)[0] + ', which is not in spec.pools'",
             field_path=".listeners",
         ),
         CelRule(
             rule=each("routes", "r", each("backends", "b", some("pools", "p", "p.name == b.pool"), "r")),
             message="each backend's pool must be one of spec.pools",
+            message_expression="'route ' + self.routes.map(r, !"
+            + each("backends", "b", some("pools", "p", "p.name == b.pool"), "r")
+            + ", r.name)[0] + ' leads to a pool that is not in spec.pools'",
             field_path=".routes",
         ),
         CelRule(
@@ -50,6 +56,9 @@ class LoadBalancerSpec(CommonSpec):
                 each("listeners", "n", "self.listeners.exists(l, l.name == n && l.protocol != 'TCP')", "r"),
             ),
             message="each route's listeners must be of spec.listeners, with protocol HTTP, HTTPS or TLS",
+            message_expression="'route ' + self.routes.map(r, !"
+            + each("listeners", "n", "self.listeners.exists(l, l.name == n && l.protocol != 'TCP')", "r")
+            + ", r.name)[0] + ' is for a listener that is not in spec.listeners, or that has protocol TCP'",
             field_path=".routes",
         ),
         *configuration_rules(TABLES, ""),

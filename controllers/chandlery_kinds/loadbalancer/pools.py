@@ -291,7 +291,7 @@ class Route(Model):
     cel_rules = (
         CelRule(
             rule=f"{absent('backends')} == has(self.redirect)",
-            message="give backends or redirect, not both",
+            message="give either backends or redirect",
         ),
         CelRule(
             rule=f"{absent('backends')} || self.backends.exists(b, b.weight > 0)",

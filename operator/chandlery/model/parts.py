@@ -73,13 +73,16 @@ class StorageSpec(Model):
     autogrow: Annotated[Autogrow | None, Field(description="Grow the volume by itself before it is full.")] = None
 
 
+class IssuerKind(StrEnum):
+    ISSUER = "Issuer"
+    CLUSTER_ISSUER = "ClusterIssuer"
+
+
 class IssuerRef(Model):
     """A cert-manager issuer."""
 
     name: Annotated[Name, Field(description="Name of the issuer.")]
-    kind: Annotated[
-        str, Field(pattern="^(Issuer|ClusterIssuer)$", max_length=13, description="Issuer or ClusterIssuer.")
-    ] = "Issuer"
+    kind: Annotated[IssuerKind, Field(description="Issuer or ClusterIssuer.")] = IssuerKind.ISSUER
 
 
 class TlsVersion(StrEnum):
@@ -218,20 +221,38 @@ class Resources(Model):
     limits: Annotated[ResourceAmounts | None, Field(description="Each instance gets at most this.")] = None
 
 
+class TolerationOperator(StrEnum):
+    EXISTS = "Exists"
+    EQUAL = "Equal"
+
+
+class TaintEffect(StrEnum):
+    NO_SCHEDULE = "NoSchedule"
+    PREFER_NO_SCHEDULE = "PreferNoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
 class Toleration(Model):
     """A taint that the instances put up with."""
 
-    key: Annotated[LabelKey | None, Field(description="Key of the taint; without it, all taints.")] = None
-    operator: Annotated[str, Field(pattern="^(Exists|Equal)$", max_length=6, description="Exists or Equal.")] = "Equal"
-    value: Annotated[LabelValue | None, Field(description="Value of the taint, for operator Equal.")] = None
-    effect: Annotated[
-        str | None,
-        Field(
-            pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$",
-            max_length=16,
-            description="Effect; without it, all effects.",
+    cel_rules = (
+        only_when("value", "self.operator == 'Equal'", "value needs operator Equal"),
+        CelRule(
+            rule="has(self.key) || self.operator == 'Exists'",
+            message="a toleration without key is for all taints: it needs operator Exists",
+            field_path=".key",
         ),
-    ] = None
+        only_when(
+            "tolerationSeconds",
+            "has(self.effect) && self.effect == 'NoExecute'",
+            "tolerationSeconds needs effect NoExecute",
+        ),
+    )
+
+    key: Annotated[LabelKey | None, Field(description="Key of the taint; without it, all taints.")] = None
+    operator: Annotated[TolerationOperator, Field(description="Exists or Equal.")] = TolerationOperator.EQUAL
+    value: Annotated[LabelValue | None, Field(description="Value of the taint, for operator Equal.")] = None
+    effect: Annotated[TaintEffect | None, Field(description="Effect; without it, all effects.")] = None
     toleration_seconds: Annotated[
         int | None, Field(ge=0, le=31536000, description="Seconds to stay after a NoExecute taint appears.")
     ] = None

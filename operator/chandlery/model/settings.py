@@ -151,6 +151,7 @@ class SettingTable:
             )
         out += [rule for kind in _PATTERNS if (rule := self._type_rule(kind, skip, map_, path))]
         out.extend(self._enum_rules(skip, map_, path))
+        out.extend(self._bound_rules(skip, map_, path))
         return tuple(out)
 
     def _type_rule(self, kind: str, skip: str, map_: str, path: str) -> CelRule | None:
@@ -180,6 +181,34 @@ class SettingTable:
                 message_expression=f"{map_}.filter(k, {bad})[0] + ' {words}'",
                 field_path=path,
             )
+
+    def _bound_rules(self, skip: str, map_: str, path: str) -> Iterable[CelRule]:
+        for kind, convert, digits in (
+            ("int", "int", "-?[0-9]{1,18}"),
+            ("float", "double", "-?[0-9]{1,15}([.][0-9]{1,15})?"),
+        ):
+            bounded = [
+                s for s in self.settings.values() if s.type == kind and s.minimum is not None and s.effect != "owned"
+            ]
+            if not bounded:
+                continue
+            table = "{" + ", ".join(f"'{s.name}': {_bounds(s)}" for s in bounded) + "}"
+            value = f"{convert}({map_}[k])"
+            bad = f"k in b && {map_}[k].matches('^({digits})$') && "
+            bad += f"({value} < b[k][0] || (size(b[k]) > 1 && {value} > b[k][1]))"
+            yield CelRule(
+                # a list of one, so that the table is written once and has a name
+                rule=f"{skip}!{map_}.exists(k, [{table}].exists(b, {bad}))",
+                message="the value is out of bounds: the reference lists them",
+                message_expression=f"{map_}.filter(k, [{table}].exists(b, {bad}))[0] + "
+                "' is out of its bounds, which the reference lists'",
+                field_path=path,
+            )
+
+
+def _bounds(setting: Setting) -> str:
+    shown = [b for b in (setting.minimum, setting.maximum) if b is not None]
+    return "[" + ", ".join(str(int(b)) if setting.type == "int" else str(float(b)) for b in shown) + "]"
 
 
 def _list(names: Iterable[str]) -> str:

@@ -1,0 +1,84 @@
+"""Every wrong manifest of bad_input/ against the API server: refused, with the exact words that its table says."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chandlery.gen.outputs import models
+
+TABLES = Path(__file__).resolve().parent.parent / "bad_input"
+NAMES = {model.names.kind.lower(): model.names for model, _ in models()}
+UNCHECKED = (
+    ", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation]"
+)
+
+
+@cache
+def table(kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((TABLES / f"{kind}.yaml").read_text())
+    return found
+
+
+CASES = [
+    pytest.param(kind, number, id=f"{kind}-{case['name'].replace(' ', '-')}")
+    for kind in NAMES
+    for number, case in enumerate(table(kind)["cases"])
+]
+
+
+def manifest(kind: str, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+    names = NAMES[kind]
+    spec = {**table(kind)["base"], **changes}
+    return {
+        "apiVersion": names.api_version,
+        "kind": names.kind,
+        "metadata": {"name": name},
+        "spec": {key: value for key, value in spec.items() if value is not None},
+    }
+
+
+def path(kind: str, name: str = "") -> str:
+    names = NAMES[kind]
+    where = f"/apis/{names.api_version}" + ("/namespaces/default" if names.namespaced else "") + f"/{names.plural}"
+    return f"{where}/{name}?fieldValidation=Strict" if name else f"{where}?fieldValidation=Strict"
+
+
+def words(kind: str, name: str, message: str) -> str:
+    """What is wrong, without the object's name, and without the sentence that every structural error brings along."""
+    names = NAMES[kind]
+    text = message.removeprefix(f'{names.kind}.{names.group} "{name}" is invalid: ')
+    text = text.removeprefix(f'{names.kind} in version "{names.version}" cannot be handled as a {names.kind}: ')
+    return text[1:].removesuffix(UNCHECKED) if text.endswith(UNCHECKED) else text
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_the_base_is_good(plane, kind: str) -> None:
+    code, answer = plane.request("POST", path(kind), manifest(kind, "base", {}))
+    assert code == 201, answer
+
+
+@pytest.mark.parametrize(("kind", "number"), CASES)
+def test_it_is_refused_in_these_words(plane, kind: str, number: int) -> None:
+    case = table(kind)["cases"][number]
+    name = f"bad-{number}"
+    body = manifest(kind, name, case["spec"])
+    if "before" in case:
+        code, made = plane.request("POST", path(kind), manifest(kind, name, case["before"]))
+        assert code == 201, made
+        body["metadata"]["resourceVersion"] = made["metadata"]["resourceVersion"]
+        code, answer = plane.request("PUT", path(kind, name), body)
+    else:
+        code, answer = plane.request("POST", path(kind), body)
+    assert (code, words(kind, name, answer.get("message", "accepted"))) == (case.get("code", 422), case["error"])
+
+
+def test_each_table_is_long_enough() -> None:
+    """Thirty for a kind, fewer for one with few fields."""
+    for model, kind in models():
+        fields = len(model.model_fields["spec"].annotation.model_fields)
+        least = min(30, fields) if kind is not None else fields
+        assert len(table(model.names.kind.lower())["cases"]) >= least, model.names.kind
