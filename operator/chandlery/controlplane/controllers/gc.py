@@ -70,11 +70,11 @@ class GarbageCollector(Controller[Ref]):
         """Owner uid -> its dependents by uid."""
         self._owners: dict[str, tuple[_Owner, ...]] = {}
         """Dependent uid -> its owners."""
-        self._kinds: dict[tuple[str, str], Resource] | None = None
+        self._kinds: dict[tuple[str, str], Resource] = {}
 
     def observe(self, event: str, resource: Resource, obj: Obj, old: Obj | None) -> None:
         if (resource.group, resource.plural) == _CRDS:
-            self._kinds = None
+            self._kinds = {}
             if event == "ADDED" or (event == "MODIFIED" and (old or {}).get("status") != obj.get("status")):
                 self._recheck()
         if resource.plural in _IGNORED:
@@ -162,10 +162,12 @@ class GarbageCollector(Controller[Ref]):
         return Ref(resource.group, resource.plural, meta.get("namespace", ""), meta["name"], meta["uid"])
 
     def _resource(self, owner: _Owner) -> Resource | None:
-        kinds = self._kinds
-        if kinds is None:
-            kinds = self._kinds = {(found.group, found.kind): found for found in self.api.resources()}
-        return kinds.get((owner.group, owner.kind))
+        found = self._kinds.get((owner.group, owner.kind))
+        if found is None:
+            # Perhaps it is served since a moment ago.
+            self._kinds = {(resource.group, resource.kind): resource for resource in self.api.resources()}
+            found = self._kinds.get((owner.group, owner.kind))
+        return found
 
     def _find(self, owner: _Owner, namespace: str) -> tuple[Obj | None, bool]:
         """The owner, and whether its absence is certain: an unknown kind may come, a wrong scope never counts."""

@@ -58,7 +58,10 @@ class NamespaceController(Controller[str]):
         failures = await self._empty(key)
         remaining, finalizers = self._remaining(key)
         namespace = await self._report(key, remaining, finalizers, failures)
-        if namespace is None or remaining or failures:
+        if failures:
+            # Nothing else will bring us back: no object changes when its deletion is refused.
+            raise RuntimeError(failures[0])
+        if namespace is None or remaining:
             return
         spec = dict(namespace.get("spec") or {})
         spec["finalizers"] = [found for found in spec.get("finalizers") or () if found != FINALIZER]

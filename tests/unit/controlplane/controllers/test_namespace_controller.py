@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+from chandlery.controlplane.types import ApiError
+
 
 def conditions(namespace: Any) -> dict[str, tuple[str, str]]:
     return {found["type"]: (found["status"], found["message"]) for found in namespace["status"]["conditions"]}
@@ -77,3 +79,29 @@ async def test_a_name_can_be_used_again(world: Any) -> None:
         await world.until(lambda: world.get("serviceaccounts", "default", "one"))
         await world.delete("namespaces", "one", "")
         await world.until(lambda: not world.get("namespaces", "one", ""))
+
+
+async def test_it_tries_again_when_a_deletion_was_refused(world: Any) -> None:
+    await world.create("namespaces", "one", namespace="")
+    await world.create("configmaps", "c", "one")
+    await world.settled()
+    admission = world.core.admission
+    allowed = False
+
+    class Gate:
+        async def mutate(self, ctx: Any, obj: Any, old: Any) -> Any:
+            return await admission.mutate(ctx, obj, old)
+
+        async def validate(self, ctx: Any, obj: Any, old: Any) -> None:
+            if not allowed and obj is None and ctx.resource.plural == "configmaps" and ctx.name == "c":
+                raise ApiError(403, "Forbidden", "not yet")
+
+        async def close(self) -> None: ...
+
+    world.core.admission = Gate()
+    await world.delete("namespaces", "one", "")
+    namespace = await world.until(lambda: _reported(world))
+    status, message = conditions(namespace)["NamespaceDeletionContentFailure"]
+    assert (status, message) == ("True", "Failed to delete all resource types, 1 remaining: not yet")
+    allowed = True
+    await world.until(lambda: not world.get("namespaces", "one", ""))
