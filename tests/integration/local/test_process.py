@@ -103,7 +103,7 @@ async def test_a_crash_is_noticed_with_its_reason_and_backs_off(provider, instan
     ) as caught:
         await process.start(dies)
     assert 0 < caught.value.retry_after <= 0.5
-    assert seen == [instance.name] * 2
+    await until(lambda: seen == [instance.name] * 2)
 
 
 async def test_killed_by_a_signal_is_said(instance):
