@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -156,6 +157,8 @@ class KopfSource:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._inner: asyncio.AbstractEventLoop | None = None
         self._flag: asyncio.Event | None = None
+        self._handed: deque[tuple[str, str | None, Obj]] = deque()
+        self._waking = False
         self.restarts = 0
         self.events = 0
 
@@ -213,8 +216,17 @@ class KopfSource:
         )
 
     def _hand(self, kind: str, event: str | None, obj: Obj) -> None:
+        """From kopf's thread to ours: many events, one wake-up."""
         self.events += 1
-        self._call(self._feed, kind, event, obj)
+        self._handed.append((kind, event, obj))
+        if not self._waking:
+            self._waking = True
+            self._call(self._take)
+
+    def _take(self) -> None:
+        self._waking = False  # first: what comes from now on wakes us again
+        while self._handed:
+            self._feed(*self._handed.popleft())
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         loop = self._loop
