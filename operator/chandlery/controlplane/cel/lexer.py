@@ -11,13 +11,20 @@ from chandlery.controlplane.cel.values import UInt
 RESERVED = frozenset(
     "as break const continue else for function if import let loop package namespace return var void while".split()
 )
-_OPERATORS = ("==", "!=", "<=", ">=", "&&", "||", *"[]{}().,-!?:+*/%<>")
-_SPACE = re.compile(r"(?:[ \t\r\n\f]+|//[^\n]*)+")
-_IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_NUMBER = re.compile(
-    r"(?P<float>(?:[0-9]+(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)|\.[0-9]+(?:[eE][+-]?[0-9]+)?))"
-    r"|(?P<hex>0[xX][0-9A-Fa-f]+)(?P<hu>[uU])?|(?P<int>[0-9]+)(?P<u>[uU])?"
+_TOKEN = re.compile(
+    r"""(?:[ \t\r\n\f]+|//[^\n]*)*
+    (?:
+      (?P<quoted>(?P<prefix>[bB]?[rR]?|[rR][bB])(?='|"))
+    | (?P<ident>[A-Za-z_][A-Za-z0-9_]*)
+    | (?P<float>[0-9]+(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)|\.[0-9]+(?:[eE][+-]?[0-9]+)?)
+    | (?P<integer>(?:0[xX][0-9A-Fa-f]+|[0-9]+))(?P<unsigned>[uU])?
+    | (?P<operator>==|!=|<=|>=|&&|\|\||[\[\]{}().,\-!?:+*/%<>])
+    | (?P<end>\Z)
+    )""",
+    re.VERBOSE,
 )
+_PLAIN = re.compile(r"""'(?!'')([^'\\\r\n]*)'|"(?!"")([^"\\\r\n]*)\"""")
+"""A string on one line without escapes: the usual case."""
 _SIMPLE = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", "'": "'", '"': '"',
     "`": "`", "?": "?",
@@ -44,51 +51,55 @@ def tokenize(source: str) -> list[Token]:
     """All tokens and an EOF. Raises LexError."""
     tokens: list[Token] = []
     at = 0
-    while at < len(source):
-        if match := _SPACE.match(source, at):
-            at = match.end()
-            continue
-        if token := _string(source, at):
-            tokens.append(token)
-        elif match := _IDENT.match(source, at):
-            text = match.group()
-            if text in ("true", "false", "null"):
-                tokens.append(Token("LITERAL", text, at, {"true": True, "false": False}.get(text)))
+    while True:
+        match = _TOKEN.match(source, at)
+        if match is None:
+            blank = _BLANK.match(source, at)
+            start = blank.end() if blank else at
+            raise LexError(start, f"Syntax error: token recognition error at: '{source[start]}'")
+        kind = match.lastgroup
+        if kind == "end":
+            tokens.append(Token("EOF", "<EOF>", len(source)))
+            return tokens
+        at = match.end()
+        if kind == "quoted":
+            token = _string(source, match.start("quoted"), match["prefix"].lower(), at)
+            at = token.offset + len(token.text)
+        elif kind == "ident":
+            text = match["ident"]
+            start = match.start("ident")
+            if text in _WORDS:
+                token = Token("LITERAL", text, start, _WORDS[text])
             else:
-                tokens.append(Token("in" if text == "in" else "IDENT", text, at))
-        elif match := _NUMBER.match(source, at):
-            tokens.append(_number(match, at))
+                token = Token("in" if text == "in" else "IDENT", text, start)
+        elif kind == "operator":
+            text = match["operator"]
+            token = Token(text, text, match.start("operator"))
+        elif kind == "float":
+            token = Token("LITERAL", match["float"], match.start("float"), float(match["float"]))
         else:
-            for operator in _OPERATORS:
-                if source.startswith(operator, at):
-                    tokens.append(Token(operator, operator, at))
-                    break
-            else:
-                raise LexError(at, f"Syntax error: token recognition error at: '{source[at]}'")
-        at += len(tokens[-1].text)
-    tokens.append(Token("EOF", "<EOF>", len(source)))
-    return tokens
+            token = _integer(match)
+        tokens.append(token)
 
 
-def _number(match: re.Match[str], at: int) -> Token:
-    text = match.group()
-    if match["float"]:
-        return Token("LITERAL", text, at, float(text))
-    digits = match["hex"] or match["int"]
-    number = int(digits, 16 if match["hex"] else 10)
-    if match["hu"] or match["u"]:
-        if number >= 1 << 64:
-            raise LexError(at, "invalid uint literal")
-        return Token("LITERAL", text, at, UInt(number))
-    return Token("LITERAL", text, at, number)
+_BLANK = re.compile(r"(?:[ \t\r\n\f]+|//[^\n]*)*")
+_WORDS = {"true": True, "false": False, "null": None}
 
 
-def _string(source: str, at: int) -> Token | None:
-    match = re.compile(r"(?:[bB][rR]?|[rR][bB]?)?(?='|\")").match(source, at)
-    if match is None:
-        return None
-    prefix = match.group().lower()
-    start = match.end()
+def _integer(match: re.Match[str]) -> Token:
+    digits, start = match["integer"], match.start("integer")
+    number = int(digits, 16 if digits[:2] in ("0x", "0X") else 10)
+    if not match["unsigned"]:
+        return Token("LITERAL", digits, start, number)
+    if number >= 1 << 64:
+        raise LexError(start, "invalid uint literal")
+    return Token("LITERAL", digits + match["unsigned"], start, UInt(number))
+
+
+def _string(source: str, at: int, prefix: str, start: int) -> Token:
+    """The string literal at `at`, whose opening quote stands at `start`."""
+    if not prefix and (plain := _PLAIN.match(source, start)):
+        return Token("LITERAL", plain.group(), at, plain[1] if plain[1] is not None else plain[2])
     quote = source[start]
     closing = quote * 3 if source.startswith(quote * 3, start) else quote
     raw = "r" in prefix

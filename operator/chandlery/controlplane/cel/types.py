@@ -84,6 +84,10 @@ def unwrap_optional(kind: Type) -> tuple[Type, bool]:
     return kind, False
 
 
+_PLAIN = frozenset(("bool", "int", "uint", "double", "string", "bytes"))
+"""Kinds that only assign to themselves."""
+
+
 class Substitution:
     """What is known of type parameters so far."""
 
@@ -99,6 +103,15 @@ class Substitution:
     def assignable_all(self, wanted: Sequence[Type], given: Sequence[Type]) -> bool:
         if len(wanted) != len(given):
             return False
+        certain = True
+        for one, other in zip(wanted, given, strict=True):
+            if one is other and one.kind in _PLAIN:
+                continue
+            if one.kind in _PLAIN and other.kind in _PLAIN and one.kind != other.kind:
+                return False
+            certain = False
+        if certain:
+            return True
         trial = Substitution(dict(self.known))
         if all(trial._assignable(one, other) for one, other in zip(wanted, given, strict=True)):
             self.known = trial.known

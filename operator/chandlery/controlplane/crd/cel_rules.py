@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from chandlery.controlplane.cel.checker import Checked, check
 from chandlery.controlplane.cel.cost import MOST, estimate
 from chandlery.controlplane.cel.declared import REQUEST_BYTES, Declared, declare, escape
 from chandlery.controlplane.cel.errors import CompileError
-from chandlery.controlplane.cel.parser import parse
 from chandlery.controlplane.cel.types import BOOL, STRING
 from chandlery.controlplane.crd.internal import rule_text
 from chandlery.controlplane.schema import Node, errors
-from chandlery.controlplane.schema.rules import rule_variables
+from chandlery.controlplane.schema.rules import check_rule, schema_key
 from chandlery.controlplane.types import FieldError, Obj
 
 _PER_RULE = 10_000_000
@@ -81,6 +79,10 @@ class CelContext:
         node = Node(self.schema)
         return declare(node, resource=self.root or node.embedded)
 
+    def is_resource(self) -> bool:
+        """Whether values here are whole objects, with type and object meta."""
+        return self.root or bool(self.schema.get("x-kubernetes-embedded-resource"))
+
     def known(self) -> Declared | None:
         """The declaration if a rule here or above has needed it already."""
         return self._declared[0] if self._declared is not None else None
@@ -126,8 +128,6 @@ def _too_expensive(name: str, cost: int, limit: int) -> str:
 
 def check_rules(schema: Obj, path: str, context: CelContext, uncorrelatable: str, limit_cost: bool) -> list[FieldError]:
     """Errors of the rules at one place. `uncorrelatable` is the path above which old values can't be found."""
-    from chandlery.controlplane.cel import kubernetes_functions
-
     declared = context.declared()
     rules_at = errors.child(path, "x-kubernetes-validations")
     if declared is None:
@@ -136,18 +136,14 @@ def check_rules(schema: Obj, path: str, context: CelContext, uncorrelatable: str
             "convert structural schema to CEL declarations"
         )
         return [errors.internal(rules_at, detail)]
-    functions = kubernetes_functions()
-
-    def compiled(rule: Obj, source: str) -> Checked:
-        return check(source, parse(source), rule_variables(rule, declared), functions)
-
+    key = schema_key(schema, resource=context.is_resource())
     found: list[FieldError] = []
     occurrences = context.cardinality if context.cardinality is not None else REQUEST_BYTES // (declared.least + 1)
     for position, rule in enumerate(schema["x-kubernetes-validations"]):
         at = errors.index(rules_at, position)
         rule_at = errors.child(at, "rule")
         try:
-            checked = compiled(rule, rule["rule"])
+            checked = check_rule(key, rule, declared)
         except CompileError as error:
             context.total.add(rule_at, 0)
             found.append(errors.invalid_raw(rule_at, rule_text(rule), f"compilation failed: {error}"))
@@ -164,7 +160,7 @@ def check_rules(schema: Obj, path: str, context: CelContext, uncorrelatable: str
             found.append(errors.forbidden(rule_at, _too_expensive("estimated rule cost", cost, _PER_RULE)))
         context.total.add(rule_at, cost)
         if rule.get("messageExpression"):
-            found += _message_errors(rule, at, compiled, declared, context, limit_cost)
+            found += _message_errors(rule, at, key, declared, context, limit_cost)
         if "oldSelf" in checked.names:
             if uncorrelatable:
                 detail = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {uncorrelatable}"
@@ -180,11 +176,11 @@ def _unused_optional(rule: Obj, at: str) -> FieldError:
 
 
 def _message_errors(
-    rule: Obj, at: str, compiled: Any, declared: Declared, context: CelContext, limit_cost: bool
+    rule: Obj, at: str, key: bytes, declared: Declared, context: CelContext, limit_cost: bool
 ) -> list[FieldError]:
     message_at = errors.child(at, "messageExpression")
     try:
-        message = compiled(rule, rule["messageExpression"])
+        message = check_rule(key, rule, declared, message=True)
     except CompileError as error:
         detail = f"messageExpression compilation failed: {error}"
         return [errors.invalid_raw(message_at, rule_text(rule), detail)]

@@ -72,7 +72,7 @@ class OpenApiRules:
         rules = schema.get("x-kubernetes-validations") or []
         for position, rule in enumerate(rules):
             at = errors.index(errors.child(path, "x-kubernetes-validations"), position)
-            self._rule_form(schema, rule, at)
+            self._rule_form(schema, rule, at, sound=context is not None)
         if rules and context is not None and len(self.found) == before:
             self.cel += check_rules(schema, path, context, place.uncorrelatable, self.tightness.expression_cost)
 
@@ -212,8 +212,8 @@ class OpenApiRules:
                     add(errors.invalid(keys_at, keys, "must not contain duplicate entries"))
                 seen.add(name)
 
-    def _rule_form(self, schema: Obj, rule: Obj, at: str) -> None:
-        """A rule's fields without its expressions."""
+    def _rule_form(self, schema: Obj, rule: Obj, at: str, *, sound: bool) -> None:
+        """A rule's fields without its expressions; `sound` when the schema is known to be structural."""
         add = self.found.append
         text, message, expression = (rule.get(name) or "" for name in ("rule", "message", "messageExpression"))
         if not text.strip():
@@ -236,7 +236,7 @@ class OpenApiRules:
             add(errors.invalid(path_at, field_path, "must be non-empty if specified"))
         if _LINE_BREAK.search(field_path):
             add(errors.invalid(path_at, field_path, "must not contain line breaks"))
-        if field_path and not structural_problem(schema):
+        if field_path and (sound or not structural_problem(schema)):
             try:
                 valid_field_path(field_path, schema)
             except FieldPathError:

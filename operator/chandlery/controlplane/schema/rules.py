@@ -7,11 +7,15 @@ value as `oldSelf`. Failures of unchanged parts are tolerated (ratcheting).
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any
 
-from chandlery.controlplane.cel import CelCostError, CelError, CompileError, Program
-from chandlery.controlplane.cel.checker import check
+import orjson
+
+from chandlery.controlplane.cel import CelCostError, CelError, CompileError, Program, kubernetes_functions
+from chandlery.controlplane.cel.checker import Checked, check
 from chandlery.controlplane.cel.declared import Declared, converter, declare, escape
 from chandlery.controlplane.cel.parser import parse
 from chandlery.controlplane.cel.types import BOOL, STRING, optional_of
@@ -32,7 +36,7 @@ class CompiledRule:
 
     __slots__ = ("field_path", "message", "optional_old", "problem", "program", "raw", "uses_old")
 
-    def __init__(self, rule: Obj, declared: Declared, node: Node) -> None:
+    def __init__(self, key: bytes, rule: Obj, declared: Declared, node: Node) -> None:
         self.raw = rule
         self.optional_old = bool(rule.get("optionalOldSelf"))
         self.problem = ""
@@ -41,10 +45,10 @@ class CompiledRule:
         self.uses_old = False
         self.field_path = _normal_path(rule.get("fieldPath") or "", node)
         try:
-            self.program = compile_rule(rule, declared)
+            self.program = compile_rule(key, rule, declared)
             self.uses_old = "oldSelf" in self.program.names
             if rule.get("messageExpression"):
-                self.message = compile_rule(rule, declared, message=True)
+                self.message = compile_rule(key, rule, declared, message=True)
         except (CompileError, RegexError) as error:
             self.problem = str(error)
 
@@ -62,17 +66,43 @@ def rule_variables(rule: Obj, declared: Declared) -> dict[str, Any]:
     return {"self": declared.type, "oldSelf": old}
 
 
-def compile_rule(rule: Obj, declared: Declared, *, message: bool = False) -> Program:
-    """The program of a rule, or of its messageExpression. Raises CompileError."""
-    from chandlery.controlplane.cel import kubernetes_functions
+_KEPT = 4096
+_checked: OrderedDict[tuple[bytes, str, bool], Checked] = OrderedDict()
 
+
+def schema_key(raw: Obj, *, resource: bool) -> bytes:
+    """Names a schema by its content: the same rule on the same schema is checked once."""
+    return blake2b(
+        orjson.dumps(raw, option=orjson.OPT_SORT_KEYS), digest_size=16, key=b"r" if resource else b""
+    ).digest()
+
+
+def check_rule(key: bytes, rule: Obj, declared: Declared, *, message: bool = False) -> Checked:
+    """A rule, or its messageExpression, type-checked on the schema that `key` names. Raises CompileError.
+
+    A CRD's rules are needed when it is validated and again when it is served; what was checked is kept.
+    """
     source = rule.get("messageExpression" if message else "rule") or ""
-    variables = rule_variables(rule, declared)
-    checked = check(source, parse(source), variables, kubernetes_functions())
+    place = (key, source, bool(rule.get("optionalOldSelf")))
+    known = _checked.get(place)
+    if known is None:
+        known = check(source, parse(source), rule_variables(rule, declared), kubernetes_functions())
+        _checked[place] = known
+        if len(_checked) > _KEPT:
+            _checked.popitem(last=False)
+    else:
+        _checked.move_to_end(place)
+    return known
+
+
+def compile_rule(key: bytes, rule: Obj, declared: Declared, *, message: bool = False) -> Program:
+    """The program of a rule, or of its messageExpression. Raises CompileError."""
+    checked = check_rule(key, rule, declared, message=message)
     if checked.type != (STRING if message else BOOL):
+        source = rule.get("messageExpression" if message else "rule") or ""
         wanted = "messageExpression must evaluate to a string" if message else "cel expression must evaluate to a bool"
         raise CompileError(source, [(0, wanted)])
-    return Program(checked.expr, variables, checked.names)
+    return Program(checked.expr, rule_variables(rule, declared), checked.names)
 
 
 def _normal_path(text: str, node: Node) -> str:
@@ -95,7 +125,10 @@ class _Place:
 
     def __init__(self, node: Node, declared: Declared | None, *, resource: bool) -> None:
         self.node = node
-        self.rules = [CompiledRule(rule, declared, node) for rule in node.rules] if declared is not None else []
+        self.rules: list[CompiledRule] = []
+        if node.rules and declared is not None:
+            key = schema_key(node.raw, resource=resource)
+            self.rules = [CompiledRule(key, rule, declared, node) for rule in node.rules]
         self.convert: Callable[[Any], Any] | None = converter(node) if self.rules else None
         self.items: _Place | None = None
         self.additional: _Place | None = None
