@@ -11,11 +11,12 @@ from chandlery.controlplane.auth.escalation import check_escalation
 from chandlery.controlplane.cache import Cache, Entry, Table, storage_key, table_key
 from chandlery.controlplane.registry import Registry
 from chandlery.controlplane.store.base import Store, StoreError
-from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
+from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestContext, Resource
 
 if TYPE_CHECKING:
     from chandlery.controlplane.admission import AdmissionChain
     from chandlery.controlplane.auth import Authorizer, VirtualHandler
+    from chandlery.controlplane.builtins import ServiceAllocator
 
 
 class Core:
@@ -28,6 +29,22 @@ class Core:
         self.admission: AdmissionChain | None = None
         self.authorizer: Authorizer | None = None
         self.virtual: dict[tuple[str, str, str], VirtualHandler] = {}
+        self.services: ServiceAllocator | None = None
+
+    def allocate(self, ctx: RequestContext, obj: Obj, old: Obj | None) -> list[FieldError]:
+        """Give a Service its addresses and ports, in place; the errors when it can't have what it asked for."""
+        if self.services is None or ctx.resource.plural != "services" or ctx.resource.group:
+            return []
+        known = [entry.obj for entry in self.cache.table(("", "services")).entries.values()]
+        return self.services.allocate(obj, old, known, dry_run=ctx.dry_run)
+
+    async def current(self) -> None:
+        """Wait until reads show everything that anybody wrote before this call. Raises ApiError."""
+        if self.store.shared:
+            try:
+                await self.store.synced()
+            except StoreError as error:
+                raise ApiError(error.code, error.reason, str(error)) from error
 
     def table(self, resource: Resource) -> Table:
         return self.cache.table(resource.storage_key)
@@ -98,7 +115,7 @@ class Core:
                 tag=resource if same else None,
             )
         except StoreError as error:
-            raise ApiError(507, "InsufficientStorage", f"the write was not stored: {error}") from error
+            raise ApiError(error.code, error.reason, f"the write was not stored: {error}") from error
         if same:
             return made
         obj["metadata"]["resourceVersion"] = str(rev)
@@ -124,7 +141,7 @@ class Core:
                 f"{group}/{plural}/{entry.key}", entry.rev, make, deleted=True, obj=last, tag=entry.maker
             )
         except StoreError as error:
-            raise ApiError(507, "InsufficientStorage", f"the deletion was not stored: {error}") from error
+            raise ApiError(error.code, error.reason, f"the deletion was not stored: {error}") from error
         return made
 
     async def mutate(self, ctx: RequestContext, obj: Obj, old: Obj | None) -> Obj:

@@ -10,6 +10,8 @@ import logging
 import os
 import signal
 import socket
+import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 5.0
+_TICK_SECONDS = 2.0
 
 
 class ControlPlaneError(Exception):
@@ -238,10 +241,26 @@ class ControlPlane:
         raise AssertionError("unreachable")
 
     async def _tick(self) -> None:
+        """Housekeeping: end watches of clients that have gone, and forget old history."""
+        assert self._app is not None
+        assert self.core is not None
+        store = self.core.store
+        marks: deque[tuple[float, int]] = deque()
+        every = max(1.0, self.settings.history_seconds / 10)
         while True:
-            await asyncio.sleep(2.0)
-            assert self._app is not None
+            await asyncio.sleep(_TICK_SECONDS)
             self._app.reap_watches()
+            now = time.monotonic()
+            if not marks or now - marks[-1][0] >= every:
+                marks.append((now, store.revision))
+                old = 0
+                while marks and now - marks[0][0] > self.settings.history_seconds:
+                    old = marks.popleft()[1]
+                if old > store.compacted:
+                    try:
+                        await store.compact(old)
+                    except StoreError as error:
+                        log.warning("old history was not forgotten: %s; trying again later", error)
 
     async def stop(self) -> None:
         """Answer what is under way, end watches, close the store. Safe to call twice."""
@@ -303,7 +322,16 @@ def _make_store(settings: ControlPlaneSettings) -> Store:
     if settings.store == "etcd":
         from chandlery.controlplane.store.etcd import EtcdStore
 
-        return EtcdStore(settings)
+        try:
+            return EtcdStore(
+                settings.etcd_servers,
+                prefix=settings.etcd_prefix,
+                cafile=settings.etcd_cafile,
+                certfile=settings.etcd_certfile,
+                keyfile=settings.etcd_keyfile,
+            )
+        except ValueError as error:
+            raise ControlPlaneError(str(error)) from error
     raise ControlPlaneError(f"--store {settings.store}: must be sqlite, memory or etcd")
 
 

@@ -190,6 +190,8 @@ class Resource:
     has_generation: bool = True
     """metadata.generation is kept for this type (custom resources: always; built-ins: a few)."""
     builtin: bool = False
+    deprecation: str = ""
+    """A warning that goes with every request for this version; "" for none."""
     crd_uid: str = ""
 
     def __post_init__(self) -> None:

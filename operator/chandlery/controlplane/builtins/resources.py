@@ -77,6 +77,9 @@ _STORAGE: dict[tuple[str, str, str], tuple[str, str, str]] = {
 }
 
 
+_DEPRECATED = {("", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
+
+
 def definition_name(group: str, version: str, kind: str) -> str:
     """The OpenAPI definition of a built-in kind: `io.k8s.api.apps.v1.Deployment`."""
     if group == "apiextensions.k8s.io":
@@ -108,7 +111,7 @@ def builtin_resources() -> list[Resource]:
     for group, version, plural, kind, flags, short, categories, subs in _TABLE:
         name = definition_name(group, version, kind)
         stored = _STORAGE.get((group, version, plural), (group, version, plural))
-        extra: dict[str, Any] = {}
+        extra: dict[str, Any] = {"deprecation": _DEPRECATED.get((group, plural), "")}
         if "c" in flags:
             extra["verbs"] = ("create",)
         elif plural == "namespaces":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import secrets
+import time
 from collections.abc import Iterable
 
 from chandlery.controlplane.types import FieldError, Obj, RequestContext
@@ -41,6 +42,9 @@ def prepare_for_update(_: RequestContext, obj: Obj, old: Obj) -> None:
                 found = known.get((port.get("protocol"), port.get("port")))
                 if not port.get("nodePort") and found and found not in used:
                     port["nodePort"] = found
+        for field in ("ipFamilies", "ipFamilyPolicy"):
+            if not spec.get(field) and before.get(field):
+                spec[field] = before[field]
         if spec.get("healthCheckNodePort") is None and before.get("healthCheckNodePort") and _needs_health_port(spec):
             spec["healthCheckNodePort"] = before["healthCheckNodePort"]
     _normalize(obj, old)
@@ -101,19 +105,35 @@ def _drop_disabled(obj: Obj) -> None:
         (obj.get("status") or {}).get("loadBalancer", {}).pop("ingress", None)
 
 
+def _claims(spec: Obj) -> Obj:
+    """What a Service takes from others: addresses and ports."""
+    ports = [{"protocol": p.get("protocol", "TCP"), "nodePort": p.get("nodePort")} for p in spec.get("ports") or ()]
+    return {
+        "clusterIPs": [ip for ip in spec.get("clusterIPs") or () if ip != "None"],
+        "ports": ports,
+        "healthCheckNodePort": spec.get("healthCheckNodePort"),
+    }
+
+
 class ServiceAllocator:
     """Gives Services their cluster IPs and node ports.
 
-    The Services that exist are what is taken: nothing else is kept, so nothing can leak. `allocate` must be
-    called after validation, without an await between it and the write.
+    The Services that exist are what is taken, and what was given in the last seconds to those that are still being
+    written: nothing else is kept, so nothing can leak. `allocate` is called after validation and admission.
     """
+
+    _PENDING_SECONDS = 30.0
 
     def __init__(self, cidr: str = "10.0.0.0/24", node_ports: tuple[int, int] = (30000, 32767)) -> None:
         self.network = ipaddress.ip_network(cidr)
         self.node_ports = node_ports
         self.family = "IPv4" if self.network.version == 4 else "IPv6"
+        self._pending: dict[str, tuple[float, Obj]] = {}
+        """uid -> (when to forget, the Service as it is being written)."""
 
-    def allocate(self, obj: Obj, old: Obj | None, services: Iterable[Obj]) -> list[FieldError]:
+    def allocate(
+        self, obj: Obj, old: Obj | None, services: Iterable[Obj], *, dry_run: bool = False
+    ) -> list[FieldError]:
         """Fill families, addresses and ports in `obj`; errors when what was asked for can't be had."""
         spec = obj["spec"]
         if spec.get("type") not in _ALLOCATING:
@@ -121,9 +141,18 @@ class ServiceAllocator:
         errors = self._families(spec)
         if errors:
             return errors
-        uid = obj["metadata"].get("uid")
+        uid = obj["metadata"].get("uid") or ""
         others = [s for s in services if s["metadata"].get("uid") != uid]
-        return self._address(spec, old, others) or self._ports(spec, others)
+        now = time.monotonic()
+        for other, (until, service) in list(self._pending.items()):
+            if until < now:
+                del self._pending[other]
+            elif other != uid:
+                others.append(service)
+        errors = self._address(spec, old, others) or self._ports(spec, others)
+        if not errors and not dry_run:
+            self._pending[uid] = (now + self._PENDING_SECONDS, {"metadata": {"uid": uid}, "spec": _claims(spec)})
+        return errors
 
     def _families(self, spec: Obj) -> list[FieldError]:
         headless_bare = spec.get("clusterIP") == "None" and not spec.get("selector")

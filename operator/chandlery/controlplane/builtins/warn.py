@@ -256,11 +256,6 @@ def _tls_problem(certificate: bytes, key: bytes) -> str:
     return ""
 
 
-def _endpoints(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
-    del obj, old
-    return ["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"]
-
-
 def _claim(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
     if old is not None and obj.get("spec") == old.get("spec"):
         return []
@@ -310,7 +305,6 @@ WARNINGS: dict[tuple[str, str], Callable[[RequestContext, Obj, Obj | None], list
     ("", "Pod"): _pod,
     ("", "Service"): _service,
     ("", "Secret"): _secret,
-    ("", "Endpoints"): _endpoints,
     ("", "PersistentVolumeClaim"): _claim,
     ("", "PersistentVolume"): _volume,
     ("apps", "Deployment"): _workload,

@@ -396,6 +396,8 @@ class App:
             return self._answer(call, ctx, body, 200)
         if (resource.group, resource.plural, ctx.subresource) in self._core.virtual:
             raise errors.method_not_allowed()
+        if self._core.store.shared and call.query.get("resourceVersion") != "0":
+            await self._core.current()
         entry = read.get(self._core, ctx, call.query)
         if call.form.as_:
             obj = await self._core.object(resource, entry)

@@ -12,7 +12,7 @@ from chandlery.controlplane.codec.body import PROTOBUF
 from chandlery.controlplane.codec.protobuf import encode_status
 from chandlery.controlplane.core import Core, untyped
 from chandlery.controlplane.server.negotiate import YAML, Form
-from chandlery.controlplane.types import Obj, Resource
+from chandlery.controlplane.types import ApiError, Obj, Resource
 from chandlery.controlplane.verbs.read import Listing
 from chandlery.controlplane.verbs.watch import Line
 
@@ -83,13 +83,25 @@ async def encode_list(core: Core, resource: Resource, listing: Listing) -> bytes
     return b"".join((head[:-1], b',"items":[', b",".join(items), b"]}"))
 
 
+_SERVED_ONLY = "deprecated.daemonset.template.generation"
+
+
 def partial(obj: Obj, version: str = "v1") -> Obj:
     """`PartialObjectMetadata` of an object."""
-    return {"kind": "PartialObjectMetadata", "apiVersion": f"meta.k8s.io/{version}", "metadata": obj["metadata"]}
+    meta = obj["metadata"]
+    if _SERVED_ONLY in (meta.get("annotations") or {}):  # an annotation of the served form, not of the object
+        kept = {key: value for key, value in meta["annotations"].items() if key != _SERVED_ONLY}
+        meta = {key: value for key, value in meta.items() if key != "annotations"}
+        if kept:
+            meta["annotations"] = kept
+    return {"kind": "PartialObjectMetadata", "apiVersion": f"meta.k8s.io/{version}", "metadata": meta}
 
 
 def _row(resource: Resource, obj: Obj, include: str, version: str) -> Obj:
     row: Obj = {"cells": resource.strategy.table_cells(obj)}
+    conditions = getattr(resource.strategy, "table_conditions", None)
+    if conditions is not None and (found := conditions(obj)):
+        row["conditions"] = found
     if include == "Object":
         row["object"] = obj
     elif include != "None":
@@ -111,7 +123,14 @@ def _columns(resource: Resource) -> list[Obj]:
 
 
 def table(resource: Resource, objects: list[Obj], meta: Obj, include: str, version: str, *, columns: bool = True) -> Obj:
-    """A `Table` of these objects."""
+    """A `Table` of these objects. Raises ApiError 400 when `include` is no known policy."""
+    if include not in ("", "None", "Metadata", "Object"):
+        raise ApiError(
+            400,
+            "BadRequest",
+            f"Unable to convert to Table as requested: includeObject: Invalid value: {orjson.dumps(include).decode()}: "
+            "must be 'Metadata', 'Object', 'None', or empty",
+        )
     return {
         "kind": "Table",
         "apiVersion": f"meta.k8s.io/{version}",
@@ -140,7 +159,8 @@ async def transform_list(core: Core, resource: Resource, listing: Listing, form:
 def transform_object(resource: Resource, obj: Obj, form: Form, include: str) -> bytes:
     """One object as Table or PartialObjectMetadata."""
     if form.as_ == "Table":
-        meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+        version = obj["metadata"].get("resourceVersion")
+        meta = {"resourceVersion": version} if version else {}
         return orjson.dumps(table(resource, [obj], meta, include, form.as_version))
     return orjson.dumps(partial(obj, form.as_version))
 

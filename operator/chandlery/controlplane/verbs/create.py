@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import orjson
@@ -10,6 +11,7 @@ import orjson
 from chandlery.controlplane import errors, metadata
 from chandlery.controlplane.builtins.data import REF
 from chandlery.controlplane.builtins.resources import definition_name
+from chandlery.controlplane.builtins.strategy import BuiltinStrategy
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.fields import on_write
 from chandlery.controlplane.store.base import Conflict
@@ -49,7 +51,7 @@ async def answer_virtual(ctx: RequestContext, obj: Obj, handler: VirtualHandler)
     if isinstance(told.get("spec"), dict):
         told["spec"] = {key: value for key, value in told["spec"].items() if value is not None}
     on_write(
-        _shown_as(ctx),
+        _shown_as(ctx.resource, ctx.subresource),
         None,
         told,
         manager=ctx.field_manager,
@@ -59,18 +61,21 @@ async def answer_virtual(ctx: RequestContext, obj: Obj, handler: VirtualHandler)
     return await handler(ctx, obj)
 
 
-def _shown_as(ctx: RequestContext) -> Resource:
+@cache
+def _shown_as(resource: Resource, subresource: str) -> Resource:
     """The resource with the kind that its subresource takes (TokenRequest)."""
-    sub = ctx.resource.subresources.get(ctx.subresource) or {}
+    sub = resource.subresources.get(subresource) or {}
     if not sub.get("version"):
-        return ctx.resource
+        return resource
     group, version, kind = sub["group"], sub["version"], sub["kind"]
+    name = definition_name(group, version, kind)
     return replace(
-        ctx.resource,
+        resource,
         group=group,
         version=version,
         kind=kind,
-        schema={"$ref": REF + definition_name(group, version, kind)},
+        schema={"$ref": REF + name},
+        strategy=BuiltinStrategy(group, version, kind, name, subresources=frozenset()),
     )
 
 
@@ -118,12 +123,14 @@ async def insert(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
                 meta["labels"][_NAMESPACE_LABEL] = meta["name"]
         problems = metadata.validate_create(resource, obj) + strategy.validate_create(ctx, obj)
         if problems:
-            raise errors.invalid(
-                resource.group, obj.get("kind") or resource.kind, meta.get("name") or "", problems
-            )
+            group = resource.storage_key[0] if resource.builtin else resource.group
+            raise errors.invalid(group, obj.get("kind") or resource.kind, meta.get("name") or "", problems)
         ctx.warnings += strategy.warnings(ctx, obj, None)
         if core.admission is not None:
             await core.admission.validate(ctx, obj, None)
+        problems = core.allocate(ctx, obj, None)
+        if problems:
+            raise errors.invalid_object(resource, meta.get("name") or "", problems)
         if meta.get("resourceVersion"):
             raise errors.plain_internal("resourceVersion should not be set on objects to be created")
         name = meta["name"]

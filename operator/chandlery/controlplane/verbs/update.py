@@ -149,11 +149,14 @@ async def replace(
     if not resource.builtin:
         problems += metadata.validate_common(resource, meta, before)
     if problems:
-        group = str(obj.get("apiVersion") or "").rpartition("/")[0]
+        group = resource.storage_key[0] if resource.builtin else str(obj.get("apiVersion") or "").rpartition("/")[0]
         raise errors.invalid(group, obj.get("kind") or resource.kind, meta.get("name") or "", problems)
     ctx.warnings += strategy.warnings(ctx, obj, live)
     if core.admission is not None:
         await core.admission.validate(ctx, obj, live)
+    problems = core.allocate(ctx, obj, live) if not ctx.subresource else []
+    if problems:
+        raise errors.invalid_object(resource, ctx.name, problems)
     if finished(obj):
         return await remove_instead(core, ctx, entry, obj)
     if unchanged(obj, live):

@@ -41,8 +41,14 @@ def stateful_set(obj: Obj) -> None:
         claim.setdefault("status", {}).setdefault("phase", "Pending")
 
 
+GENERATION = "deprecated.daemonset.template.generation"
+
+
 def daemon_set(obj: Obj) -> None:
     spec = obj.setdefault("spec", {})
+    meta = obj.setdefault("metadata", {})
+    if GENERATION not in (meta.get("annotations") or {}):
+        meta["annotations"] = {**(meta.get("annotations") or {}), GENERATION: "0"}
     pods.template(spec.setdefault("template", {}))
     strategy = spec.setdefault("updateStrategy", {})
     if not strategy.get("type"):
