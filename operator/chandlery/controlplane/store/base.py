@@ -17,7 +17,15 @@ Publish = Callable[[list["Change"]], None]
 
 
 class StoreError(Exception):
-    """The store could not do it: full, closed or unreachable. Nothing was written."""
+    """The store could not do it: full, closed or unreachable. Nothing was written.
+
+    `code` and `reason` are those of the answer to the request that asked for it.
+    """
+
+    def __init__(self, message: str, code: int = 507, reason: str = "InsufficientStorage") -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
 
 
 class Conflict(Exception):  # noqa: N818 - the word of optimistic concurrency
@@ -48,6 +56,8 @@ class Store(ABC):
 
     revision: int = 0
     """The last committed revision."""
+    shared: bool = False
+    """Whether others write to it too: then a read that must be current waits for `synced` first."""
     compacted: int = 0
     """Revisions up to and including this one are no longer known one by one."""
 

@@ -127,7 +127,7 @@ class SqliteStore(LocalStore):
         if self._latest.get(key, 0) != expect:
             raise Conflict(key)
         if self._publish is None:
-            raise StoreError("the store is closed")
+            raise StoreError("the store is closed", 503, "ServiceUnavailable")
         self._assigned = rev = self._assigned + 1
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._batch.append((Change(rev, key, make(rev), deleted, obj, tag), done))

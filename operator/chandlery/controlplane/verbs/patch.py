@@ -10,10 +10,12 @@ from chandlery.controlplane import errors, metadata
 from chandlery.controlplane.cache import Entry
 from chandlery.controlplane.codec import read_patch
 from chandlery.controlplane.codec.body import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
+from chandlery.controlplane.codec.gojson import MAX_DEPTH, JsonError, check_depth
 from chandlery.controlplane.codec.gotext import go_value
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.fields import apply as apply_fields
 from chandlery.controlplane.patch import json_patch, merge_patch, strategic_merge_patch
+from chandlery.controlplane.patch.json_patch import refused
 from chandlery.controlplane.patch.render import patched_text
 from chandlery.controlplane.patch.restore import restore_error
 from chandlery.controlplane.store.base import Conflict
@@ -37,9 +39,9 @@ async def patch(core: Core, ctx: RequestContext, raw: bytes, content_type: str, 
 
     async def change(_live: Obj, entry: Entry) -> Obj:
         body, problems = read_patch(raw, content_type, strict=ctx.field_validation != "Ignore")
-        doc = orjson.loads(await core.served(ctx.resource, entry))
-        obj = make_patched(ctx, content_type, doc, body)
-        obj = check_patched(ctx, content_type, obj, body, problems)
+        served = await core.served(ctx.resource, entry)
+        obj = make_patched(ctx, content_type, orjson.loads(served), body)
+        obj = check_patched(ctx, content_type, obj, served, body, problems)
         check_name(ctx, obj)
         return obj
 
@@ -68,13 +70,22 @@ def make_patched(ctx: RequestContext, content_type: str, doc: Obj, body: Any) ->
     return strategic_merge_patch(doc, body, ctx.resource.schema, ctx.resource.definitions)
 
 
-def check_patched(ctx: RequestContext, content_type: str, obj: Obj, body: Any, problems: list[str]) -> Obj:
+def check_patched(
+    ctx: RequestContext, content_type: str, obj: Obj, served: bytes, body: Any, problems: list[str]
+) -> Obj:
     """A patched document as an object of its type again; `problems` are what the patch's decoder found.
+
+    `served` is the document that was patched.
 
     Raises ApiError 422 that names the whole patch when the document doesn't fit, or fieldValidation is Strict.
     """
     resource = ctx.resource
-    before = orjson.dumps(obj)
+    try:
+        before = orjson.dumps(obj)
+        if before.count(b"{") + before.count(b"[") > MAX_DEPTH:
+            check_depth(obj)
+    except (TypeError, JsonError):  # nests too deeply to be stored
+        raise refused() from None
     if obj.get("metadata") is None:
         obj["metadata"] = {}
     try:
@@ -83,24 +94,31 @@ def check_patched(ctx: RequestContext, content_type: str, obj: Obj, body: Any, p
         text = refusal_text(resource, error)
         if text is None:
             raise
-        raise invalid_patch(ctx, content_type, before, body, text) from None
+        raise invalid_patch(ctx, content_type, before, served, body, text) from None
     found = [*problems, *unknown]
     if found and ctx.field_validation == "Strict":
-        raise invalid_patch(ctx, content_type, before, body, strict_text(found))
+        raise invalid_patch(ctx, content_type, before, served, body, strict_text(found))
     if found and ctx.field_validation != "Ignore":
         warn(ctx, found)
     return obj
 
 
-def invalid_patch(ctx: RequestContext, content_type: str, before: bytes, body: Any, text: str) -> ApiError:
-    """The answer to a patch whose result can't be an object of the type."""
+def invalid_patch(
+    ctx: RequestContext, content_type: str, before: bytes, served: bytes, body: Any, text: str
+) -> ApiError:
+    """The answer to a patch of `served` whose result, `before`, can't be an object of the type."""
     if content_type == STRATEGIC_PATCH:
         value = go_value(body)
         resource = ctx.resource
         if not text.startswith("strict decoding error"):
             text = restore_error(orjson.loads(before), resource.schema, resource.definitions) or text
     else:
-        value = patched_text(orjson.loads(before), body, content_type, builtin=ctx.resource.builtin)
+        doc = orjson.loads(before)
+        if ctx.resource.builtin:  # the fields that the patch left alone stand in the order of their type
+            doc = orjson.loads(served)
+            ctx.resource.strategy.decode(doc)
+            doc = make_patched(ctx, content_type, doc, body)
+        value = patched_text(doc, body, content_type, builtin=ctx.resource.builtin)
     return errors.invalid("", "", "", [metadata.invalid("patch", value, text)])
 
 

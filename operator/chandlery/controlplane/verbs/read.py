@@ -105,7 +105,8 @@ def decode_continue(token: str) -> tuple[int, str]:
 async def list_(core: Core, ctx: RequestContext, options: ListOptions) -> Listing:
     """Select entries. Raises ApiError 400, 410, 504."""
     resource, cache = ctx.resource, core.cache
-    await core.store.synced()
+    if options.resource_version != "0":
+        await core.current()
     table = core.table(resource)
     namespace = ctx.namespace if resource.namespaced else ""
     at = cache.revision

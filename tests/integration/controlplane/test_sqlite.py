@@ -1,0 +1,157 @@
+"""What only the SQLite store can: full disks, foreign files, backups while writing, one process alone."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+
+import pytest
+
+from chandlery.controlplane.cache import Cache
+from chandlery.controlplane.plane import ControlPlane, ControlPlaneError
+from chandlery.controlplane.settings import ControlPlaneSettings
+from chandlery.controlplane.store.base import StoreError
+from chandlery.controlplane.store.sqlite import SqliteStore, backup
+
+
+async def put(store: SqliteStore, key: str, value: bytes = b"{}", expect: int = 0) -> int:
+    return await store.txn(key, expect, lambda rev: value)
+
+
+async def test_a_full_disk_refuses_writes_and_recovers(tmp_path):
+    path = tmp_path / "store.db"
+    store = SqliteStore(path)
+    seen: list[object] = []
+    await store.open(seen.extend)
+    rev = await put(store, "/cm/ns/a")
+    pages = store._db.execute  # the writer's own connection
+
+    def limit(count: int) -> None:
+        pages(f"PRAGMA max_page_count={count}")
+
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(store._writer, limit, 12)
+    with pytest.raises(StoreError, match="no room left on the disk"):
+        for n in range(200):
+            await put(store, f"/cm/ns/{n}", b"x" * 4000)
+    before = len(seen)
+    await loop.run_in_executor(store._writer, limit, 1_000_000)
+    again = await put(store, "/cm/ns/after")
+    assert again > rev
+    assert len(seen) == before + 1
+    await store.close()
+    reopened = SqliteStore(path)
+    held = list(await reopened.open(lambda changes: None))
+    assert {c.key for c in held} == {c.key for c in seen}
+    await reopened.close()
+
+
+async def test_the_file_is_private(tmp_path):
+    store = SqliteStore(tmp_path / "store.db")
+    await store.open(lambda changes: None)
+    assert stat.S_IMODE((tmp_path / "store.db").stat().st_mode) == 0o600
+    await store.close()
+
+
+async def test_a_store_of_a_newer_version_says_so(tmp_path):
+    store = SqliteStore(tmp_path / "store.db")
+    await store.open(lambda changes: None)
+    await store.close()
+    with sqlite3.connect(tmp_path / "store.db") as db:
+        db.execute("PRAGMA user_version=99")
+    db.close()
+    with pytest.raises(StoreError, match=r"newer Chandlery \(format 99"):
+        await SqliteStore(tmp_path / "store.db").open(lambda changes: None)
+
+
+async def test_another_program_s_database_is_left_alone(tmp_path):
+    with sqlite3.connect(tmp_path / "store.db") as db:
+        db.execute("CREATE TABLE people (name TEXT)")
+    db.close()
+    with pytest.raises(StoreError, match="some other SQLite database"):
+        await SqliteStore(tmp_path / "store.db").open(lambda changes: None)
+
+
+async def test_a_damaged_file_is_told_plainly(tmp_path):
+    (tmp_path / "store.db").write_bytes(b"this is not a database, but it is long enough" * 100)
+    with pytest.raises(StoreError, match="is damaged"):
+        await SqliteStore(tmp_path / "store.db").open(lambda changes: None)
+
+
+async def test_a_backup_while_writing_is_one_moment_s_state(tmp_path):
+    store = SqliteStore(tmp_path / "store.db")
+    await store.open(lambda changes: None)
+    stop = asyncio.Event()
+    written: list[int] = []
+
+    async def write() -> None:
+        n = 0
+        while not stop.is_set():
+            written.append(await put(store, f"/cm/ns/{n}", b"{}" * 50))
+            n += 1
+
+    writer = asyncio.create_task(write())
+    while len(written) < 50:
+        await asyncio.sleep(0)
+    floor = written[-1]
+    size = await asyncio.to_thread(backup, tmp_path / "store.db", tmp_path / "copy.db")
+    stop.set()
+    await writer
+    await store.close()
+    assert size > 0
+    assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
+    copy = SqliteStore(tmp_path / "copy.db")
+    held = list(await copy.open(lambda changes: None))
+    revisions = [c.rev for c in held]
+    assert revisions == list(range(1, len(revisions) + 1))
+    assert revisions[-1] >= floor
+    await copy.close()
+
+
+def test_a_backup_needs_a_store_and_a_free_name(tmp_path):
+    with pytest.raises(StoreError, match="there is no store"):
+        backup(tmp_path / "none.db", tmp_path / "copy.db")
+    (tmp_path / "store.db").write_bytes(b"")
+    (tmp_path / "copy.db").write_bytes(b"")
+    with pytest.raises(StoreError, match="already there"):
+        backup(tmp_path / "store.db", tmp_path / "copy.db")
+
+
+async def test_two_control_planes_never_share_a_data_directory(tmp_path):
+    settings = ControlPlaneSettings(data_dir=tmp_path, store="sqlite")
+    async with ControlPlane(settings):
+        with pytest.raises(ControlPlaneError, match="in use by another control plane"):
+            await ControlPlane(settings).start()
+    async with ControlPlane(settings) as again:
+        assert again.url
+
+
+async def test_a_restart_keeps_objects_port_and_the_place_of_watches(tmp_path):
+    settings = ControlPlaneSettings(data_dir=tmp_path, store="sqlite")
+    user = None
+    async with ControlPlane(settings) as plane:
+        from chandlery.controlplane.types import UserInfo
+
+        user = UserInfo("admin", groups=("system:masters",))
+        made = await plane.api.create(
+            "", "configmaps", {"metadata": {"name": "kept", "namespace": "default"}, "data": {"a": "1"}},
+            user=user, manager="test",
+        )
+        url = plane.url
+    async with ControlPlane(settings) as plane:
+        found = plane.api.get("", "configmaps", "default", "kept")
+        assert found == made
+        assert plane.url == url
+        rev = int(made["metadata"]["resourceVersion"])
+        table = plane.core.cache.table(("", "configmaps"))
+        assert [event.entry.name for event in table.since(rev - 1)][0] == "kept"
+        assert table.floor < rev
+
+
+def test_an_empty_cache_answers_sensibly():
+    cache = Cache()
+    table = cache.table(("g", "things"))
+    assert list(table.span("")) == []
+    assert table.at(0) == {}
+    assert table.since(0) == []
