@@ -36,7 +36,8 @@ from chandlery.model.rules import (
     only_when,
 )
 from chandlery.model.scalars import Size, Version
-from chandlery.model.settings import Configuration, check_configuration, configuration_rules
+from chandlery.model.settings import Configuration, check_configuration
+from chandlery.model.settings_rules import configuration_rules
 from chandlery.model.status import BackupStatus, MemberStatus, UserStatus
 from chandlery_kinds.cache.settings import TABLES
 from chandlery_kinds.cache.spec_parts import (

@@ -21,7 +21,8 @@ from chandlery.model.base import (
 from chandlery.model.parts import Exposure, MaintenanceWindow, Metrics, Placement, Resources, Rotation, StorageSpec, Tls
 from chandlery.model.rules import NOT_DOWNGRADED, absent, each, extra, fixed, fixed_optional, map_list, only_when
 from chandlery.model.scalars import Size, Version
-from chandlery.model.settings import Configuration, check_configuration, configuration_rules
+from chandlery.model.settings import Configuration, check_configuration
+from chandlery.model.settings_rules import configuration_rules
 from chandlery.model.status import BackupStatus, MemberStatus, UserStatus
 from chandlery_kinds.database.settings import TABLES
 from chandlery_kinds.database.spec_parts import (

@@ -18,7 +18,8 @@ from chandlery.model.base import (
 )
 from chandlery.model.parts import Exposure, MaintenanceWindow, Metrics, Placement, Resources
 from chandlery.model.rules import each, map_list, some
-from chandlery.model.settings import Configuration, check_configuration, configuration_rules
+from chandlery.model.settings import Configuration, check_configuration
+from chandlery.model.settings_rules import configuration_rules
 from chandlery_kinds.loadbalancer.listeners import AccessLog, Listener, RateLimit, StableAddress, Timeouts
 from chandlery_kinds.loadbalancer.pools import Pool, Route
 from chandlery_kinds.loadbalancer.settings import TABLES

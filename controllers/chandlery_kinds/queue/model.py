@@ -32,7 +32,8 @@ from chandlery.model.parts import (
 )
 from chandlery.model.rules import NOT_DOWNGRADED, absent, extra, fixed, fixed_optional, map_list, only_when, set_list
 from chandlery.model.scalars import Duration, Size, Version
-from chandlery.model.settings import Configuration, check_configuration, configuration_rules
+from chandlery.model.settings import Configuration, check_configuration
+from chandlery.model.settings_rules import configuration_rules
 from chandlery.model.status import BackupStatus, MemberStatus, UserStatus
 from chandlery.model.words import Subject
 from chandlery_kinds.queue.settings import TABLES

@@ -1,6 +1,7 @@
 import pytest
 
 from chandlery.model.settings import Setting, SettingTable, check_configuration, load
+from chandlery.model.settings_rules import configuration_rules
 
 TABLE = SettingTable(
     "demo",
@@ -57,10 +58,14 @@ def test_effects() -> None:
     )
 
 
-def test_rules_stay_silent_for_other_engines() -> None:
-    rules = TABLE.rules("self.engine != 'demo'")
-    assert len(rules) == 8
-    assert all(r.rule.startswith("self.engine != 'demo' || ") for r in rules)
+def test_rules_of_names_are_for_their_engine_and_those_of_values_are_shared() -> None:
+    other = SettingTable("other", {**TABLE.settings, "maxclients": Setting("maxclients", "int", "reload", 1, 5)})
+    rules = [r.rule for r in configuration_rules({"demo": TABLE, "other": other})]
+    assert sum("self.engine != 'demo'" in r for r in rules) == 4
+    assert sum("self.engine != 'other'" in r for r in rules) == 4
+    shared = [r for r in rules if "self.engine" not in r]
+    assert len(shared) == 6
+    assert not any("maxclients" in r for r in shared)
 
 
 def test_a_damaged_table_names_its_line(tmp_path, monkeypatch) -> None:
