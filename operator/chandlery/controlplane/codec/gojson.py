@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import orjson
 
-_MAX_DEPTH: Final = 10_000
+MAX_DEPTH: Final = 200
+"""How deep objects and lists may nest: deeper than any real object, and within what can be stored again."""
 _MAX_STRICT_ERRORS: Final = 100
 
 
@@ -28,7 +29,25 @@ def loads(raw: bytes) -> Any:
     except orjson.JSONDecodeError:
         check(raw)  # raises when Go would refuse it too
         value = _lenient(raw)
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
+        check_depth(value)
     return value
+
+
+def check_depth(value: Any) -> None:
+    """Raise JsonError when a value nests deeper than MAX_DEPTH."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(child for child in item.values() if isinstance(child, dict | list))
+            elif isinstance(item, list):
+                below.extend(child for child in item if isinstance(child, dict | list))
+        if not below:
+            return
+        level = below
+    raise JsonError("exceeded max depth")
 
 
 def duplicates(raw: bytes, value: Any) -> list[str]:
@@ -147,7 +166,7 @@ _END: Final = JsonError("unexpected end of JSON input")
 
 def check(raw: bytes) -> None:
     """Raise JsonError with the message that Go's scanner has for this text; return when Go accepts it."""
-    _Scanner(raw.decode("utf-8", "replace")).document()
+    _Scanner(raw.decode("latin-1")).document()  # it names bytes, not characters
 
 
 class _Scanner:
@@ -180,7 +199,7 @@ class _Scanner:
                     stack.pop()
                 elif char in "{[":
                     stack.append(char)
-                    if len(stack) > _MAX_DEPTH:
+                    if len(stack) > MAX_DEPTH:
                         raise JsonError("exceeded max depth")
                     state = "first key" if char == "{" else "first item"
                     continue

@@ -19,12 +19,16 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
+from chandlery.controlplane.codec.gojson import MAX_DEPTH, JsonError, check_depth
 from chandlery.controlplane.codec.gotext import go_float
 
 _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: type = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-_MAX_NODES: Final = 4_000_000
+_MAX_NODES: Final = 1_000_000
 """Nodes after aliases are followed: a small document can't grow without bound."""
+
+
+_ALIAS: Final = re.compile(r"\*\w")
 
 
 class YamlError(ValueError):
@@ -41,7 +45,12 @@ def loads(raw: bytes) -> tuple[Any, list[str]]:
     except UnicodeDecodeError:
         raise YamlError("yaml: invalid leading UTF-8 octet") from None
     try:
-        return _Reader(text).document()
+        value, twice = _Reader(text).document()
+        if _ALIAS.search(text):
+            check_depth(value)
+        return value, twice
+    except JsonError:
+        raise YamlError("yaml: exceeded max depth") from None
     except yaml.MarkedYAMLError as error:
         raise YamlError("yaml: " + _where(error) + (error.problem or "unknown problem parsing YAML content")) from None
     except yaml.reader.ReaderError:
@@ -62,7 +71,10 @@ def _where(error: yaml.MarkedYAMLError) -> str:
 class _Reader:
     def __init__(self, text: str) -> None:
         self.loader = _Loader(text)
-        self.anchors: dict[str, Any] = {}
+        self.anchors: dict[str, tuple[Any, int]] = {}
+        """Name -> (value, nodes it stands for)."""
+        self.open: list[str] = []
+        self.depth = 0
         self.twice: list[str] = []
         self.nodes = 0
 
@@ -79,37 +91,46 @@ class _Reader:
         return value, self.twice
 
     def value(self, event: Any) -> Any:
-        self.nodes += 1
-        if self.nodes > _MAX_NODES:
-            raise YamlError("yaml: document contains excessive aliasing")
+        before = self.nodes
+        self.count(1)
+        anchor = event.anchor
+        if isinstance(event, AliasEvent):
+            if anchor in self.open:
+                raise YamlError(f"yaml: anchor '{anchor}' value contains itself")
+            if anchor not in self.anchors:
+                raise YamlError(f"yaml: unknown anchor '{anchor}' referenced")
+            value, size = self.anchors[anchor]
+            self.count(size)
+            return value
+        if anchor:
+            self.open.append(anchor)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise YamlError("yaml: exceeded max depth")
         match event:
             case ScalarEvent():
                 value = _scalar(event)
             case MappingStartEvent():
-                value = self.mapping(event)
+                value = self.mapping()
             case SequenceStartEvent():
                 value = []
-                self.remember(event, value)
                 while not isinstance(item := self.loader.get_event(), SequenceEndEvent):
                     value.append(self.value(item))
-            case AliasEvent():
-                if event.anchor not in self.anchors:
-                    raise YamlError(f"yaml: unknown anchor '{event.anchor}' referenced")
-                value = self.anchors[event.anchor]
-                self.nodes += _size(value)
-                return value
             case _:
                 raise YamlError("yaml: unknown node")
-        self.remember(event, value)
+        self.depth -= 1
+        if anchor:
+            self.open.pop()
+            self.anchors[anchor] = (value, self.nodes - before)
         return value
 
-    def remember(self, event: Any, value: Any) -> None:
-        if event.anchor:
-            self.anchors[event.anchor] = value
+    def count(self, nodes: int) -> None:
+        self.nodes += nodes
+        if self.nodes > _MAX_NODES:
+            raise YamlError("yaml: document contains excessive aliasing")
 
-    def mapping(self, start: Any) -> dict[str, Any]:
+    def mapping(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
-        self.remember(start, out)
         merged: list[dict[str, Any]] = []
         seen: set[str] = set()
         while not isinstance(event := self.loader.get_event(), MappingEndEvent):
@@ -131,15 +152,6 @@ class _Reader:
             for name, value in other.items():
                 out.setdefault(name, value)
         return out
-
-
-def _size(value: Any) -> int:
-    """How many nodes an alias stands for."""
-    if isinstance(value, dict):
-        return 1 + sum(map(_size, value.values()))
-    if isinstance(value, list):
-        return 1 + sum(map(_size, value))
-    return 1
 
 
 def _key(key: Any) -> str:
@@ -196,7 +208,8 @@ def _plain(text: str) -> Any:
     if _FLOAT.match(digits):
         return _whole(float(digits))
     if digits.lower() in (".nan", ".inf", "+.inf", "-.inf"):
-        raise YamlError("json: unsupported value: " + digits.strip(".").upper())
+        name = "NaN" if "n" in digits.lower().removesuffix("inf") else f"{'-' if digits[0] == '-' else '+'}Inf"
+        raise YamlError(f"json: unsupported value: {name}")
     return text
 
 

@@ -42,12 +42,21 @@ from chandlery.controlplane.types import ApiError
         ("1ex", "invalid character 'x' in exponent of numeric literal"),
         ("01", "invalid character '1' after top-level value"),
         ("NaN", "invalid character 'N' looking for beginning of value"),
+        ("\ufeff{}", "invalid character 'ï' looking for beginning of value"),
     ],
 )
 def test_syntax_errors_are_gos(text: str, message: str) -> None:
     with pytest.raises(JsonError) as caught:
         loads(text.encode())
     assert str(caught.value) == message
+
+
+def test_depth_has_a_limit() -> None:
+    deep = b'{"a":' * 150 + b"1" + b"}" * 150
+    assert isinstance(loads(deep), dict)
+    for raw in (b"[" * 300 + b"]" * 300, b'{"a":' * 5000 + b"1" + b"}" * 5000, b"[" * 2_000_000):
+        with pytest.raises(JsonError):
+            loads(raw)
 
 
 def test_what_go_forgives() -> None:

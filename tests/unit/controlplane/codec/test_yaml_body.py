@@ -44,13 +44,15 @@ def test_values(text: str, value: Any) -> None:
         ("a: b: c", "yaml: mapping values are not allowed in this context"),
         ("a:\n\t- b", "yaml: line 2: found character that cannot start any token"),
         ("a: *q", "yaml: unknown anchor 'q' referenced"),
-        ("a: .nan", "json: unsupported value: NAN"),
+        ("a: .nan", "json: unsupported value: NaN"),
+        ("a: -.inf", "json: unsupported value: -Inf"),
+        ("a: &x [*x]", "yaml: anchor 'x' value contains itself"),
     ],
 )
 def test_errors(text: str, message: str) -> None:
     with pytest.raises(YamlError) as caught:
         loads(text.encode())
-    assert str(caught.value).removeprefix("yaml: json") in (message, message.removeprefix("json"))
+    assert str(caught.value) == message
 
 
 def test_keys_set_twice() -> None:
