@@ -140,6 +140,50 @@ MARKER = re.compile(r"^\s*//\s*\+default=(.+?)\s*$")
 FIELD = re.compile(r"^\t(?:(\w+)\s+)?(\S+)\s+`(?:[^`]*)json:\"([^\"]*)\"")
 
 
+CONSTANT = re.compile(r'^\t(?:const )?(\w+)\s+(\w+)\s*=\s*"([^"]*)"')
+
+
+def enumerations(root: Path) -> dict[str, list[tuple[str, str]]]:
+    """{`v1.Protocol`, by definition prefix: [(value, what it means)]} of the types that are marked as enumerations."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for prefix, folder in PACKAGES.items():
+        marked: set[str] = set()
+        values: dict[str, list[tuple[str, str]]] = {}
+        for path in sorted((root / folder).glob("*.go")):
+            if path.name.startswith(("zz_", "generated")) or path.name.endswith("_test.go"):
+                continue
+            comment: list[str] = []
+            for line in path.read_text().splitlines():
+                bare = line.strip()
+                if bare.startswith("//"):
+                    comment.append(bare[2:].strip())
+                    continue
+                kind = re.match(r"^type (\w+) string$", line)
+                if kind and "+enum" in comment:
+                    marked.add(kind.group(1))
+                constant = CONSTANT.match(line if line.startswith("\t") else "\t" + line)
+                if constant:
+                    name, of, value = constant.groups()
+                    told = " ".join(one for one in comment if not one.startswith("+"))
+                    told = re.sub(r"\s+", " ", told.strip().removeprefix(name)).strip()
+                    values.setdefault(of, []).append((value, told))
+                comment = []
+        for name in marked:
+            found[prefix + name] = sorted(values.get(name, []))
+    return found
+
+
+def add_enumeration(schema: Any, texts: dict[str, str], field: str, members: list[tuple[str, str]]) -> None:
+    """Tell a property's values, as the API server's own documents do."""
+    listed = [value for value, _ in members]
+    if schema.get("type") == "array":
+        schema["items"]["enum"] = listed
+    elif schema.get("type") == "string":
+        schema["enum"] = listed
+        lines = "\n".join(f' - `"{value}"` {told}'.rstrip() for value, told in members)
+        texts[field] = f"{texts.get(field, '')}\n\nPossible enum values:\n{lines}"
+
+
 def go_facts(root: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """({definition: [[json name, Go name, Go type, flags, default?]]}, {named scalar: underlying type}).
 
@@ -224,6 +268,7 @@ def main() -> None:
         if texts:
             descriptions[name] = texts
     structs, aliases = go_facts(args.go)
+    enums = enumerations(args.go)
     facts, missing = {}, []
     for name in names:
         if name in structs:
@@ -231,6 +276,19 @@ def main() -> None:
             props = set(schemas[name].get("properties", {}))
             if props != {f[0] for f in facts[name]}:
                 missing.append((name, props ^ {f[0] for f in facts[name]}))
+            for field, _, kind, *_ in facts[name]:
+                bare = kind.lstrip("*[]")
+                prefix = next(
+                    (
+                        one
+                        for one in (name.rsplit(".", 1)[0] + ".", "io.k8s.api.core.v1.", META)
+                        if one + bare.rpartition(".")[2] in enums and one.rstrip(".").rsplit(".", 1)[1] == bare.partition(".")[0]
+                    ),
+                    None,
+                )
+                if prefix:
+                    members = enums[prefix + bare.rpartition(".")[2]]
+                    add_enumeration(schemas[name]["properties"][field], descriptions.setdefault(name, {}), field, members)
         elif schemas[name].get("properties"):
             missing.append((name, "no struct"))
     for item in missing:
