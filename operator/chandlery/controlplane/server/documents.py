@@ -104,7 +104,7 @@ class Documents:
             return not_found()
         found = self._openapi.document(path, query.get("hash", ""))
         if found is None:
-            return not_found()
+            return web.Response(status=404) if path.startswith("/openapi/v3/") else not_found()
         headers = dict(found.headers)
         if found.location:
             return web.Response(status=301, headers={"Location": found.location})
