@@ -144,7 +144,7 @@ class ControlPlane:
         self._crds.start()
         from chandlery.controlplane.controllers.seed import seed
 
-        await seed(api)
+        await seed(api, service_address=service_ip, port=sock.getsockname()[1])
         if settings.controllers:
             from chandlery.controlplane.controllers import Controllers
 

@@ -189,8 +189,6 @@ class Authorizer:
             self.load()
         rules: list[Rule] = []
         absent: list[str] = []
-        if MASTERS in user.groups:
-            rules += [Rule(("*",), ("*",), ("*",)), Rule(("*",), urls=("*",))]
         for grant in self._grants_of(user, namespace):
             found = self._roles.get(grant.role)
             if found is None:

@@ -29,10 +29,23 @@ _PLURALS = {
     "Role": "roles",
     "RoleBinding": "rolebindings",
     "PriorityClass": "priorityclasses",
+    "Service": "services",
 }
 
 
-def seed_objects() -> list[Obj]:
+def _api_service(address: str, port: int) -> Obj:
+    """`kubernetes.default`: every cluster has it, and it keeps the first service address for itself."""
+    labels = {"component": "apiserver", "provider": "kubernetes"}
+    ports = [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {"type": "ClusterIP", "clusterIP": address, "ports": ports},
+    }
+
+
+def seed_objects(service_address: str = "", port: int = 443) -> list[Obj]:
     """Namespaces first: others live in them."""
     namespaces: list[Obj] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES
@@ -48,12 +61,16 @@ def seed_objects() -> list[Obj]:
         }
         for name, (value, description) in _PRIORITIES.items()
     ]
-    return [*namespaces, *bootstrap_objects(), *priorities]
+    services = [_api_service(service_address, port)] if service_address else []
+    return [*namespaces, *bootstrap_objects(), *priorities, *services]
 
 
-async def seed(api: LocalApi) -> None:
-    """Create what is missing; what is there stays as somebody left it."""
-    for obj in seed_objects():
+async def seed(api: LocalApi, *, service_address: str = "", port: int = 443) -> None:
+    """Create what is missing; what is there stays as somebody left it.
+
+    `service_address` is the first of the service addresses: that of the control plane's own Service.
+    """
+    for obj in seed_objects(service_address, port):
         group = obj["apiVersion"].partition("/")[0] if "/" in obj["apiVersion"] else ""
         plural = _PLURALS[obj["kind"]]
         meta = obj["metadata"]

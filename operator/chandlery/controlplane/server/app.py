@@ -208,7 +208,7 @@ class App:
             body, media = render(orjson.dumps(error.status()), form, pretty=False), form.media
         headers = {"Content-Type": media, **error.headers}
         response = web.Response(body=body, status=error.code, headers=headers)
-        for warning in call.warnings:
+        for warning in dict.fromkeys(call.warnings):
             response.headers.add("Warning", f"299 - {_quote(warning)}")
         return response
 
@@ -522,7 +522,7 @@ class App:
         if form is not PLAIN or pretty:
             body = render(body, form, pretty=pretty)
         response = web.Response(body=body, status=status, headers={"Content-Type": form.media})
-        for warning in ctx.warnings:
+        for warning in dict.fromkeys(ctx.warnings):
             response.headers.add("Warning", f"299 - {_quote(warning)}")
         return response
 
