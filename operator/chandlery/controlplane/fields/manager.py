@@ -204,7 +204,7 @@ def apply(
     `live` None: the object is created. Neither argument is changed; the result may share parts with both.
     Raises ApiError: 400 (another type, managedFields in the patch), 409 (conflicts), 500 (doesn't fit the schema).
     """
-    api_version, kind = patch.get("apiVersion") or "", patch.get("kind") or ""
+    api_version, kind = _text(patch, "apiVersion"), _text(patch, "kind")
     if api_version != resource.api_version or kind != resource.kind:
         raise ApiError(400, "BadRequest", f"invalid object type: {_gvk(api_version, kind)}")
     patch_meta = patch.get("metadata")
@@ -244,6 +244,12 @@ def apply(
     if manager == "kubectl":
         annotate(out, patch)
     return out
+
+
+def _text(obj: Obj, key: str) -> str:
+    """A string of the object; "" when there is none or something else."""
+    value = obj.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def _gvk(api_version: str, kind: str) -> str:
@@ -395,7 +401,7 @@ def apply_scale(
     `scale` is the Scale that shows `live`. Raises ApiError as `apply` does; 500 for custom resources, whose Scale the
     real server can't merge.
     """
-    api_version, kind = patch.get("apiVersion") or "", patch.get("kind") or ""
+    api_version, kind = _text(patch, "apiVersion"), _text(patch, "kind")
     if (api_version, kind) != (SCALE_VERSION, "Scale"):
         raise ApiError(400, "BadRequest", f"invalid object type: {_gvk(api_version, kind)}")
     stored = live.get("metadata", {}).get("managedFields")

@@ -120,6 +120,11 @@ def _owners(ctx: RequestContext, obj: Obj) -> list[Obj]:
 
 
 def _check(ctx: RequestContext, scale: Obj) -> int | None:
+    for part, go_type in (("metadata", "v1.ObjectMeta"), ("spec", "v1.ScaleSpec")):
+        if not isinstance(scale.get(part) or {}, dict):
+            raise Misfit(
+                f"json: cannot unmarshal {_json_kind(scale[part])} into Go struct field Scale.{part} of type {go_type}"
+            )
     replicas = (scale.get("spec") or {}).get("replicas")
     if replicas is None:
         return None
