@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from chandlery.controlplane.admission.common import API_SERVER
@@ -70,16 +71,25 @@ async def seed(api: LocalApi, *, service_address: str = "", port: int = 443) -> 
 
     `service_address` is the first of the service addresses: that of the control plane's own Service.
     """
-    for obj in seed_objects(service_address, port):
-        group = obj["apiVersion"].partition("/")[0] if "/" in obj["apiVersion"] else ""
-        plural = _PLURALS[obj["kind"]]
-        meta = obj["metadata"]
-        if api.resource(group, plural) is None:
-            continue
-        if api.get(group, plural, meta.get("namespace", ""), meta["name"]) is not None:
-            continue
-        try:
-            await api.create(group, plural, obj, user=API_SERVER, manager="kube-apiserver")
-        except ApiError as error:
-            if error.code != 409:
-                raise
+    objects = seed_objects(service_address, port)
+    # Together: the store commits what arrives at once in one go.
+    for phase in (
+        [obj for obj in objects if obj["kind"] == "Namespace"],
+        [obj for obj in objects if obj["kind"] != "Namespace"],
+    ):
+        await asyncio.gather(*(_create_missing(api, obj) for obj in phase))
+
+
+async def _create_missing(api: LocalApi, obj: Obj) -> None:
+    group = obj["apiVersion"].partition("/")[0] if "/" in obj["apiVersion"] else ""
+    plural = _PLURALS[obj["kind"]]
+    meta = obj["metadata"]
+    if api.resource(group, plural) is None:
+        return
+    if api.get(group, plural, meta.get("namespace", ""), meta["name"]) is not None:
+        return
+    try:
+        await api.create(group, plural, obj, user=API_SERVER, manager="kube-apiserver")
+    except ApiError as error:
+        if error.code != 409:
+            raise
