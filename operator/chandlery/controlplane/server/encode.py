@@ -104,8 +104,8 @@ def _row(resource: Resource, obj: Obj, include: str, version: str) -> Obj:
         row["conditions"] = found
     if include == "Object":
         row["object"] = obj
-    elif include != "None":
-        row["object"] = partial(obj, version)
+    else:
+        row["object"] = None if include == "None" else partial(obj, version)
     return row
 
 
@@ -141,7 +141,15 @@ def table(resource: Resource, objects: list[Obj], meta: Obj, include: str, versi
 
 
 async def transform_list(core: Core, resource: Resource, listing: Listing, form: Form, include: str) -> bytes:
-    """A list as Table or PartialObjectMetadataList."""
+    """A list as Table or PartialObjectMetadataList. Raises ApiError 406 for a form that is one object's."""
+    if form.as_ == "PartialObjectMetadata":
+        package = (resource.storage_key[0] or "core").partition(".")[0]
+        what = f"*{package}.{resource.list_kind}" if resource.builtin else "*unstructured.UnstructuredList"
+        raise ApiError(
+            406,
+            "NotAcceptable",
+            f"you requested PartialObjectMetadata, but the requested object is a list ({what})",
+        )
     objects = [await core.object(resource, entry) for entry in listing.entries]
     meta = list_meta(resource, listing, plain=False)
     if form.as_ == "Table":
@@ -157,7 +165,9 @@ async def transform_list(core: Core, resource: Resource, listing: Listing, form:
 
 
 def transform_object(resource: Resource, obj: Obj, form: Form, include: str) -> bytes:
-    """One object as Table or PartialObjectMetadata."""
+    """One object as Table or PartialObjectMetadata. Raises ApiError 500 for a form that is a list's."""
+    if form.as_ == "PartialObjectMetadataList":
+        raise ApiError(500, "", "content is not a list")
     if form.as_ == "Table":
         version = obj["metadata"].get("resourceVersion")
         meta = {"resourceVersion": version} if version else {}

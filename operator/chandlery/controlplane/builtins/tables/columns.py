@@ -329,6 +329,9 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
 }
 """(group, kind) -> columns; the kinds that aren't here have a name and the time of their creation."""
 
+_ENUMERATION = "\n\nPossible enum values:"
+"""What OpenAPI documents add to a description; columns are without it."""
+
 
 @cache
 def _resolved() -> dict[tuple[str, str], list[Obj]]:
@@ -339,7 +342,7 @@ def _resolved() -> dict[tuple[str, str], list[Obj]]:
             return description
         where, _, without = description[1:].partition("!")
         definition, _, field = where.rpartition(".")
-        return texts.get(definition, {}).get(field, "").removesuffix(without).rstrip()
+        return texts.get(definition, {}).get(field, "").partition(_ENUMERATION)[0].removesuffix(without).rstrip()
 
     def render(columns: tuple[Column, ...]) -> list[Obj]:
         out: list[Any] = []
