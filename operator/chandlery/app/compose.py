@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chandlery.app.settings import LocalSettings, RunSettings
 from chandlery.driver.kind import Kind
-from chandlery.driver.provider import ProviderFactory
+from chandlery.driver.provider import ProviderFactory, third_party_factories
 from chandlery.foundation import telemetry
 from chandlery.foundation.config import load
 from chandlery.foundation.errors import InvalidConfiguration
@@ -48,7 +48,7 @@ def providers(data_dir: Path | None) -> dict[str, ProviderFactory]:
     """What drivers connect by. Local engines need a data directory; without one there is no local provider."""
     from chandlery.providers.memory.provider import MemoryProvider
 
-    found: dict[str, ProviderFactory] = {"memory": MemoryProvider()}
+    found: dict[str, ProviderFactory] = {**third_party_factories(), "memory": MemoryProvider()}
     if data_dir is not None:
         from chandlery.providers.local import LocalProviderFactory
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
 from chandlery.foundation.clock import SYSTEM, Clock
@@ -47,3 +48,12 @@ class ProviderFactory(Protocol):
 def provider_of(driver: Any) -> str:
     """The provider whose session a driver wants: its class attribute `provider`, else its own name."""
     return str(getattr(driver, "provider", "") or driver.name)
+
+
+ENTRY_POINT_GROUP = "chandlery.providers"
+"""Third parties add the provider of their drivers by an entry point of its name: `acme = "acme.cloud:Factory"`."""
+
+
+def third_party_factories() -> dict[str, ProviderFactory]:
+    """Factories that installed packages bring along, by provider."""
+    return {entry.name: entry.load()() for entry in entry_points(group=ENTRY_POINT_GROUP)}
