@@ -73,7 +73,10 @@ class QuotaController(Controller[Key]):
         if quota is None:
             return
         hard = (quota.get("spec") or {}).get("hard") or {}
-        status = {"hard": dict(sorted(hard.items())), "used": compute_used(self.api, quota)}
+        status: Obj = {"hard": dict(sorted(hard.items()))}
+        used = compute_used(self.api, quota)
+        if used:  # names that nothing counts are left out
+            status["used"] = used
         if status == quota.get("status"):
             return
         await self.api.update(

@@ -253,7 +253,7 @@ def compute_used(api: LocalApi, quota: Obj) -> dict[str, str]:
         for obj in api.list(group, plural, namespace):
             if covers(quota, group, plural, obj):
                 add(total, {name: used for name, used in usage_of(group, plural, obj).items() if name in names})
-    return {name: _write(hard[name], total.get(name)) for name in sorted(hard)}
+    return {name: _write(hard[name], total.get(name)) for name in sorted(hard) if source_of(name) is not None}
 
 
 def _write(limit: str, used: tuple[Fraction, str] | None) -> str:
