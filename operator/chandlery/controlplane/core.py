@@ -67,6 +67,11 @@ class Core:
         entry = crds.entries.get(resource.group_resource)
         return entry is not None and "deletionTimestamp" in entry.obj["metadata"]
 
+    @staticmethod
+    def is_plain(resource: Resource, entry: Entry) -> bool:
+        """Whether the stored bytes are what this resource shows."""
+        return entry.maker is resource or _same_form(resource)
+
     async def served(self, resource: Resource, entry: Entry) -> bytes:
         """The entry as this resource shows it: usually the stored bytes themselves."""
         if entry.maker is resource or _same_form(resource):

@@ -103,6 +103,7 @@ class ControlPlane:
         from chandlery.controlplane.server.app import App, HttpServer
         from chandlery.controlplane.server.documents import Documents
         from chandlery.controlplane.server.metrics import Metrics
+        from chandlery.controlplane.server.quick import Quick
 
         authority = tls.Authority(settings.tls_folder or folder / "pki")
         service_ip = str(next(ipaddress.ip_network(settings.service_cluster_ip_range).hosts()))
@@ -170,7 +171,8 @@ class ControlPlane:
             "Number of watches that are open.",
             lambda: {'verb="WATCH"': float(app.open_watches)},
         )
-        self._http = HttpServer(app.handle, body_limit=settings.max_request_bytes)
+        quick = Quick(core, authenticator, authorizer, metrics)
+        self._http = HttpServer(app.handle, body_limit=settings.max_request_bytes, quick=quick)
         context = tls.server_context(cert_file, key_file, authority.folder / "ca.crt")
         self._site = await asyncio.get_running_loop().create_server(self._http, sock=sock, ssl=context, backlog=1024)
         self.port = sock.getsockname()[1]

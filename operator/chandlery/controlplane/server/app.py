@@ -14,11 +14,9 @@ from urllib.parse import parse_qsl
 
 import orjson
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from chandlery.controlplane import errors
 from chandlery.controlplane.auth import impersonate
-from chandlery.controlplane.codec.body import PROTOBUF
 from chandlery.controlplane.codec import decode_body
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.fields import default_manager
@@ -35,6 +33,7 @@ from chandlery.controlplane.server.metrics import Metrics
 from chandlery.controlplane.server.negotiate import PLAIN, PROTOBUF, Form, negotiate, only_protobuf
 from chandlery.controlplane.selectors import parse_fields
 from chandlery.controlplane.server.path import Target, parse_path
+from chandlery.controlplane.server.quick import Connection, Quick
 from chandlery.controlplane.settings import ControlPlaneSettings
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource, UserInfo
 from chandlery.controlplane.verbs import pods, read
@@ -57,26 +56,22 @@ _NOT_FOUND = b"404 page not found\n"
 _ACCEPTED = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
 
 
-class Connection(RequestHandler):
-    """A client's connection; remembers the certificate that it was opened with."""
-
-    __slots__ = ("peer", "peer_known")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.peer: Any = None
-        self.peer_known = False
-
-
 class HttpServer(web.Server):
     """Makes our connections, and requests that take bodies up to the limit."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], *, body_limit: int) -> None:
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        *,
+        body_limit: int,
+        quick: Quick | None = None,
+    ) -> None:
         super().__init__(handler, access_log=None, keepalive_timeout=300.0, max_field_size=65_536, max_line_size=65_536)
         self._body_limit = body_limit
+        self._quick = quick
 
-    def __call__(self) -> RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
+    def __call__(self) -> Connection:
+        return Connection(self, loop=self._loop, quick=self._quick, **self._kwargs)
 
     def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         return web.BaseRequest(
@@ -215,10 +210,7 @@ class App:
     def _peer(self, request: web.BaseRequest) -> Any:
         connection = request.protocol
         assert isinstance(connection, Connection)
-        if not connection.peer_known:
-            connection.peer = request.get_extra_info("peercert")
-            connection.peer_known = True
-        return connection.peer
+        return connection.peer_certificate()
 
     # -- routing
 
