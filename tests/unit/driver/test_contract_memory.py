@@ -14,6 +14,7 @@ from chandlery.driver.kind import Kind
 from chandlery.driver.protocol import Driver, DriverContext
 from chandlery.foundation.clock import FakeClock
 from chandlery.foundation.context import Context
+from chandlery.model.examples import readme_examples
 from chandlery.providers.memory import Crash, World
 from chandlery.providers.memory.provider import MemorySession
 from chandlery_kinds import KINDS
@@ -36,6 +37,14 @@ SPECS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+def specs(kind: Kind) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A spec and a change of it; for a kind that isn't in the table, what its README shows."""
+    if kind.name in SPECS:
+        return SPECS[kind.name]
+    shown = {example.title: example.manifest["spec"] for example in readme_examples(kind.package)}
+    return shown["Minimal"], shown["Typical"]
+
+
 class MemoryHarness:
     crash = Crash
 
@@ -53,7 +62,7 @@ class MemoryHarness:
         return DriverContext(Context(clock=self.clock).child(timeout=3600), _Nobody(), MemorySession(self.world))
 
     def make(self, **spec: Any) -> Any:
-        base = copy.deepcopy(SPECS[self.kind.name][0])
+        base = copy.deepcopy(specs(self.kind)[0])
         return self.kind.model.model_validate(
             {
                 "apiVersion": self.kind.names.api_version,
@@ -65,7 +74,7 @@ class MemoryHarness:
         )
 
     def change(self) -> Mapping[str, Any]:
-        return SPECS[self.kind.name][1]
+        return specs(self.kind)[1]
 
     def crash_at(self, call: int, when: Any) -> None:
         self.world.crash_at(call, when)

@@ -52,6 +52,7 @@ def test_a_new_kind_passes_every_check(copy: Path, name: str, group: str) -> Non
             "no:cacheprovider",
             "tests/unit/gen/test_structural.py",
             "tests/unit/chandlery_kinds",
+            "tests/unit/driver/test_contract_memory.py",
         ),
         (
             "-c",
