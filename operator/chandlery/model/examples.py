@@ -38,6 +38,16 @@ def examples(text: str) -> tuple[Example, ...]:
     return tuple(found)
 
 
+def example_spec(package: str, title: str) -> dict[str, Any]:
+    """The spec of the example under a heading.
+
+    Raises:
+        KeyError: the README has no such example.
+    """
+    spec: dict[str, Any] = {e.title: e.manifest["spec"] for e in readme_examples(package)}[title]
+    return spec
+
+
 def readme_examples(package: str) -> tuple[Example, ...]:
     """The examples in the README of a kind's folder, by the package's import path."""
     return examples((files(package) / "README.md").read_text(encoding="utf-8"))

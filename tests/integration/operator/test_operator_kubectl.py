@@ -8,12 +8,13 @@ import json
 
 import pytest
 
+from chandlery.model.examples import example_spec
 from chandlery_kinds import KINDS
 
 SPECS = {
     "Cache": ({"memory": "64Mi"}, {"memory": "128Mi"}),
     "Database": ({"instances": 1}, {"configuration": {"work_mem": "8MB"}}),
-    "Queue": ({"replicas": 1}, {"maxDeliveries": 3}),
+    "Queue": ({"storage": {"size": "1Gi"}}, {"maxDeliveries": 3}),
     "LoadBalancer": (
         {
             "listeners": [{"name": "web", "protocol": "TCP", "port": 8080, "pool": "app"}],
@@ -23,6 +24,9 @@ SPECS = {
     ),
     "VirtualMachine": ({"image": {"name": "alpine"}, "rootDisk": {"size": "1Gi"}}, {"cpus": 2}),
 }
+for _kind in KINDS:  # a kind that isn't in the table: what its README shows
+    _change = dict([next(iter(example_spec(_kind.package, "Typical").items()))])
+    SPECS.setdefault(_kind.name, (example_spec(_kind.package, "Minimal"), _change))
 
 
 @pytest.mark.parametrize("kind", [kind.name for kind in KINDS])
