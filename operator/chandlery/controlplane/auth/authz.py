@@ -7,7 +7,6 @@ the bindings of the asking user; decisions are remembered until the next change 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,19 +23,22 @@ _CACHE_LIMIT = 20_000
 
 _RoleKey = tuple[str, str]
 """(namespace, name); namespace "" for a ClusterRole."""
-_SubjectKey = tuple[str, str]
-"""("User" or "Group", name); a ServiceAccount is the User it authenticates as."""
+_SubjectKey = tuple[str, str, str]
+"""("User" or "Group", name, namespace of the binding); a ServiceAccount is the User it authenticates as."""
+_GrantKey = tuple[str, int]
+"""(name of the binding, index of the subject in it)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Grant:
     """One subject of one binding."""
 
-    namespace: str
-    """Where it applies; "" everywhere."""
     role: _RoleKey
     reason: str
     """What an allowed review gives as its reason."""
+
+
+_NOTHING: dict[_GrantKey, _Grant] = {}
 
 
 def _quote(text: str) -> str:
@@ -49,8 +51,8 @@ class Authorizer:
     def __init__(self, api: LocalApi) -> None:
         self._api = api
         self._roles: dict[_RoleKey, tuple[Rule, ...]] = {}
-        self._grants: dict[_SubjectKey, dict[tuple[str, str, int], _Grant]] = {}
-        self._bindings: dict[tuple[str, str], list[tuple[_SubjectKey, tuple[str, str, int]]]] = {}
+        self._grants: dict[_SubjectKey, dict[_GrantKey, _Grant]] = {}
+        self._bindings: dict[tuple[str, str], list[tuple[_SubjectKey, _GrantKey]]] = {}
         self._decisions: dict[tuple[object, ...], tuple[bool, str]] = {}
         self._loaded = False
 
@@ -90,16 +92,16 @@ class Authorizer:
             described = _quote(subject["name"])
             if subject["kind"] == "ServiceAccount":
                 where = subject.get("namespace") or namespace
-                key = ("User", f"{SERVICE_ACCOUNT_PREFIX}{where}:{subject['name']}")
+                key = ("User", f"{SERVICE_ACCOUNT_PREFIX}{where}:{subject['name']}", namespace)
                 described = _quote(f"{subject['name']}/{subject.get('namespace', '')}")
             else:
-                key = (subject["kind"], subject["name"])
+                key = (subject["kind"], subject["name"], namespace)
             reason = (
                 f"RBAC: allowed by {kind} {_quote(binding)} of {ref['kind']} {_quote(ref['name'])}"
                 f" to {subject['kind']} {described}"
             )
-            grant_key = (namespace, name, index)
-            self._grants.setdefault(key, {})[grant_key] = _Grant(namespace, role, reason)
+            grant_key = (name, index)
+            self._grants.setdefault(key, {})[grant_key] = _Grant(role, reason)
             keys.append((key, grant_key))
 
     def _remove(self, plural: str, obj: Obj) -> None:
@@ -117,11 +119,13 @@ class Authorizer:
 
     def _grants_of(self, user: UserInfo, namespace: str) -> list[_Grant]:
         """The user's grants that apply in a namespace, those of the whole cluster first."""
-        found: dict[tuple[str, str, int], _Grant] = {}
-        for key in (("User", user.name), *(("Group", group) for group in user.groups)):
-            found.update(self._grants.get(key, {}))
-        cluster = [grant for grant in found.values() if not grant.namespace]
-        return cluster + [grant for grant in found.values() if namespace and grant.namespace == namespace]
+        subjects = (("User", user.name), *(("Group", group) for group in user.groups))
+        return [
+            grant
+            for where in (("", namespace) if namespace else ("",))
+            for kind, name in subjects
+            for grant in self._grants.get((kind, name, where), _NOTHING).values()
+        ]
 
     def authorize(
         self,
@@ -238,10 +242,6 @@ class Authorizer:
                 path=path,
                 reason=reason,
             )
-
-    def subjects(self) -> Iterator[_SubjectKey]:
-        """Every subject that any binding names."""
-        yield from self._grants
 
 
 def _absent_role(role: _RoleKey) -> str:
