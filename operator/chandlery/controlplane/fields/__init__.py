@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from chandlery.controlplane.fields.manager import apply, apply_scale, default_manager, on_write
+from chandlery.controlplane.fields.manager import apply, apply_scale, default_manager, object_text, on_write
 
-__all__ = ["apply", "apply_scale", "default_manager", "on_write"]
+__all__ = ["apply", "apply_scale", "default_manager", "object_text", "on_write"]

@@ -224,7 +224,7 @@ def apply(
     try:
         validate(t, patch)
     except TypedError as error:
-        raise ApiError(500, "", f"failed to create typed patch object ({_name(patch)}): {error}") from error
+        raise ApiError(500, "", f"failed to create typed patch object ({object_text(patch)}): {error}") from error
     base = live if live is not None else _empty_object(resource)
     attempt = _Attempt(resource, t, base, patch, Entry(manager, "Apply", api_version, subresource, now, {}))
     try:
@@ -240,7 +240,7 @@ def apply(
     except _ConflictsError as conflicts:
         raise conflicts.error() from None
     except TypedError as error:
-        raise ApiError(500, "", f"failed to create typed live object ({_name(base)}): {error}") from error
+        raise ApiError(500, "", f"failed to create typed live object ({object_text(base)}): {error}") from error
     if manager == "kubectl":
         annotate(out, patch)
     return out
@@ -257,7 +257,8 @@ def _gvk(api_version: str, kind: str) -> str:
     return f"{group}/{version}, Kind={kind}"
 
 
-def _name(obj: Obj) -> str:
+def object_text(obj: Obj) -> str:
+    """An object as the errors of server-side apply name it: `namespace/name; group/version, Kind=Kind`."""
     meta = obj.get("metadata")
     meta = meta if isinstance(meta, dict) else {}
     gvk = _gvk(obj.get("apiVersion", ""), obj.get("kind", ""))
@@ -408,7 +409,7 @@ def apply_scale(
     view = ScaleView(resource, mf.decode(stored, trusted=True))
     managers = view.managers()
     if not resource.builtin:
-        name = _name(scale) if managers else f"/; {_gvk(SCALE_VERSION, 'Scale')}"
+        name = object_text(scale) if managers else f"/; {_gvk(SCALE_VERSION, 'Scale')}"
         text = (
             f"failed to convert live object ({name}) to proper version: "
             f"request to convert CR to an invalid group/version: {SCALE_VERSION}"

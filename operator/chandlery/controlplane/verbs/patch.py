@@ -14,6 +14,7 @@ from chandlery.controlplane.codec.gojson import MAX_DEPTH, JsonError, check_dept
 from chandlery.controlplane.codec.gotext import go_value
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.fields import apply as apply_fields
+from chandlery.controlplane.fields import object_text
 from chandlery.controlplane.patch import json_patch, merge_patch, strategic_merge_patch
 from chandlery.controlplane.patch.json_patch import refused
 from chandlery.controlplane.patch.render import patched_text
@@ -192,7 +193,11 @@ def _merged(ctx: RequestContext, live: Obj | None, raw: bytes, *, force: bool) -
             text = refusal_text(resource, error)
             if text is None:
                 raise
-            raise errors.plain_internal(f"failed to convert new object to proper version: {text}") from None
+            kind = object_text(body).partition("; ")[2]
+            raise errors.plain_internal(
+                f"failed to convert new object ({object_text(body)}) to proper version: "
+                f"unable to convert unstructured object to {kind}: {text}"
+            ) from None
         meta = obj["metadata"]
     else:  # fits its schema already; nulls stay for defaulting and validation to see
         for key in [key for key, value in meta.items() if value is None]:
