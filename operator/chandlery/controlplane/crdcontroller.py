@@ -13,7 +13,6 @@ import orjson
 from chandlery.controlplane import metadata
 from chandlery.controlplane.cache import Entry, Event
 from chandlery.controlplane.core import Core
-from chandlery.controlplane.crd import custom_resources
 from chandlery.controlplane.fields import on_write
 from chandlery.controlplane.store.base import Conflict
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource, UserInfo
@@ -96,6 +95,8 @@ class CrdController:
         fingerprint = (crd["metadata"]["uid"], orjson.dumps(crd["spec"]), orjson.dumps((crd["status"] or {}).get("acceptedNames")))
         if self._served.get(entry.name) == fingerprint:
             return
+        from chandlery.controlplane.crd import custom_resources  # schemas and CEL: a good part of start-up, if needed
+
         try:
             resources = custom_resources(crd)
         except Exception:

@@ -12,8 +12,9 @@ import signal
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -60,6 +61,7 @@ class ControlPlane:
         self._crds: CrdController | None = None
         self._audit: AuditLog | None = None
         self._ticker: asyncio.Task[None] | None = None
+        self._warm: asyncio.Task[None] | None = None
 
     @property
     def kubeconfig(self) -> Path:
@@ -91,7 +93,6 @@ class ControlPlane:
         from chandlery.controlplane.auth import (
             Authenticator,
             Authorizer,
-            ServiceAccountTokens,
             read_token_file,
             virtual_resources,
         )
@@ -105,12 +106,10 @@ class ControlPlane:
         from chandlery.controlplane.server.metrics import Metrics
         from chandlery.controlplane.server.quick import Quick
 
-        authority = tls.Authority(settings.tls_folder or folder / "pki")
         service_ip = str(next(ipaddress.ip_network(settings.service_cluster_ip_range).hosts()))
-        cert_file, key_file = authority.issue(
-            "apiserver", "kube-apiserver", hosts=tls.server_hosts(settings.host, service_ip)
-        )
-        admin_cert, admin_key = authority.issue("admin", "admin", organizations=("system:masters",))
+        pki = settings.tls_folder or folder / "pki"
+        certificates = tls.prepare(pki, tls.server_hosts(settings.host, service_ip))
+        ca = certificates.ca.read_bytes()
 
         store = _make_store(settings)
         core = self.core = Core(store)
@@ -123,7 +122,7 @@ class ControlPlane:
         core.registry.add_builtin(install(list(builtin_resources())))
         core.services = ServiceAllocator(settings.service_cluster_ip_range)
         api = self.api = Local(core)
-        tokens = ServiceAccountTokens(api, folder / "pki" / "sa.key", issuer=settings.service_account_issuer)
+        tokens: Any = _Late(lambda: _tokens(api, pki / "sa.key", settings.service_account_issuer))
         static = {}
         if settings.token_auth_file is not None:
             try:
@@ -149,7 +148,7 @@ class ControlPlane:
         if settings.controllers:
             from chandlery.controlplane.controllers import Controllers
 
-            self._controllers = Controllers(api, authorizer=authorizer, root_ca=authority.pem.decode())
+            self._controllers = Controllers(api, authorizer=authorizer, root_ca=ca.decode())
             await self._controllers.start()
         if settings.audit:
             self._audit = AuditLog(settings.audit_log_path or folder / "audit.log")
@@ -157,6 +156,7 @@ class ControlPlane:
         discovery = Discovery(core.registry, f"{_shown(settings.host)}:{sock.getsockname()[1]}")
         documents = Documents(discovery, _open_api(core), metrics, self._failing)
         documents.jwks = (tokens.discovery, tokens.jwks)
+        documents.jwks = (lambda: tokens.discovery(), lambda: tokens.jwks())
         app = self._app = App(core, settings, documents, authenticator, authorizer, self._audit, metrics)
         metrics.gauge(
             "apiserver_storage_objects",
@@ -173,7 +173,7 @@ class ControlPlane:
         )
         quick = Quick(core, authenticator, authorizer, metrics)
         self._http = HttpServer(app.handle, body_limit=settings.max_request_bytes, quick=quick)
-        context = tls.server_context(cert_file, key_file, authority.folder / "ca.crt")
+        context = tls.server_context(certificates.server_cert, certificates.server_key, certificates.ca)
         self._site = await asyncio.get_running_loop().create_server(self._http, sock=sock, ssl=context, backlog=1024)
         self.port = sock.getsockname()[1]
         self.url = f"https://{_shown(settings.host)}:{self.port}"
@@ -181,18 +181,18 @@ class ControlPlane:
         tls.write_kubeconfig(
             self.kubeconfig,
             server=self.url,
-            ca=authority.pem,
+            ca=ca,
             user={
-                "client-certificate-data": _b64(admin_cert.read_bytes()),
-                "client-key-data": _b64(admin_key.read_bytes()),
+                "client-certificate-data": _b64(certificates.admin_cert.read_bytes()),
+                "client-key-data": _b64(certificates.admin_key.read_bytes()),
             },
         )
         self._ticker = asyncio.create_task(self._tick(), name="control-plane-ticker")
         self.ready.set()
         # What start-up made lives as long as the process: the collector need not look at it again.
-        gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        self._warm = asyncio.create_task(asyncio.to_thread(_warm_up), name="warm-up")
 
     def _failing(self) -> list[str]:
         return [] if self.ready.is_set() else ["startup"]
@@ -267,6 +267,9 @@ class ControlPlane:
     async def stop(self) -> None:
         """Answer what is under way, end watches, close the store. Safe to call twice."""
         self.ready.clear()
+        if self._warm is not None:
+            await self._warm
+            self._warm = None
         if self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None
@@ -295,6 +298,32 @@ class ControlPlane:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+class _Late:
+    """Makes an object when it is first used."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def __getattr__(self, name: str) -> Any:
+        made = self.__dict__.get("_made")
+        if made is None:
+            made = self.__dict__["_made"] = self._make()
+        return getattr(made, name)
+
+
+def _tokens(api: Local, key_file: Path, issuer: str) -> Any:
+    from chandlery.controlplane.auth.tokens import ServiceAccountTokens
+
+    return ServiceAccountTokens(api, key_file, issuer=issuer)
+
+
+def _warm_up() -> None:
+    """Import what the first CRD, token or YAML body would have to wait for."""
+    import chandlery.controlplane.auth.tokens
+    import chandlery.controlplane.codec.yamlbody
+    import chandlery.controlplane.crd  # noqa: F401
 
 
 def _observe(core: Core, authorizer, kind: str, where: tuple[str, str], event) -> None:  # type: ignore[no-untyped-def]

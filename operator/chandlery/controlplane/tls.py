@@ -1,146 +1,64 @@
-"""Our own certificate authority, the server's certificate, the admin's, and the kubeconfig that holds them."""
+"""The certificates of a control plane, the TLS that it speaks, and the kubeconfig of its admin."""
 
 from __future__ import annotations
 
 import base64
-import ipaddress
+import hashlib
 import json
-import os
 import socket
 import ssl
-from datetime import UTC, datetime, timedelta
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from chandlery.controlplane.files import write_private
 
-CA_YEARS = 10
-LEAF_DAYS = 365
-_RENEW_DAYS = 30
-_SKEW = timedelta(minutes=5)
+_RENEW_SECONDS = 30 * 86_400
+_LEAF_SECONDS = 365 * 86_400
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """Where the certificates and keys are."""
+
+    ca: Path
+    server_cert: Path
+    server_key: Path
+    admin_cert: Path
+    admin_key: Path
+
+
+def prepare(folder: Path, hosts: tuple[str, ...]) -> Certificates:
+    """The certificates in a folder, made where they are missing, near their end, or not for these hosts.
+
+    A note beside them says until when they are good: as long as it matches, nothing needs to be
+    parsed at start-up, and the package that makes certificates is not even imported.
+    """
+    found = Certificates(*(folder / name for name in ("ca.crt", "apiserver.crt", "apiserver.key", "admin.crt", "admin.key")))
+    note = folder / "issued.json"
     try:
-        os.write(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.replace(path)
+        told = json.loads(note.read_text())
+        if (
+            told["until"] - time.time() > _RENEW_SECONDS
+            and set(hosts) <= set(told["hosts"])
+            and told["digest"] == _digest(found)
+        ):
+            return found
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # something is missing or was exchanged: make anew what depends on it
+    from chandlery.controlplane.pki import Authority
+
+    authority = Authority(folder)
+    authority.issue("apiserver", "kube-apiserver", hosts=hosts)
+    authority.issue("admin", "admin", organizations=("system:masters",))
+    told = {"until": int(time.time()) + _LEAF_SECONDS, "hosts": list(hosts), "digest": _digest(found)}
+    write_private(note, json.dumps(told).encode())
+    return found
 
 
-class Authority:
-    """The CA in a directory: made at the first start, kept afterwards."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        key_file, cert_file = folder / "ca.key", folder / "ca.crt"
-        if key_file.exists() and cert_file.exists():
-            key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
-            assert isinstance(key, ec.EllipticCurvePrivateKey)
-            self._key = key
-            self._cert = x509.load_pem_x509_certificate(cert_file.read_bytes())
-        else:
-            self._key = ec.generate_private_key(ec.SECP256R1())
-            name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "chandlery control plane CA")])
-            now = datetime.now(UTC)
-            self._cert = (
-                x509.CertificateBuilder()
-                .subject_name(name)
-                .issuer_name(name)
-                .public_key(self._key.public_key())
-                .serial_number(x509.random_serial_number())
-                .not_valid_before(now - _SKEW)
-                .not_valid_after(now + timedelta(days=365 * CA_YEARS))
-                .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-                .add_extension(
-                    x509.KeyUsage(
-                        digital_signature=True,
-                        key_cert_sign=True,
-                        crl_sign=True,
-                        content_commitment=False,
-                        key_encipherment=False,
-                        data_encipherment=False,
-                        key_agreement=False,
-                        encipher_only=False,
-                        decipher_only=False,
-                    ),
-                    critical=True,
-                )
-                .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
-                .sign(self._key, hashes.SHA256())
-            )
-            write_private(key_file, _key_pem(self._key))
-            write_private(cert_file, self.pem)
-
-    @property
-    def pem(self) -> bytes:
-        return self._cert.public_bytes(serialization.Encoding.PEM)
-
-    def issue(
-        self, stem: str, common_name: str, *, organizations: tuple[str, ...] = (), hosts: tuple[str, ...] = ()
-    ) -> tuple[Path, Path]:
-        """A certificate and key file for a server (with hosts) or a client; kept until they near their end."""
-        cert_file, key_file = self.folder / f"{stem}.crt", self.folder / f"{stem}.key"
-        if cert_file.exists() and key_file.exists():
-            known = x509.load_pem_x509_certificate(cert_file.read_bytes())
-            fresh = known.not_valid_after_utc - datetime.now(UTC) > timedelta(days=_RENEW_DAYS)
-            if fresh and known.issuer == self._cert.subject and _hosts_of(known) >= set(hosts):
-                return cert_file, key_file
-        key = ec.generate_private_key(ec.SECP256R1())
-        attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in organizations]
-        attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name(attributes))
-            .issuer_name(self._cert.subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _SKEW)
-            .not_valid_after(now + timedelta(days=LEAF_DAYS))
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH]),
-                critical=False,
-            )
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-            )
-        )
-        if hosts:
-            builder = builder.add_extension(x509.SubjectAlternativeName([_san(host) for host in hosts]), critical=False)
-        certificate = builder.sign(self._key, hashes.SHA256())
-        write_private(key_file, _key_pem(key))
-        write_private(cert_file, certificate.public_bytes(serialization.Encoding.PEM))
-        return cert_file, key_file
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _san(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
-
-
-def _hosts_of(certificate: x509.Certificate) -> set[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return set()
-    return {str(name.value) for name in names}
+def _digest(files: Certificates) -> str:
+    parts = (files.ca, files.server_cert, files.server_key, files.admin_cert, files.admin_key)
+    return hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()
 
 
 def server_hosts(host: str, service_ip: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from chandlery.controlplane.cel.ast import Call, Comprehension, Const, Expr, Ident, ListExpr, MapExpr, Select
 from chandlery.controlplane.cel.declared import Declared
@@ -22,8 +23,7 @@ _SCALARS = frozenset(("bool", "double", "duration", "int", "timestamp", "uint"))
 _FORMAT_PATTERN = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(NamedTuple):
     """From the least to the most; sums and products stop at 2**64-1."""
 
     low: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from chandlery.controlplane.codec import gojson, yamlbody
+from chandlery.controlplane.codec import gojson
 from chandlery.controlplane.codec.protobuf import PREFIX, ProtobufError, decode_object
 from chandlery.controlplane.types import ApiError, Obj
 
@@ -37,6 +37,8 @@ def decode_body(raw: bytes, content_type: str, *, strict: bool, kind: str = "") 
         case "application/json":
             return _decode_json(raw, strict=strict, kind=kind)
         case "application/yaml":
+            from chandlery.controlplane.codec import yamlbody
+
             try:
                 value, twice = yamlbody.loads(raw)
             except yamlbody.YamlError as error:
@@ -129,6 +131,8 @@ def warning_texts(errors: list[str]) -> list[str]:
 
 def encode_yaml(obj: Any) -> bytes:
     """A response as YAML."""
+    from chandlery.controlplane.codec import yamlbody  # PyYAML is not needed by clients that speak JSON
+
     return yamlbody.dumps(obj)
 
 
@@ -229,6 +233,8 @@ def _read_apply(raw: bytes, *, strict: bool) -> tuple[Any, list[str]]:
                 return gojson.whole_numbers(value) if b".0" in raw else value, []
         except gojson.JsonError:
             pass
+    from chandlery.controlplane.codec import yamlbody
+
     try:
         value, twice = yamlbody.loads(raw)
     except yamlbody.YamlError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import orjson
 
-from chandlery.controlplane.admission.webhooks.review import WebhookError
+from chandlery.controlplane.admission.review import WebhookError
 from chandlery.controlplane.types import Obj
 
 if TYPE_CHECKING:

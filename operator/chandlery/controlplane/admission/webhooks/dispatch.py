@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from chandlery.controlplane.admission.common import operation
-from chandlery.controlplane.admission.webhooks import review as reviews
+from chandlery.controlplane.admission import review as reviews
+from chandlery.controlplane.admission.common import forbid
+from chandlery.controlplane.admission.conditions import conditions_hold, variables_of
+from chandlery.controlplane.admission.matching import exempt
 from chandlery.controlplane.admission.webhooks.client import ServiceResolver, WebhookClient, resolve_by_endpoints
-from chandlery.controlplane.admission.webhooks.conditions import evaluate
-from chandlery.controlplane.admission.webhooks.config import CONFIGURATIONS, GROUP, Configurations, Webhook
+from chandlery.controlplane.admission.webhooks.config import Configurations, Webhook
 from chandlery.controlplane.patch import json_patch
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
 
@@ -42,7 +42,7 @@ class Webhooks:
         `again` limits a second round to those. The second answer names the webhooks with reinvocationPolicy
         IfNeeded after which another one changed the object. Raises ApiError.
         """
-        webhooks = () if self._exempt(ctx) else self._mutating.current()
+        webhooks = () if exempt(ctx) else self._mutating.current()
         asked: list[Webhook] = []
         repeat: set[str] = set()
         for webhook in webhooks:
@@ -59,7 +59,7 @@ class Webhooks:
 
     async def validate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> None:
         """Raises the ApiError of the first webhook, in order of configuration, that refuses."""
-        webhooks = () if self._exempt(ctx) else self._validating.current()
+        webhooks = () if exempt(ctx) else self._validating.current()
         calls = []
         for webhook in webhooks:
             target = self._match(ctx, webhook, obj, old)
@@ -74,35 +74,20 @@ class Webhooks:
     async def close(self) -> None:
         await self._client.close()
 
-    @staticmethod
-    def _exempt(ctx: RequestContext) -> bool:
-        return ctx.resource.group == GROUP and ctx.resource.plural in CONFIGURATIONS
-
     def _match(self, ctx: RequestContext, webhook: Webhook, obj: Obj | None, old: Obj | None) -> Resource | None:
         """The version of the resource to ask this webhook in; None when it is not concerned."""
-        others: tuple[Resource, ...] = ()
-        if webhook.equivalent and not ctx.subresource:
-            stored = self._api.resource(ctx.resource.group, ctx.resource.plural)
-            if stored is not None and stored.version != ctx.resource.version:
-                others = (stored,)
-        target = webhook.resource_for(operation(obj, old), ctx.resource, ctx.subresource, others)
-        if target is None or not webhook.selects(self._namespace_labels(ctx, obj, old), obj, old):
+        target = webhook.match.target(self._api, ctx, obj, old)
+        if target is None or not webhook.conditions:
+            return target
+        kind = reviews.kind_of(ctx, obj, old)
+        request = reviews.attributes(ctx, target, obj, old, kind=kind, request_kind=kind)
+        try:
+            holds = conditions_hold(webhook.conditions, variables_of(ctx, request, self._authorizer))
+        except ValueError as error:
+            if webhook.fail:
+                raise forbid(ctx, obj or old, str(error)) from error
             return None
-        if webhook.conditions:
-            kind = reviews.kind_of(ctx, obj, old)
-            request = reviews.attributes(ctx, target, obj, old, kind=kind, request_kind=kind)
-            if not evaluate(webhook, ctx, request, self._authorizer):
-                return None
-        return target
-
-    def _namespace_labels(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> Mapping[str, str] | None:
-        if ctx.resource.plural == "namespaces" and not ctx.resource.group:
-            source = obj if obj is not None and not ctx.subresource else old
-            return ((source or {}).get("metadata") or {}).get("labels") or {}
-        if not ctx.resource.namespaced or not ctx.namespace:
-            return None
-        namespace = self._api.get("", "namespaces", "", ctx.namespace)
-        return ((namespace or {}).get("metadata") or {}).get("labels") or {}
+        return target if holds else None
 
     async def _ask(
         self, ctx: RequestContext, webhook: Webhook, target: Resource, obj: Obj | None, old: Obj | None
