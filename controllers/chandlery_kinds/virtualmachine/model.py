@@ -40,11 +40,6 @@ class VirtualMachineSpec(CommonSpec):
             field_path=".firmware",
         ),
         CelRule(
-            rule="has(self.image.kernel) || has(self.rootDisk)",
-            message="rootDisk.size is needed for an image by url or name",
-            field_path=".rootDisk",
-        ),
-        CelRule(
             rule="!self.guestAgent.required || self.guestAgent.enabled",
             message="guestAgent.required needs guestAgent.enabled",
             field_path=".guestAgent.required",
@@ -91,7 +86,9 @@ class VirtualMachineSpec(CommonSpec):
             json_schema_extra=extra(fixed("firmware can't change after creation: make a new machine")),
         ),
     ] = Firmware.BIOS
-    root_disk: Annotated[RootDisk | None, Field(description="The disk that the image is copied to.")] = None
+    root_disk: Annotated[
+        RootDisk | None, Field(description="The disk that the image is copied to. Default: as large as the image.")
+    ] = None
     disks: Annotated[
         tuple[Disk, ...], Field(max_length=16, description="Further disks.", json_schema_extra=map_list("name"))
     ] = ()

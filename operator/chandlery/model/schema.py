@@ -103,7 +103,7 @@ def _convert(raw: Mapping[str, Any], defs: Mapping[str, Any], path: str) -> dict
         out["description"] = _sentence(out["description"])
     if "default" in out:
         out["default"] = _plain(out["default"])
-        if out["default"] in (None, {}, []):
+        if out["default"] in (None, {}, [], ""):
             del out["default"]
     if kind == "integer":
         out["format"] = (
@@ -125,9 +125,9 @@ def _convert(raw: Mapping[str, Any], defs: Mapping[str, Any], path: str) -> dict
 
 
 def _plain(value: Any) -> Any:
-    """A default without nulls and without empty lists and maps: nothing is stored that says nothing."""
+    """A default without nulls and without empty texts, lists and maps: nothing is stored that says nothing."""
     if isinstance(value, dict):
-        return {k: p for k, v in value.items() if (p := _plain(v)) not in (None, {}, [])}
+        return {k: p for k, v in value.items() if (p := _plain(v)) not in (None, {}, [], "")}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return value

@@ -98,3 +98,9 @@ def test_kubectl_scales(plane, kind: str, field: str) -> None:
     done = plane.kubectl("scale", f"{names.plural}/scaled", "--replicas=3")
     assert done.returncode == 0, done.stderr
     assert plane.request("GET", f"{path}/scaled")[1]["spec"][field] == 3
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "quickstart").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_quickstart_is_good(plane, path: Path) -> None:
+    done = plane.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", str(path))
+    assert done.returncode == 0, done.stderr

@@ -101,7 +101,7 @@ def test_defaults_fit_their_schema(kind: str) -> None:
 
     for path, node in nodes(kind):
         if "default" in node:
-            assert node["default"] not in ({}, [], None), f"{path} stores a default that says nothing"
+            assert node["default"] not in ({}, [], None, ""), f"{path} stores a default that says nothing"
             fits(node["default"], node, path)
 
 
