@@ -275,14 +275,13 @@ _Writer.add_representer(float, _represent_float)
 
 
 def dumps(obj: Any) -> bytes:
-    """One document: keys sorted, two spaces, lists not indented."""
+    """One document: keys sorted, two spaces, lists not indented, long lines folded at 80 columns."""
     out: bytes = yaml.dump(
         obj,
         Dumper=_Writer,
         default_flow_style=False,
         sort_keys=True,
         allow_unicode=True,
-        width=2**31 - 1,
         encoding="utf-8",
     )
     return out

@@ -100,10 +100,10 @@ class GarbageCollector(Controller[Ref]):
                 self.observe("ADDED", resource, obj, None)
 
     def _recheck(self) -> None:
-        """A kind is served that was not: owners of it can be looked up now."""
+        """A kind is served that was not: owners of it can be looked up soon, once for a burst of new kinds."""
         for dependents in list(self._dependents.values()):
             for ref in dependents.values():
-                self.add(ref)
+                self.add_later(ref, _GRACE)
 
     def _track(self, ref: Ref, owners: tuple[_Owner, ...]) -> None:
         before = self._owners.get(ref.uid, ())
