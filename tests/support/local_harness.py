@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import uuid
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from chandlery.driver.protocol import DriverContext, Observation, Plan
@@ -39,7 +41,8 @@ class Secrets:
 class Harness:
     """One driver on one data directory."""
 
-    def __init__(self, root: Any, driver: Any, model: Any) -> None:
+    def __init__(self, root: Any, driver: Any, model: Any, cache: Any = None) -> None:
+        self.cache = cache
         self.root = root
         self.driver = driver
         self.model = model
@@ -47,7 +50,7 @@ class Harness:
         self.events: list[tuple[str, str, str]] = []
         self.plans: list[tuple[str, str]] = []
         self.made: list[Any] = []
-        self.provider = LocalProvider(root)
+        self.provider = LocalProvider(root, cache_dir=cache)
         self.provider.open()
 
     @property
@@ -77,7 +80,7 @@ class Harness:
     async def restart_operator(self) -> None:
         """A new operator that knows nothing but what is on disk."""
         self.provider.close()
-        self.provider = LocalProvider(self.root)
+        self.provider = LocalProvider(self.root, cache_dir=self.cache)
         self.provider.open()
 
     async def converge(self, obj: Any, seconds: float = 60.0) -> Observation:
@@ -117,10 +120,17 @@ class Harness:
         for instance in self.provider.instances():
             with contextlib.suppress(ChandleryError):
                 await instance.stop_all()
+        await self.provider.background.close()
         self.provider.close()
 
     def instance(self, obj: Any) -> Any:
         return self.provider.instance(f"{obj.kind.lower()}-{obj.metadata.uid}")
+
+
+def shared_cache() -> Path:
+    """Where engines and images are kept between tests and runs: they are downloaded once."""
+    named = os.environ.get("CHANDLERY_LOCAL_CACHE_DIR")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "chandlery"
 
 
 async def until(check: Any, seconds: float = 10.0) -> Any:

@@ -92,13 +92,17 @@ class Background:
         if job is not None and not job.running:
             del self._jobs[key]
 
-    async def close(self) -> None:
+    def cancel(self) -> list[asyncio.Task[None]]:
         """End all jobs; what they have done so far stays and is gone on with next time."""
         tasks = [job.task for job in self._jobs.values() if job.task is not None and not job.task.done()]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         self._jobs.clear()
+        return tasks
+
+    async def close(self) -> None:
+        """End all jobs and wait until they have."""
+        await asyncio.gather(*self.cancel(), return_exceptions=True)
 
     @staticmethod
     async def _run(job: Job, work: Callable[[Job], Awaitable[Any]]) -> None:

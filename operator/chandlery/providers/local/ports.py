@@ -7,6 +7,7 @@ listens on yet can end up connected to itself and keep the engine from binding.
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -57,6 +58,11 @@ class Ports:
         self._first, self._last = usable_range(port_range)
         self._next = self._first
         self._probe = probe
+
+    def steady(self, text: str) -> int:
+        """A port of the range that is the same for the same text: to be preferred, so that recreation keeps it."""
+        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        return self._first + number % (self._last - self._first + 1)
 
     def choose(self, preferred: int | None = None, *, block: int = 1) -> int:
         """The first port of `block` neighbours, all free and unclaimed.

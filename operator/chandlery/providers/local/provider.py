@@ -92,6 +92,7 @@ class LocalProvider:
         for cancel in list(self._watched.values()):
             cancel()
         self._watched.clear()
+        self.background.cancel()
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None

@@ -1,0 +1,107 @@
+"""Virtual machines on this machine: QEMU as a process, with hardware help where that is really faster."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from chandlery.driver.protocol import DriverContext, Observation, Unsupported, external_name
+from chandlery.model.base import DeletionPolicy
+from chandlery.providers.local import Instance, LocalProvider
+from chandlery_kinds.virtualmachine.drivers.local_images import catalogue
+from chandlery_kinds.virtualmachine.drivers.local_machine import Machine
+from chandlery_kinds.virtualmachine.guest import tiny
+from chandlery_kinds.virtualmachine.model import VirtualMachine
+from chandlery_kinds.virtualmachine.spec_parts import DiskBus, Firmware, NetworkMode
+
+MOST_SATA_DISKS = 6
+
+
+class VirtualMachineDriver:
+    """The `local` driver of VirtualMachine."""
+
+    name: ClassVar[str] = "local"
+
+    def unsupported(self, obj: VirtualMachine, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
+        spec = obj.spec
+        found = []
+
+        def no(field: str, value: object, why: str) -> None:
+            found.append(Unsupported(field, str(value), why))
+
+        here = platform.machine()
+        if spec.architecture.value != here:
+            no("spec.architecture", spec.architecture.value, f"this machine runs guests of its own, {here}, only")
+        if spec.firmware is not Firmware.BIOS:
+            no("spec.firmware", spec.firmware.value, "there is no UEFI firmware for machines here yet")
+        if spec.network.mode is NetworkMode.BRIDGE:
+            no("spec.network.mode", "bridge", "a bridge needs rights over the host's network; use mode user, forwards")
+        if spec.network.address is not None and ":" in spec.network.address:
+            no("spec.network.address", spec.network.address, "guests here have IPv4 addresses only")
+        if spec.exposure.type.value != "Internal":
+            no("spec.exposure.type", spec.exposure.type.value, "forwards on this machine listen on loopback only")
+        if sum(disk.bus is DiskBus.SATA for disk in spec.disks) > MOST_SATA_DISKS:
+            no("spec.disks", "sata", f"a machine here has {MOST_SATA_DISKS} SATA ports; use bus virtio")
+        if spec.snapshots.schedule is not None:
+            no(
+                "spec.snapshots.schedule",
+                spec.snapshots.schedule,
+                "snapshots are taken by name here, not on a schedule",
+            )
+        if spec.restore_from is not None:
+            no("spec.restoreFrom", "set", "machines here can't begin with another's snapshot yet")
+        if spec.image.name == tiny.NAME and tiny.NAME not in catalogue(parameters):
+            found.extend(_tiny_limits(obj))
+        return found
+
+    async def observe(self, ctx: DriverContext, obj: VirtualMachine) -> Observation:
+        instance = _instance(ctx, obj)
+        if not instance.exists:
+            return Observation(exists=False, external_name=instance.name)
+        return await Machine(ctx, obj, instance).observe()
+
+    async def create(self, ctx: DriverContext, obj: VirtualMachine) -> None:
+        instance = _instance(ctx, obj)
+        meta = obj.metadata
+        instance.create(kind=obj.kind, namespace=meta.namespace, name=meta.name, uid=meta.uid)
+        await Machine(ctx, obj, instance).create()
+
+    async def update(self, ctx: DriverContext, obj: VirtualMachine, observed: Observation) -> None:
+        await Machine(ctx, obj, _instance(ctx, obj)).update(observed)
+
+    async def delete(self, ctx: DriverContext, obj: VirtualMachine) -> bool:
+        instance = _instance(ctx, obj)
+        if not instance.exists:
+            await instance.remove()
+            return True
+        if not await Machine(ctx, obj, instance).halted():
+            return False
+        keep = obj.spec.deletion_policy is not DeletionPolicy.DELETE
+        await instance.remove(keep_data=keep)
+        if keep:
+            ctx.event("Normal", "Retained", f"the disks stay in {instance.data_dir}")
+        return True
+
+
+def _tiny_limits(obj: VirtualMachine) -> list[Unsupported]:
+    spec = obj.spec
+    found = []
+    if spec.memory.bytes < tiny.LEAST_MEMORY:
+        why = f"the image {tiny.NAME} doesn't boot with less than {tiny.LEAST_MEMORY >> 20}Mi"
+        found.append(Unsupported("spec.memory", str(spec.memory), why))
+    text = spec.cloud_init.user_data or ""
+    if text and not text.startswith("#!"):
+        why = f"the image {tiny.NAME} runs user data that is a script, beginning with #!"
+        found.append(Unsupported("spec.cloudInit.userData", text.splitlines()[0], why))
+    if spec.cloud_init.ssh_authorized_keys:
+        why = f"the image {tiny.NAME} has no SSH server; `chandlery console` gives a shell"
+        found.append(Unsupported("spec.cloudInit.sshAuthorizedKeys", "set", why))
+    if spec.guest_agent.required:
+        found.append(Unsupported("spec.guestAgent.required", "true", f"the image {tiny.NAME} has no agent"))
+    return found
+
+
+def _instance(ctx: DriverContext, obj: VirtualMachine) -> Instance:
+    provider: LocalProvider = ctx.provider
+    return provider.instance(external_name(obj))
