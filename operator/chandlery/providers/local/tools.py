@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chandlery.foundation.errors import EngineFailed, Timeout
+from chandlery.providers.local.privileges import Drop
 
 if TYPE_CHECKING:
     from chandlery.providers.local.instance import Instance
@@ -26,6 +28,36 @@ class Done:
 
     def tail(self, lines: int = 3) -> str:
         return " | ".join(self.output.strip().splitlines()[-lines:])
+
+
+def _spawn(
+    instance: Instance, argv: Sequence[str], drop: Drop, env: Mapping[str, str], cwd: Path | None
+) -> subprocess.Popen[bytes]:
+    """Not by asyncio's own subprocesses: uvloop's can't change the user."""
+    try:
+        return subprocess.Popen(
+            [*drop.prefix, *map(str, argv)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={
+                "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+                "LANG": "C.UTF-8",
+                "HOME": str(instance.data_dir),
+                "TMPDIR": str(instance.run_dir),
+                **env,
+            },
+            cwd=cwd or instance.data_dir,
+            start_new_session=True,
+            user=drop.uid,
+            group=drop.gid,
+            extra_groups=[] if drop.uid is not None else None,
+        )
+    except OSError as error:
+        raise EngineFailed(
+            f"{Path(argv[0]).name} could not be started: {error.strerror or error}",
+            hint="Run `chandlery engines verify`; it says which engine is missing or damaged and how to mend it.",
+        ) from error
 
 
 async def run_tool(
@@ -49,41 +81,16 @@ async def run_tool(
     drop = privileges.drop(instance.root, binary)
     if drop.uid is not None:
         privileges.hand_over(instance.root, instance.root)
+    process = _spawn(instance, argv, drop, env or {}, cwd)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *drop.prefix,
-            *map(str, argv),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={
-                "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-                "LANG": "C.UTF-8",
-                "HOME": str(instance.data_dir),
-                "TMPDIR": str(instance.run_dir),
-                **(env or {}),
-            },
-            cwd=cwd or instance.data_dir,
-            start_new_session=True,
-            user=drop.uid,
-            group=drop.gid,
-            extra_groups=[] if drop.uid is not None else None,
-        )
-    except OSError as error:
-        raise EngineFailed(
-            f"{binary.name} could not be started: {error.strerror or error}",
-            hint="Run `chandlery engines verify`; it says which engine is missing or damaged and how to mend it.",
-        ) from error
-    try:
-        async with asyncio.timeout(seconds):
-            output, _ = await process.communicate(stdin)
-    except TimeoutError as error:
+        output, _ = await asyncio.to_thread(process.communicate, stdin, seconds)
+    except subprocess.TimeoutExpired as error:
         raise Timeout(f"{binary.name} did not end within {seconds:.0f} s") from error
     finally:
-        if process.returncode is None:
+        if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            process.communicate()
     done = Done(process.returncode or 0, output[-65536:].decode(errors="replace"))
     if check and done.code != 0:
         raise EngineFailed(f"{binary.name} exited with code {done.code}: {done.tail()}")
