@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from chandlery.model.base import CelRule, Label, LocalRef, Model, Name, Ref
 from chandlery.model.parts import Labels, Port
@@ -223,6 +224,15 @@ class PathMatch(Model):
 
     type: Annotated[PathMatchType, Field(description="Prefix ends at a / or at the path's end.")] = PathMatchType.PREFIX
     value: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$", description="The path.")]
+
+    @model_validator(mode="after")
+    def _a_good_regex(self) -> PathMatch:
+        if self.type is PathMatchType.REGEX:
+            try:
+                re.compile(self.value)
+            except re.error as error:
+                raise ValueError(f"value is no regular expression: {error}") from None
+        return self
 
 
 class HeaderMatch(Model):

@@ -8,12 +8,15 @@ pattern, because a message of `should match '^([0-9]{1,5}...'` helps nobody.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from typing import Any, ClassVar, Self
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
+
+from chandlery.foundation.errors import InvalidSpec
+from chandlery.foundation.validation import Cron as Schedule
+from chandlery.foundation.validation import Quantity, check_timezone
 
 
 class Text(str):
@@ -56,12 +59,6 @@ class Text(str):
         }
 
 
-_UNITS = {
-    "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
-    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50,
-}  # fmt: skip
-
-
 class Size(Text):
     """A number of bytes as a Kubernetes quantity: `512Mi`, `1.5Gi`, `2G`, above zero.
 
@@ -75,9 +72,7 @@ class Size(Text):
 
     @property
     def bytes(self) -> int:
-        digits = self.rstrip("KMGTPki")
-        # rounded up, as Kubernetes rounds a quantity to whole units
-        return -(-Fraction(digits) * _UNITS[self[len(digits) :]] // 1).__int__()
+        return int(Quantity(self))
 
 
 _DURATION_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -125,6 +120,13 @@ class Cron(Text):
     )
     longest = 120
 
+    def check(self) -> None:
+        """What no pattern says: a range runs backwards, or no month has such a day."""
+        try:
+            Schedule(self)
+        except InvalidSpec as error:
+            raise ValueError(error.message) from None
+
 
 class TimeOfDay(Text):
     """`HH:MM`, 24 hours."""
@@ -154,6 +156,12 @@ class TimeZone(Text):
     pattern = "[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}"
     message = "must be a time zone of the IANA database, such as UTC or Europe/Berlin"
     longest = 64
+
+    def check(self) -> None:
+        try:
+            check_timezone(self)
+        except InvalidSpec:
+            raise ValueError(self.message) from None
 
 
 class Cidr(Text):

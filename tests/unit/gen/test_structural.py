@@ -160,3 +160,10 @@ def test_kubectl_apply_keeps_the_whole_crd_in_an_annotation(kind: str) -> None:
     import json
 
     assert len(json.dumps(CRDS[kind], separators=(",", ":"))) < 200 * 1024
+
+
+@pytest.mark.parametrize("version", ["1.31", "1.34", "1.37"])
+def test_they_fit_the_schema_that_kubernetes_has_of_crds(kind: str, version: str) -> None:
+    import kubernetes_validate
+
+    kubernetes_validate.validate(CRDS[kind], version, strict=True)
