@@ -55,9 +55,10 @@ BACKUP = {"destination": {"directory": {"path": "/backups"}}}
             "Cache",
             {"configuration": {"max-clients": "5", "port": "1"}},
             "spec.configuration",
-            ("valkey has no setting max-clients: did you mean maxclients?; "
- "port belongs to the driver: use spec.exposure")
-            "spec.exposure",
+            (
+                "valkey has no setting max-clients: did you mean maxclients?; "
+                "port belongs to the driver: use spec.exposure"
+            ),
         ),
         (
             "Database",
