@@ -121,8 +121,10 @@ class Api(Protocol):
         """
         ...
 
-    async def apply(self, kind: ResourceType, body: Obj, *, manager: str = MANAGER, subresource: str = "") -> Obj:
-        """Server-side apply, forced for our own fields."""
+    async def apply(
+        self, kind: ResourceType, body: Obj, *, manager: str = MANAGER, subresource: str = "", force: bool = True
+    ) -> Obj:
+        """Server-side apply; without `force`, fields that somebody else set otherwise are a Conflict."""
         ...
 
     async def create(self, kind: ResourceType, body: Obj) -> Obj: ...

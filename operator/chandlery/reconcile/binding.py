@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from chandlery.driver.protocol import Binding
-from chandlery.foundation.errors import DependencyNotReady
+from chandlery.foundation.concurrency import KeyedLock
+from chandlery.foundation.errors import Conflict, DependencyNotReady
 from chandlery.model.base import AnyResource
 from chandlery.reconcile.api import GROUP, MANAGED_LABEL, MANAGER, SECRETS, Api, Obj
 from chandlery.reconcile.problems import SecretTaken
@@ -37,6 +38,7 @@ class Binder:
         self._api = api
         self._known: dict[tuple[str, str], SecretFacts] = {}
         self._owned: dict[str, set[tuple[str, str]]] = {}
+        self._locks: KeyedLock[tuple[str, str]] = KeyedLock()
         self.watching = False
         """True while an informer feeds us; until then what we know may be out of date and is read again."""
 
@@ -97,20 +99,31 @@ class Binder:
                 await self._drop(obj, name)
 
     async def _write(self, obj: AnyResource, body: Obj) -> str:
-        namespace, name = obj.metadata.namespace, body["metadata"]["name"]
-        known = self._known.get((namespace, name))
-        wanted = _facts(body)
-        if known is None or not self.watching:
-            live = await self._api.get(SECRETS, namespace, name)
-            known = _facts(live) if live is not None else None
-        if known is not None:
-            _check_owner(obj, name, known)
-        if known is None or known.digest != wanted.digest:
+        place = (obj.metadata.namespace, str(body["metadata"]["name"]))
+        async with self._locks.hold(place):  # two objects may want the same name: the second must see the first
+            known = self._known.get(place)
+            if known is None or not self.watching:
+                live = None if self.watching else await self._api.get(SECRETS, *place)
+                known = _facts(live) if live is not None else None
+            if known is None:
+                await self._make(obj, body, place)
+                return place[1]
+            _check_owner(obj, place[1], known)
+            if known.digest != _facts(body).digest:
+                known = _facts(await self._api.apply(SECRETS, body))
+            self._learn(place, known)
+        return place[1]
+
+    async def _make(self, obj: AnyResource, body: Obj, place: tuple[str, str]) -> None:
+        """The Secret is not among ours. Where one exists all the same, the server refuses, as fields would change."""
+        try:
+            written = await self._api.apply(SECRETS, body, force=False)
+        except Conflict:
+            live = await self._api.get(SECRETS, *place)
+            if live is not None:
+                _check_owner(obj, place[1], _facts(live))
             written = await self._api.apply(SECRETS, body)
-            self._learn((namespace, name), _facts(written))
-        elif (namespace, name) not in self._known:
-            self._learn((namespace, name), known)
-        return str(name)
+        self._learn(place, _facts(written))
 
     async def _drop(self, obj: AnyResource, name: str) -> None:
         live = await self._api.get(SECRETS, obj.metadata.namespace, name)

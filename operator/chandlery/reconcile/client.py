@@ -129,10 +129,12 @@ class HttpApi:
         except (aiohttp.ClientError, ConnectionError) as error:
             raise Unavailable(f"the watch of {kind.plural} broke: {error or type(error).__name__}") from error
 
-    async def apply(self, kind: ResourceType, body: Obj, *, manager: str = MANAGER, subresource: str = "") -> Obj:
+    async def apply(
+        self, kind: ResourceType, body: Obj, *, manager: str = MANAGER, subresource: str = "", force: bool = True
+    ) -> Obj:
         meta = body["metadata"]
         path = kind.path(meta.get("namespace", ""), quote(meta["name"]), subresource)
-        params = {"fieldManager": manager, "force": "true"}
+        params = {"fieldManager": manager, "force": "true" if force else "false"}
         return await self._ask("apply", "PATCH", kind, path, _whole(kind, body), params=params, content=_APPLY)
 
     async def create(self, kind: ResourceType, body: Obj) -> Obj:

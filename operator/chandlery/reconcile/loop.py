@@ -19,7 +19,7 @@ from chandlery.reconcile.classes import Place, made_by
 from chandlery.reconcile.decide import Act, Decision, decide, next_look
 from chandlery.reconcile.deletion import Deletion
 from chandlery.reconcile.env import Environment
-from chandlery.reconcile.parse import parse
+from chandlery.reconcile.parse import SpecCache
 from chandlery.reconcile.status import Outcome, status_of
 
 
@@ -55,6 +55,7 @@ class Loop:
     def __init__(self, env: Environment) -> None:
         self._env = env
         self._deletion = Deletion(env)
+        self._specs = SpecCache()
 
     async def reconcile(self, key: Key) -> Next:
         """Bring one object closer to what it asks for."""
@@ -87,9 +88,10 @@ class Loop:
     async def _steps(self, job: Job) -> None:
         env = self._env
         job.made = made_by(job.raw)
-        job.obj = parse(job.kind, job.raw)
+        job.obj, new = self._specs.parse(job.kind, job.raw)
         job.window = window_of(job.obj.spec)
-        env.refer(job.key, job.kind.references(job.obj))
+        if new:
+            env.refer(job.key, job.kind.references(job.obj))
         recorded = job.raw.get("status", {}).get("className")
         asked = getattr(job.obj.spec, "class_name", None)
         wanted = env.catalogue.choose(job.kind.name, asked, job.made.class_name if job.made else recorded)

@@ -96,7 +96,9 @@ class MemoryApi:
         await self.after("create", kind, meta["name"])
         return made
 
-    async def apply(self, kind: ResourceType, body: Obj, *, manager: str = MANAGER, subresource: str = "") -> Obj:
+    async def apply(
+        self, kind: ResourceType, body: Obj, *, manager: str = MANAGER, subresource: str = "", force: bool = True
+    ) -> Obj:
         del manager  # one manager for the object, one for its status
         meta = body["metadata"]
         await self._enter("apply", kind, meta["name"])
@@ -104,6 +106,8 @@ class MemoryApi:
         wanted_uid = meta.get("uid")
         if wanted_uid and (live is None or live["metadata"]["uid"] != wanted_uid):
             raise Conflict(f"{kind.plural} {meta['name']} is not the object with the uid {wanted_uid}")
+        if live is not None and not force and _overlap(live, body):
+            raise Conflict(f"{kind.plural} {meta['name']}: fields are managed by somebody else")
         if live is None:
             if subresource:
                 raise NotFound(f"{kind.plural} {meta['name']} not found")
@@ -258,6 +262,13 @@ def _bare(kind: str) -> ResourceType:
 def _selected(obj: Obj, labels: str) -> bool:
     have = obj["metadata"].get("labels", {})
     return all(have.get(part.partition("=")[0]) == part.partition("=")[2] for part in labels.split(",") if part)
+
+
+def _overlap(live: Obj, body: Obj) -> bool:
+    """Whether somebody else set a field otherwise; labelled objects are ours."""
+    if live["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == MANAGER:
+        return False
+    return any(live.get(key) != body[key] for key in ("type", "data") if key in body)
 
 
 def _merge(target: Any, patch: Mapping[str, Any], *, nulls: bool = False) -> None:
