@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Callable
 from datetime import date
 
@@ -16,13 +17,6 @@ from chandlery.controlplane.schema.gourl import UrlError, parse_request_uri
 
 Check = Callable[[str], bool]
 
-_SYMBOL = r"[$+<=>^`|~\u00a2-\u00a9\u00ac\u00ae-\u00b1\u00b4\u00b8\u00d7\u00f7\u2100-\u2bff\U0001f000-\U0001faff]"
-_LETTER = rf"(?:[^\W\d_]|{_SYMBOL})"
-_HOST_CHAR = rf"(?:[a-zA-Z0-9]|{_LETTER})"
-_HOSTNAME = re.compile(
-    rf"(?:{_HOST_CHAR}(?:-?{_HOST_CHAR}{{0,62}})?"
-    rf"|(?:{_HOST_CHAR}(?:(?:{_HOST_CHAR}|-){{0,61}}{_HOST_CHAR})?\.)+[^\W\d_]{{2,63}})"
-)
 _HEX = "[0-9a-fA-F]"
 _UUID = re.compile(rf"{_HEX}{{8}}-?{_HEX}{{4}}-?{_HEX}{{4}}-?{_HEX}{{4}}-?{_HEX}{{12}}")
 _UUID3 = re.compile(rf"{_HEX}{{8}}-?{_HEX}{{4}}-?3{_HEX}{{3}}-?{_HEX}{{4}}-?{_HEX}{{12}}")
@@ -43,10 +37,28 @@ def _pattern(pattern: str) -> Check:
     return lambda text: compiled.fullmatch(text) is not None
 
 
+def _name_char(char: str) -> bool:
+    """ASCII letters and digits, letters and symbols of any script."""
+    if char.isascii() and char.isalnum():
+        return True
+    return unicodedata.category(char)[0] in "LS"
+
+
 def _hostname(text: str) -> bool:
-    if _HOSTNAME.fullmatch(text) is None or len(text.encode()) > 255:
+    """RFC 1034 with the reference's liberties: symbols; in a single label one dash, after its first character."""
+    labels = text.split(".")
+    if len(text.encode()) > 255 or any(not label or len(label.encode()) > 63 for label in labels):
         return False
-    return all(len(label.encode()) <= 63 for label in text.split("."))
+    if len(labels) == 1:
+        rest = text[1:].removeprefix("-")
+        return _name_char(text[0]) and len(rest) <= 62 and all(map(_name_char, rest))
+    *parts, top = labels
+    for label in parts:
+        if not (_name_char(label[0]) and _name_char(label[-1])):
+            return False
+        if not all(char == "-" or _name_char(char) for char in label):
+            return False
+    return len(top) >= 2 and all(unicodedata.category(char)[0] == "L" for char in top)
 
 
 def _uri(text: str) -> bool:
