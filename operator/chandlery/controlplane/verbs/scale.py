@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from chandlery.controlplane import errors
+from chandlery.controlplane.builtins.decode import DecodeError, Where, struct
 from chandlery.controlplane.cache import Entry
 from chandlery.controlplane.codec import decode_body, decode_patch
 from chandlery.controlplane.codec.body import APPLY_PATCH
@@ -24,8 +25,10 @@ _DEFAULT = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status
 
 
 def _paths(ctx: RequestContext) -> Obj:
-    return {**_DEFAULT, **ctx.resource.subresources["scale"]} if ctx.resource.builtin else dict(
-        ctx.resource.subresources["scale"]
+    return (
+        {**_DEFAULT, **ctx.resource.subresources["scale"]}
+        if ctx.resource.builtin
+        else dict(ctx.resource.subresources["scale"])
     )
 
 
@@ -70,7 +73,9 @@ def scale_of(ctx: RequestContext, obj: Obj) -> Obj:
     replicas = _at(obj, paths["specReplicasPath"])
     if replicas is None and not ctx.resource.builtin and ctx.verb == "get":
         raise errors.internal(f'the spec replicas field "{paths["specReplicasPath"]}" does not exist')
-    kept = {key: meta[key] for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp") if key in meta}
+    kept = {
+        key: meta[key] for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp") if key in meta
+    }
     status: Obj = {"replicas": _at(obj, paths["statusReplicasPath"]) or 0}
     if ctx.resource.builtin:
         selector = selector_text(_at(obj, ".spec.selector"))
@@ -89,14 +94,6 @@ async def get_scale(core: Core, ctx: RequestContext) -> bytes:
 
 class Misfit(Exception):  # noqa: N818 - names what the value is
     """A value that a Scale can't hold."""
-
-
-def _json_kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, float):
-        return f"number {value}"
-    return {str: "string", list: "array", dict: "object"}.get(type(value), "number")
 
 
 def _owners(ctx: RequestContext, obj: Obj) -> list[Obj]:
@@ -120,16 +117,14 @@ def _owners(ctx: RequestContext, obj: Obj) -> list[Obj]:
 
 
 def _check(ctx: RequestContext, scale: Obj) -> int | None:
-    for part, go_type in (("metadata", "v1.ObjectMeta"), ("spec", "v1.ScaleSpec")):
-        if not isinstance(scale.get(part) or {}, dict):
-            raise Misfit(
-                f"json: cannot unmarshal {_json_kind(scale[part])} into Go struct field Scale.{part} of type {go_type}"
-            )
-    replicas = (scale.get("spec") or {}).get("replicas")
+    try:
+        decoded = struct("io.k8s.api.autoscaling.v1.Scale").decode(dict(scale), Where())
+    except DecodeError as error:
+        raise Misfit(str(error)) from None
+    scale["metadata"] = decoded.get("metadata") or {}
+    replicas: int | None = (scale.get("spec") or {}).get("replicas")
     if replicas is None:
         return None
-    if not isinstance(replicas, int) or isinstance(replicas, bool):
-        raise Misfit(f"json: cannot unmarshal {_json_kind(replicas)} into Go struct field ScaleSpec.spec.replicas of type int32")
     if replicas < 0:
         if ctx.resource.builtin:
             raise errors.invalid(
