@@ -42,7 +42,9 @@ ROOTS = {
     "io.k8s.api.storage.v1.": "StorageClass",
     "io.k8s.api.events.v1.": "Event",
     "io.k8s.api.discovery.v1.": "EndpointSlice",
-    "io.k8s.api.admissionregistration.v1.": "MutatingWebhookConfiguration ValidatingWebhookConfiguration",
+    "io.k8s.api.admissionregistration.v1.": (
+        "MutatingWebhookConfiguration ValidatingWebhookConfiguration ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding"
+    ),
     "io.k8s.api.scheduling.v1.": "PriorityClass",
     "io.k8s.api.authentication.v1.": "TokenReview SelfSubjectReview TokenRequest",
     "io.k8s.api.authorization.v1.": (

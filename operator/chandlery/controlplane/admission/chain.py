@@ -1,4 +1,4 @@
-"""The order of admission: built-in defaults, mutating webhooks; then limits, validating webhooks, quota."""
+"""The order of admission: built-in defaults, mutating webhooks; then limits, policies, validating webhooks, quota."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from chandlery.controlplane.admission.defaults import apply_defaults
 from chandlery.controlplane.admission.lifecycle import check_namespace
 from chandlery.controlplane.admission.limits import apply_limit_defaults, check_limits
+from chandlery.controlplane.admission.policies import Policies
 from chandlery.controlplane.admission.quota import QuotaPlugin
 from chandlery.controlplane.admission.webhooks import Webhooks
 from chandlery.controlplane.types import Obj, RequestContext
@@ -35,6 +36,7 @@ class AdmissionChain:
         """`resolve_service` finds the address of a webhook's Service."""
         self._api = api
         self._webhooks = Webhooks(api, authorizer=authorizer, resolve_service=resolve_service)
+        self._policies = Policies(api, authorizer=authorizer)
         self._quota = QuotaPlugin(api)
 
     async def mutate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> Obj | None:
@@ -53,6 +55,7 @@ class AdmissionChain:
         """Raise ApiError when a plugin or webhook turns the request down; quota is taken here."""
         if obj is not None:
             check_limits(self._api, ctx, obj, old)
+        await self._policies.validate(ctx, obj, old)
         await self._webhooks.validate(ctx, obj, old)
         await self._quota.check(ctx, obj, old)
 

@@ -47,15 +47,21 @@ def lazy_program(expression: str, names: tuple[str, ...] = NAMES) -> Program:
     return run
 
 
-def compile_program(expression: str, names: tuple[str, ...] = NAMES) -> Program:
-    """An expression over these variables (without schemas) and the authorizer. Raises CompileError, a ValueError."""
+def compile_program(expression: str, names: tuple[str, ...] = NAMES, *, result: str = "") -> Program:
+    """An expression over these variables (without schemas) and the authorizer.
+
+    `result` is the type it must have ("bool", "string"), as far as that is known before it runs. Raises
+    CompileError, a ValueError.
+    """
     from chandlery.controlplane.auth.cellib import AUTHORIZER, RESOURCE_CHECK, authorizer_functions
-    from chandlery.controlplane.cel import DYN, CelError, compile_expression
+    from chandlery.controlplane.cel import DYN, CelError, CompileError, compile_expression
 
     kinds = dict.fromkeys(names, DYN)
     kinds["authorizer"] = AUTHORIZER
     kinds["authorizer.requestResource"] = RESOURCE_CHECK
     program = compile_expression(expression, kinds, functions=authorizer_functions())
+    if result and program.type.kind not in ("dyn", result):
+        raise CompileError(expression, [(0, f"must evaluate to {result}")])
 
     def run(variables: Mapping[str, Any]) -> Any:
         try:

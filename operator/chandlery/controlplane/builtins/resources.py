@@ -58,6 +58,8 @@ _TABLE: tuple[tuple[str, str, str, str, str, str, str, str], ...] = (
     ("events.k8s.io", "v1", "events", "Event", "n", "ev", "", ""),
     ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", "ng", "", "", ""),
     ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", "g", "", "api-extensions", ""),
+    ("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", "g", "", "api-extensions", "status"),
+    ("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", "g", "", "api-extensions", ""),
     ("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", "g", "", "api-extensions", ""),
     ("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", "g", "pc", "", ""),
     ("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", "c", "", "", ""),

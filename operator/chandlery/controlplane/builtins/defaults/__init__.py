@@ -37,6 +37,8 @@ DEFAULTS: dict[tuple[str, str, str], Callable[[Obj], None]] = {
     ("discovery.k8s.io", "v1", "EndpointSlice"): core.endpoint_slice,
     ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration"): core.mutating_webhooks,
     ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration"): core.validating_webhooks,
+    ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy"): core.admission_policy,
+    ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding"): core.admission_policy_binding,
     ("apiregistration.k8s.io", "v1", "APIService"): core.api_service,
 }
 """(group, version, kind) -> the function that fills an object's defaults in place."""

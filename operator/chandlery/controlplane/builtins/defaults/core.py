@@ -162,6 +162,27 @@ def validating_webhooks(obj: Obj) -> None:
     _webhooks(obj, mutating=False)
 
 
+def _match_resources(found: Obj) -> None:
+    found.setdefault("matchPolicy", "Equivalent")
+    found.setdefault("namespaceSelector", {})
+    found.setdefault("objectSelector", {})
+    for rule in [*(found.get("resourceRules") or ()), *(found.get("excludeResourceRules") or ())]:
+        rule.setdefault("scope", "*")
+
+
+def admission_policy(obj: Obj) -> None:
+    spec = obj.get("spec") or {}
+    spec.setdefault("failurePolicy", "Fail")
+    if spec.get("matchConstraints") is not None:
+        _match_resources(spec["matchConstraints"])
+
+
+def admission_policy_binding(obj: Obj) -> None:
+    spec = obj.get("spec") or {}
+    if spec.get("matchResources") is not None:
+        _match_resources(spec["matchResources"])
+
+
 def api_service(obj: Obj) -> None:
     reference: Any = (obj.get("spec") or {}).get("service")
     if reference is not None:

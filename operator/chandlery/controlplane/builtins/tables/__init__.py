@@ -48,6 +48,8 @@ _PRINTERS: dict[tuple[str, str, str], Callable[[Obj], list[Any]]] = {
     ("discovery.k8s.io", "v1", "EndpointSlice"): others.endpoint_slice,
     ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration"): others.webhooks,
     ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration"): others.webhooks,
+    ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy"): others.admission_policy,
+    ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding"): others.admission_policy_binding,
     ("apiregistration.k8s.io", "v1", "APIService"): others.api_service,
 }
 

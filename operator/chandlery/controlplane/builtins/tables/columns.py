@@ -320,6 +320,18 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
     ),
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _WEBHOOKS,
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): _WEBHOOKS,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): (
+        NAME,
+        ("Validations", "integer", "Validations indicates the number of validation rules defined in this configuration", 0),
+        ("ParamKind", "string", "ParamKind specifies the kind of resources used to parameterize this policy", 0),
+        AGE,
+    ),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): (
+        NAME,
+        ("PolicyName", "string", "PolicyName indicates the policy definition which the policy binding binded to", 0),
+        ("ParamRef", "string", "ParamRef indicates the param resource which sets the configration param", 0),
+        AGE,
+    ),
     ("apiregistration.k8s.io", "APIService"): (
         NAME,
         ("Service", "string", "The reference to the service that hosts this API endpoint.", 0),

@@ -297,6 +297,24 @@ def webhooks(obj: Obj) -> list[Any]:
     return [obj["metadata"]["name"], len(obj.get("webhooks") or ()), text.age(obj)]
 
 
+def admission_policy(obj: Obj) -> list[Any]:
+    spec = obj.get("spec") or {}
+    kind = spec.get("paramKind")
+    shown = f"{kind.get('apiVersion', '')}/{kind.get('kind', '')}" if kind else "<unset>"
+    return [obj["metadata"]["name"], len(spec.get("validations") or ()), shown, text.age(obj)]
+
+
+def admission_policy_binding(obj: Obj) -> list[Any]:
+    spec = obj.get("spec") or {}
+    ref = spec.get("paramRef")
+    shown = "<unset>"
+    if ref and ref.get("name"):
+        shown = f"{ref['namespace']}/{ref['name']}" if ref.get("namespace") else f"*/{ref['name']}"
+    elif ref:
+        shown = "<selector>"
+    return [obj["metadata"]["name"], spec.get("policyName", ""), shown, text.age(obj)]
+
+
 def api_service(obj: Obj) -> list[Any]:
     reference = (obj.get("spec") or {}).get("service")
     where = f"{reference.get('namespace', '')}/{reference.get('name', '')}" if reference else "Local"

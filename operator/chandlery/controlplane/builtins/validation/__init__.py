@@ -10,6 +10,7 @@ from chandlery.controlplane.builtins.validation import (
     config,
     network,
     pods,
+    policies,
     services,
     storage,
     workloads,
@@ -54,6 +55,8 @@ CREATE_RULES: dict[tuple[str, str], Callable[[RequestContext, Obj], list[FieldEr
     ("discovery.k8s.io", "EndpointSlice"): services.endpoint_slice,
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): access.mutating_webhooks,
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): access.validating_webhooks,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): policies.policy,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): policies.binding,
     ("apiregistration.k8s.io", "APIService"): access.api_service,
 }
 """(group, kind) -> the rules at creation."""
@@ -96,6 +99,8 @@ UPDATE_RULES: dict[tuple[str, str], Callable[[RequestContext, Obj, Obj], list[Fi
     ("discovery.k8s.io", "EndpointSlice"): services.endpoint_slice_update,
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): access.mutating_webhooks_update,
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): access.validating_webhooks_update,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): policies.policy_update,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): policies.binding_update,
     ("apiregistration.k8s.io", "APIService"): access.api_service_update,
 }
 """(group, kind) -> the rules of an update; `ctx.subresource` says which endpoint."""

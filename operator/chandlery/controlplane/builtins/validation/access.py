@@ -185,7 +185,7 @@ def webhook_service(path: str, found: Obj) -> Errors:
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 
 
-def _webhook_rule(rule: Obj, path: str) -> Errors:
+def webhook_rule(rule: Obj, path: str) -> Errors:
     errors: Errors = []
     for field in ("apiGroups", "apiVersions", "resources"):
         values = rule.get(field) or []
@@ -248,7 +248,7 @@ def _webhook(hook: Obj, path: str, *, mutating: bool) -> Errors:
         text = "should be a domain with at least three segments separated by dots"
         errors.append(invalid(f"{path}.name", name, text))
     for index, rule in enumerate(hook.get("rules") or ()):
-        errors += _webhook_rule(rule, f"{path}.rules[{index}]")
+        errors += webhook_rule(rule, f"{path}.rules[{index}]")
     policy = hook.get("failurePolicy")
     if policy is not None:
         errors += one_of(f"{path}.failurePolicy", policy, ("Fail", "Ignore"))
@@ -269,7 +269,7 @@ def _webhook(hook: Obj, path: str, *, mutating: bool) -> Errors:
         errors += one_of(f"{path}.reinvocationPolicy", hook["reinvocationPolicy"], ("IfNeeded", "Never"))
     errors += _client(hook.get("clientConfig") or {}, f"{path}.clientConfig")
     errors += _versions(hook.get("admissionReviewVersions") or [], f"{path}.admissionReviewVersions")
-    errors += _conditions(hook.get("matchConditions") or [], f"{path}.matchConditions")
+    errors += match_conditions(hook.get("matchConditions") or [], f"{path}.matchConditions")
     return errors
 
 
@@ -300,22 +300,35 @@ def _versions(found: list[str], path: str) -> Errors:
     return errors
 
 
-def _conditions(found: list[Obj], path: str) -> Errors:
+def expression_errors(path: str, text: str, *, result: str, names: tuple[str, ...] = ()) -> Errors:
+    """Whether a CEL expression of admission compiles; `names` are variables besides object, oldObject and request."""
+    from chandlery.controlplane.admission.conditions import NAMES, compile_program
+
+    try:
+        compile_program(text, (*NAMES, *names), result=result)
+    except ValueError as error:
+        return [invalid(path, text, f"compilation failed: {error}")]
+    return []
+
+
+def match_conditions(found: list[Obj], path: str, names: tuple[str, ...] = ()) -> Errors:
     errors: Errors = []
     if len(found) > 64:
         text = f"Too many: {len(found)}: must have at most 64 items"
         from chandlery.controlplane.types import FieldError
 
         errors.append(FieldError(path, "FieldValueTooMany", text))
-    names: set[str] = set()
+    known: set[str] = set()
     for index, condition in enumerate(found):
         here = f"{path}[{index}]"
         name, expression = condition.get("name", ""), condition.get("expression", "")
         if not expression.strip():
             errors.append(required(f"{here}.expression"))
+        else:
+            errors += expression_errors(f"{here}.expression", expression, result="bool", names=names)
         if not name:
             errors.append(required(f"{here}.name"))
-        elif name in names:
+        elif name in known:
             from chandlery.controlplane.builtins.validation.common import duplicate
 
             errors.append(duplicate(f"{here}.name", name))
@@ -323,7 +336,7 @@ def _conditions(found: list[Obj], path: str) -> Errors:
             from chandlery.controlplane.metadata import qualified_name_errors
 
             errors += each(f"{here}.name", name, qualified_name_errors(name))
-        names.add(name)
+        known.add(name)
     return errors
 
 
