@@ -280,8 +280,13 @@ class ControlPlane:
             self._site.close()
             self._site = None
         if self._http is not None:
+            transports = [connection.transport for connection in self._http.connections]
             self._http.pre_shutdown()
             await self._http.shutdown(_STOP_SECONDS)
+            for transport in transports:
+                if transport is not None:
+                    transport.abort()
+            await asyncio.sleep(0)  # the loop closes the sockets in its next round
             self._http = None
         if self._controllers is not None:
             await self._controllers.stop()

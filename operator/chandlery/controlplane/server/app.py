@@ -66,7 +66,12 @@ class HttpServer(web.Server):
         body_limit: int,
         quick: Quick | None = None,
     ) -> None:
-        super().__init__(handler, access_log=None, keepalive_timeout=300.0, max_field_size=65_536, max_line_size=65_536)
+        # What isn't HTTP is answered with 400 and is no news; what goes wrong in handlers, App.handle logs itself.
+        quiet = logging.getLogger(f"{__name__}.http")
+        quiet.setLevel(logging.CRITICAL)
+        super().__init__(
+            handler, access_log=None, keepalive_timeout=300.0, max_field_size=65_536, max_line_size=65_536, logger=quiet
+        )
         self._body_limit = body_limit
         self._quick = quick
 

@@ -137,4 +137,9 @@ def decode_options(raw: bytes, content_type: str, kind: str) -> Obj | None:
             f'no kind "{found}" is registered for version "{body.get("apiVersion", "")}" in scheme '
             '"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"'
         )
-    return body
+    try:
+        done: Obj = struct(f"io.k8s.apimachinery.pkg.apis.meta.v1.{kind}").decode(body, Where())
+    except DecodeError as error:
+        version = str(body.get("apiVersion") or "v1").rpartition("/")[2]
+        raise errors.bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {error}') from None
+    return done

@@ -30,13 +30,16 @@ def as_int(value: str | None) -> int | None:
     try:
         if value.strip() != value or "_" in value:
             raise ValueError(value)
-        return int(value)
+        number = int(value)
     except ValueError:
         raise errors.bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax') from None
+    if not -(1 << 63) <= number < 1 << 63:
+        raise errors.bad_request(f'strconv.ParseInt: parsing "{value}": value out of range')
+    return number
 
 
-def _bad_revision(value: str) -> str:
-    return f'resourceVersion: Invalid value: "{value}": strconv.ParseUint: parsing "{value}": invalid syntax'
+def _bad_revision(value: str, why: str = "invalid syntax") -> str:
+    return f'resourceVersion: Invalid value: "{value}": strconv.ParseUint: parsing "{value}": {why}'
 
 
 def revision(value: str) -> int:
@@ -45,6 +48,8 @@ def revision(value: str) -> int:
         return 0
     if not (value.isascii() and value.isdigit()):
         raise ValueError(_bad_revision(value))
+    if len(value) > 20 or int(value) >= 1 << 64:
+        raise ValueError(_bad_revision(value, "value out of range"))
     return int(value)
 
 
