@@ -91,10 +91,10 @@ async def _run(
     instance: Instance, engine: Engine, options: list[str], sector: Path, accelerator: str, patience: float
 ) -> tuple[Done, float]:
     processor = "host" if accelerator == "kvm" else "max"
-    argv = [str(engine.binary), *options, "-machine", "q35", "-accel", accelerator, "-cpu", processor, "-m", "16"]
+    argv = [str(engine.binary), *options, "-machine", "pc", "-accel", accelerator, "-cpu", processor, "-m", "16"]
     argv += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-    argv += ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
-    argv += ["-drive", f"file={sector},format=raw,if=ide,readonly=off"]
+    argv += ["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
+    argv += ["-drive", f"file={sector},format=raw,if=ide"]
     begun = time.monotonic()
     done = await run_tool(instance, argv, env=engine.env, seconds=patience, check=False)
     return done, time.monotonic() - begun

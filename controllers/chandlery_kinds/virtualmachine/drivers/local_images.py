@@ -20,7 +20,7 @@ from typing import Any
 from chandlery.foundation.errors import InvalidSpec, NotSupported
 from chandlery.providers.local import LocalProvider, downloads
 from chandlery.providers.local.background import Job
-from chandlery.providers.local.engines.tree import locked
+from chandlery.providers.local.engines.tree import holding
 from chandlery.providers.local.files import os_error, read_json, remove_tree, write_atomic
 from chandlery_kinds.virtualmachine.guest import tiny
 from chandlery_kinds.virtualmachine.model import VirtualMachineSpec
@@ -185,14 +185,9 @@ class Images:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise os_error(error, "making", self.directory) from error
-        while True:
-            with locked(self.directory / ".tiny.lock") as mine:
-                if mine:
-                    if self._tiny() is None:
-                        await self._build_locked(home, job)
-                    return
-            job.tell("another process is building it")
-            await asyncio.sleep(0.1)
+        async with holding(self.directory / ".tiny.lock", lambda: job.tell("another process is building it")):
+            if self._tiny() is None:
+                await self._build_locked(home, job)
 
     async def _build_locked(self, home: Path, job: Job) -> None:
         staged = self.directory / f".tiny-{secrets.token_hex(4)}"

@@ -11,11 +11,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from chandlery.foundation.errors import InvalidSpec, NotFound, Unavailable
-from chandlery.providers.local.engines.tree import locked
+from chandlery.providers.local.engines.tree import holding
 from chandlery.providers.local.files import os_error
 
 CHUNK = 1 << 18
-LOCK_POLL = 0.1
 READABLE = 0o644
 SHARED_DIR = 0o755
 
@@ -45,14 +44,10 @@ async def fetch(url: str, checksum: str, directory: Path, *, field: str, tell: T
     path = path_of(directory, checksum)
     if path.exists():
         return path
-    while True:
-        with locked(path.with_name(f".{path.name}.lock")) as mine:
-            if mine:
-                if not path.exists():
-                    await _fetch(url, checksum, path, field, tell)
-                return path
-        tell("another process is fetching it")
-        await asyncio.sleep(LOCK_POLL)
+    async with holding(path.with_name(f".{path.name}.lock"), lambda: tell("another process is fetching it")):
+        if not path.exists():
+            await _fetch(url, checksum, path, field, tell)
+    return path
 
 
 async def _fetch(url: str, checksum: str, path: Path, field: str, tell: Tell) -> None:

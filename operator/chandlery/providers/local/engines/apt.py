@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chandlery.foundation.errors import EngineFailed, NotSupported, Unavailable
+from chandlery.providers.local.engines.tree import holding
 from chandlery.providers.local.files import os_error
 
 LISTS_LIFE = 12 * 3600.0
@@ -72,6 +73,10 @@ class Apt:
                 value=", ".join(packages),
                 hint="Install the engine with this system's package manager; it is found on PATH.",
             )
+        async with holding(self.directory / "lock"):
+            return await self._resolve(packages, only)
+
+    async def _resolve(self, packages: Sequence[str], only: str) -> list[Deb]:
         await self._refresh()
         code, output = await self._apt("install", "--simulate", "--no-install-recommends", *packages)
         if code != 0:
@@ -131,7 +136,8 @@ class Apt:
             if code != 0 and attempt == 2:
                 break
             if code != 0:
-                await self._refresh(force=True)
+                async with holding(self.directory / "lock"):
+                    await self._refresh(force=True)
         if code == 0 and all([await asyncio.to_thread(self._intact, deb) for deb in debs]):
             return [self.downloads / deb.file for deb in debs]
         raise Unavailable(f"packages could not be downloaded: {_last(output)}", hint="It is tried again by itself.")

@@ -17,7 +17,6 @@ from chandlery.providers.local.engines.catalogue import EngineEntry, Source
 from chandlery.providers.local.engines.finder import covers, tree_binary, tree_environment
 from chandlery.providers.local.files import os_error, remove_tree
 
-LOCK_POLL = 0.1
 UNPACKED_FACTOR = 6
 """How much larger packages may be once unpacked; for the check of free space only."""
 
@@ -45,15 +44,11 @@ class Installer:
         self._make_directory()
         home = self.home(entry)
         lock = self.directory / f".{entry.name}-{entry.version}.lock"
-        while True:
-            with tree.locked(lock) as mine:
-                if mine:
-                    present = tree.read(home)
-                    if present is not None and tree_binary(home / "root", source) is not None:
-                        return present
-                    return await self._install(entry, source, home, tell)
-            tell("another process is installing it")
-            await asyncio.sleep(LOCK_POLL)
+        async with tree.holding(lock, lambda: tell("another process is installing it")):
+            present = tree.read(home)
+            if present is not None and tree_binary(home / "root", source) is not None:
+                return present
+            return await self._install(entry, source, home, tell)
 
     def _make_directory(self) -> None:
         try:
@@ -115,18 +110,15 @@ class Installer:
         """Unpack single packages without what they depend on: for their files, not to run them."""
         self._make_directory()
         lock = self.directory / f".{packages[0]}.lock"
-        while True:
-            with tree.locked(lock) as mine:
-                if mine:
-                    tell("looking up packages")
-                    debs = await self.apt.resolve(packages, only=only)
-                    paths = await self.apt.fetch(debs, tell)
-                    for deb, path in zip(debs, paths, strict=True):
-                        tell(f"unpacking {deb.package}")
-                        await unpack(path, root)
-                    self.apt.drop(debs)
-                    return debs
-            await asyncio.sleep(LOCK_POLL)
+        async with tree.holding(lock):
+            tell("looking up packages")
+            debs = await self.apt.resolve(packages, only=only)
+            paths = await self.apt.fetch(debs, tell)
+            for deb, path in zip(debs, paths, strict=True):
+                tell(f"unpacking {deb.package}")
+                await unpack(path, root)
+            self.apt.drop(debs)
+            return debs
 
     # -- wheels
 

@@ -6,6 +6,7 @@ file, so that a damaged one can be named.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import hashlib
@@ -13,7 +14,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from chandlery.providers.local.files import os_error, read_json, remove_tree, wr
 
 RECORD = "installed.json"
 FORMAT = 1
+LOCK_POLL = 0.1
 # Never looked at by an engine; licences are kept.
 _NEEDLESS = ("usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "usr/share/bug", "usr/include")
 _DOC = "usr/share/doc"
@@ -169,6 +171,18 @@ def locked(path: Path) -> Iterator[bool]:
         yield True
     finally:
         os.close(fd)
+
+
+@contextlib.asynccontextmanager
+async def holding(path: Path, wait: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+    """Hold a lock file; waits while another process, or another task of this one, has it. `wait` is called then."""
+    while True:
+        with locked(path) as mine:
+            if mine:
+                yield
+                return
+        wait()
+        await asyncio.sleep(LOCK_POLL)
 
 
 def free_space(path: Path, wanted: int) -> None:
