@@ -55,11 +55,13 @@ async def report(writes: Counter[str]) -> None:
 
 
 async def ours(kubeconfig: Path, start: float) -> None:
+    from chandlery.foundation.logging import configure
     from chandlery.providers.memory import MemoryProvider, World
     from chandlery.reconcile.credentials import from_kubeconfig
     from chandlery.reconcile.operator import Operator, OperatorSettings
     from chandlery_kinds import KINDS
 
+    configure(level="warning")  # the plain operator's logging isn't set up, which comes to the same
     writes: Counter[str] = Counter()
     providers = {"memory": MemoryProvider(World(start_time=start))}
     kinds = [kind for kind in KINDS if kind.name == "Cache"]
