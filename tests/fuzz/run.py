@@ -4,7 +4,7 @@
 usage: run.py [--inputs 10000] [--seed 1] [--first 0] [--connections 16] [--store memory] [--keep-failures]
 
 An input fails the server when the answer is its own "failed to handle the request", when there is no answer within
-20 seconds, or when the connection breaks. Failures are printed with their number: `--first N --inputs 1` sends one alone.
+20 seconds, or when the connection breaks. Failures are told by number: `--first N --inputs 1` sends one again.
 `--keep-failures` adds it to kept.jsonl, which an integration test sends ever after. The memory at the start and the end
 is printed; it must not grow with the number of inputs. Exit 0 when nothing failed.
 """

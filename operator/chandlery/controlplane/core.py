@@ -9,6 +9,7 @@ import orjson
 from chandlery.controlplane import errors
 from chandlery.controlplane.auth.escalation import check_escalation
 from chandlery.controlplane.cache import Cache, Entry, Table, storage_key, table_key
+from chandlery.controlplane.fields import keep_managed_fields
 from chandlery.controlplane.registry import Registry
 from chandlery.controlplane.store.base import Store, StoreError
 from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestContext, Resource
@@ -92,9 +93,7 @@ class Core:
         """The same, as the caller's own."""
         return orjson.loads(await self.served(resource, entry))  # type: ignore[no-any-return]
 
-    async def write(
-        self, resource: Resource, namespace: str, name: str, expect: int, obj: Obj
-    ) -> bytes:
+    async def write(self, resource: Resource, namespace: str, name: str, expect: int, obj: Obj) -> bytes:
         """Store `obj` (in this resource's version) if the entry is still at revision `expect`.
 
         Sets the object's resourceVersion and returns the bytes as this resource serves them. Raises
@@ -152,8 +151,12 @@ class Core:
     async def mutate(self, ctx: RequestContext, obj: Obj, old: Obj | None) -> Obj:
         """Mutating admission; what a webhook made is decoded and defaulted again."""
         if self.admission is not None:
+            managed = obj["metadata"].get("managedFields")
             made = await self.admission.mutate(ctx, obj, old)
             if made is not None and made is not obj:
+                warning = keep_managed_fields(made, managed)
+                if warning:
+                    ctx.warnings.append(warning)
                 ctx.resource.strategy.decode(made)
                 ctx.resource.strategy.default(made)
                 obj = made
@@ -187,5 +190,3 @@ def _same_form(resource: Resource) -> bool:
         and (resource.storage_version or resource.version) == resource.version
         and resource.storage_key == (resource.group, resource.plural)
     )
-
-

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from chandlery.controlplane.fields.manager import apply, apply_scale, default_manager, object_text, on_write
+from chandlery.controlplane.fields.manager import (
+    apply,
+    apply_scale,
+    default_manager,
+    keep_managed_fields,
+    object_text,
+    on_write,
+)
 
-__all__ = ["apply", "apply_scale", "default_manager", "object_text", "on_write"]
+__all__ = ["apply", "apply_scale", "default_manager", "keep_managed_fields", "object_text", "on_write"]

@@ -135,6 +135,31 @@ def on_write(resource: Resource, live: Obj | None, new: Obj, *, manager: str, su
         meta["managedFields"] = source
 
 
+def keep_managed_fields(obj: Obj, before: Any) -> str:
+    """Check managedFields after webhooks, in place: broken ones are replaced by `before`.
+
+    Returns the warning that the client gets, or "".
+    """
+    meta = obj.get("metadata") or {}
+    after = meta.get("managedFields")
+    if after == before:
+        return ""
+    try:
+        managed = mf.decode(after, trusted=False)
+    except (ValueError, AttributeError, TypeError) as error:
+        if before:
+            meta["managedFields"] = before
+        else:
+            meta.pop("managedFields", None)
+        return (
+            ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated "
+            f"mutating admission controller; please fix your requests: {error}"
+        )
+    if managed:
+        meta["managedFields"] = mf.encode(list(managed.values()), set())
+    return ""
+
+
 def _current(given: Any, stored: Any, subresource: str) -> tuple[Managed, list[Obj] | None]:
     """The managers before this write, and the list they came from when it is in canonical form."""
     if not subresource and given is not None and given != stored:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chandlery.controlplane.fields import default_manager, on_write
+from chandlery.controlplane.fields import default_manager, keep_managed_fields, on_write
 from chandlery.controlplane.fields.schema import type_of
 from chandlery.controlplane.fields.walk import compare, field_set, merge, remove, whole
 from chandlery.controlplane.types import Obj, Resource
@@ -213,3 +213,18 @@ def test_merging_and_removing_undo_each_other(claim: Resource, spec: Obj) -> Non
     assert not remove(t, value, {"f:spec": {}})
     assert whole(t, value)["f:spec"] == {} or "." in whole(t, value)["f:spec"]
     assert field_set(t, {}) == {}
+
+
+def test_webhooks_can_not_break_managed_fields(claim: Resource) -> None:
+    obj = write(claim, None, make({"engine": "a"}))
+    before = entries(obj)
+    broken = {**obj, "metadata": {**obj["metadata"], "managedFields": [{"manager": "x", "operation": "Nope"}]}}
+    warning = keep_managed_fields(broken, before)
+    assert warning.endswith("please fix your requests: operation must be `Apply` or `Update`")
+    assert entries(broken) == before
+    dropped = {**obj, "metadata": {"name": "x"}}
+    assert keep_managed_fields(dropped, before) == ""
+    odd = copy.deepcopy(obj)
+    entries(odd)[0]["fieldsV1"] = {"f:spec": {'k:{"b": 1, "a": 2}': {".": {}}}}
+    assert keep_managed_fields(odd, before) == ""
+    assert entries(odd)[0]["fieldsV1"] == {"f:spec": {'k:{"a":2,"b":1}': {}}}
