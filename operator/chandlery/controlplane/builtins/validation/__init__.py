@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from chandlery.controlplane.builtins.validation import (
     access,
+    autoscaling,
     batch,
     config,
     network,
@@ -39,7 +40,7 @@ CREATE_RULES: dict[tuple[str, str], Callable[[RequestContext, Obj], list[FieldEr
     ("apps", "ControllerRevision"): workloads.controller_revision,
     ("batch", "Job"): batch.job,
     ("batch", "CronJob"): batch.cron_job,
-    ("autoscaling", "HorizontalPodAutoscaler"): batch.autoscaler,
+    ("autoscaling", "HorizontalPodAutoscaler"): autoscaling.autoscaler,
     ("policy", "PodDisruptionBudget"): workloads.disruption_budget,
     ("networking.k8s.io", "NetworkPolicy"): network.network_policy,
     ("networking.k8s.io", "Ingress"): network.ingress_create,
@@ -83,7 +84,7 @@ UPDATE_RULES: dict[tuple[str, str], Callable[[RequestContext, Obj, Obj], list[Fi
     ("apps", "ControllerRevision"): workloads.controller_revision_update,
     ("batch", "Job"): batch.job_update,
     ("batch", "CronJob"): batch.cron_job_update,
-    ("autoscaling", "HorizontalPodAutoscaler"): batch.autoscaler_update,
+    ("autoscaling", "HorizontalPodAutoscaler"): autoscaling.autoscaler_update,
     ("policy", "PodDisruptionBudget"): workloads.disruption_budget_update,
     ("networking.k8s.io", "NetworkPolicy"): network.network_policy_update,
     ("networking.k8s.io", "Ingress"): network.ingress_update,

@@ -339,7 +339,9 @@ def as_int(value: Any) -> int:
     """The number of an IntOrString; a percentage counts as its number."""
     if isinstance(value, str):
         found = percent_of(value)
-        return found if found is not None else 0
+        if found is not None:
+            return found
+        return int(value) if re.fullmatch(r"[+-]?[0-9]+", value) else 0
     return int(value or 0)
 
 

@@ -6,6 +6,7 @@ Source: documentation of the standard cron format with descriptors (`@hourly`, `
 from __future__ import annotations
 
 import re
+import zoneinfo
 
 _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("minute", 0, 59, {}),
@@ -69,6 +70,13 @@ def check(schedule: str) -> None:
     """Raise CronError when the text is no schedule."""
     if not schedule:
         raise CronError("empty spec string")
+    if schedule.startswith(("TZ=", "CRON_TZ=")):
+        zone, _, rest = schedule.partition("=")[2].partition(" ")
+        try:
+            zoneinfo.ZoneInfo(zone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            raise CronError(f"provided bad location {zone}: unknown time zone {zone}") from None
+        schedule = rest.strip()
     if schedule.startswith("@"):
         if schedule in _DESCRIPTORS:
             return

@@ -16,6 +16,7 @@ from chandlery.controlplane.builtins.validation.common import (
     Errors,
     as_int,
     at_most_hundred,
+    dns_label,
     forbidden,
     immutable_selector,
     int_or_percent,
@@ -59,6 +60,8 @@ def _selector(spec: Obj, path: str, what: str, *, need: bool = True) -> Errors:
 def selected(selector: Any, template: Any, path: str) -> Errors:
     """The selector must select the template's own pods."""
     labels = ((template or {}).get("metadata") or {}).get("labels")
+    if label_selector(selector, path):
+        return []
     if selector is not None and selector_is_empty(selector):
         return []
     return [] if selector_matches(selector, labels) else [invalid(f"{path}.metadata.labels", labels, MISMATCH)]
@@ -97,16 +100,23 @@ def deployment_strategy(strategy: Obj, path: str) -> Errors:
     return errors + at_most_hundred(f"{here}.maxUnavailable", unavailable)
 
 
+def _replicated(spec: Obj) -> Errors:
+    """The template of a Deployment or ReplicaSet; a selector that can't be read leaves it unchecked."""
+    selector, template = spec.get("selector"), spec.get("template")
+    if label_selector(selector, "spec.selector"):
+        text = f"Invalid value: {selector_shown(selector)}: invalid label selector"
+        return [FieldError("spec.selector", "FieldValueInvalid", text)]
+    errors = selected(selector, template, "spec.template") + pods.template(template, "spec.template")
+    return errors + _only_always(template, "spec.template") + _deadline(template, "spec.template", "ReplicaSet")
+
+
 def deployment(_: RequestContext, obj: Obj) -> Errors:
     spec = obj.get("spec") or {}
-    errors = _fields(spec, "spec", "replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds")
+    errors = _fields(spec, "spec", "replicas")
     errors += _selector(spec, "spec", "deployment")
-    template = spec.get("template")
-    errors += selected(spec.get("selector"), template, "spec.template")
-    errors += pods.template(template, "spec.template")
-    errors += _only_always(template, "spec.template")
-    errors += _deadline(template, "spec.template", "ReplicaSet")
+    errors += _replicated(spec)
     errors += deployment_strategy(spec.get("strategy") or {}, "spec.strategy")
+    errors += _fields(spec, "spec", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds")
     progress = spec.get("progressDeadlineSeconds")
     if progress is not None and progress <= spec.get("minReadySeconds", 0):
         errors.append(invalid("spec.progressDeadlineSeconds", progress, "must be greater than minReadySeconds"))
@@ -126,10 +136,17 @@ def _status(ctx: RequestContext, obj: Obj, *names: str) -> Errors | None:
     return _fields(obj.get("status") or {}, "status", *names)
 
 
-def _not_more(status: Obj, name: str, other: str) -> Errors:
+def _not_more(status: Obj, name: str, other: str, prefix: str = "status.") -> Errors:
     value = status.get(name, 0)
     if value > status.get(other, 0):
-        return [invalid(f"status.{name}", value, f"cannot be greater than status.{other}")]
+        return [invalid(f"status.{name}", value, f"cannot be greater than {prefix}{other}")]
+    return []
+
+
+def _collisions(status: Obj, old: Obj) -> Errors:
+    count, before = status.get("collisionCount"), (old.get("status") or {}).get("collisionCount")
+    if before is not None and (count or 0) < before:
+        return [invalid("status.collisionCount", count or 0, "cannot be decremented")]
     return []
 
 
@@ -140,12 +157,7 @@ def deployment_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
         status = obj.get("status") or {}
         for name in ("updatedReplicas", "readyReplicas", "availableReplicas"):
             found += _not_more(status, name, "replicas")
-        found += _not_more(status, "availableReplicas", "readyReplicas")
-        count, before = status.get("collisionCount"), (old.get("status") or {}).get("collisionCount")
-        if before is not None and (count or 0) < before:
-            text = "cannot be decremented"
-            found.append(invalid("status.collisionCount", count or 0, text))
-        return found
+        return found + _not_more(status, "availableReplicas", "readyReplicas", "") + _collisions(status, old)
     errors = deployment(ctx, obj)
     return errors + immutable_selector("spec.selector", obj["spec"].get("selector"), old["spec"].get("selector"))
 
@@ -153,11 +165,7 @@ def deployment_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
 def replica_set(_: RequestContext, obj: Obj) -> Errors:
     spec = obj.get("spec") or {}
     errors = _fields(spec, "spec", "replicas", "minReadySeconds")
-    errors += _selector(spec, "spec", "deployment")
-    template = spec.get("template")
-    errors += selected(spec.get("selector"), template, "spec.template")
-    errors += pods.template(template, "spec.template")
-    return errors + _only_always(template, "spec.template") + _deadline(template, "spec.template", "ReplicaSet")
+    return errors + _selector(spec, "spec", "deployment") + _replicated(spec)
 
 
 _RS_COUNTS = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration")
@@ -169,7 +177,7 @@ def _replica_status(ctx: RequestContext, obj: Obj) -> Errors | None:
         status = obj.get("status") or {}
         for name in ("fullyLabeledReplicas", "readyReplicas", "availableReplicas"):
             found += _not_more(status, name, "replicas")
-        found += _not_more(status, "availableReplicas", "readyReplicas")
+        found += _not_more(status, "availableReplicas", "readyReplicas", "")
     return found
 
 
@@ -205,6 +213,12 @@ def replication_controller_update(ctx: RequestContext, obj: Obj, _: Obj) -> Erro
 
 def stateful_set(_: RequestContext, obj: Obj) -> Errors:
     spec = obj.get("spec") or {}
+    errors = _stateful_spec(spec)
+    return errors + dns_label("spec.serviceName", spec["serviceName"]) if spec.get("serviceName") else errors
+
+
+def _stateful_spec(spec: Obj) -> Errors:
+    """What creations and updates must keep; a bad `serviceName` of old stays updatable."""
     errors: Errors = []
     policy = spec.get("podManagementPolicy", "")
     if not policy:
@@ -212,8 +226,8 @@ def stateful_set(_: RequestContext, obj: Obj) -> Errors:
     elif policy not in ("OrderedReady", "Parallel"):
         errors.append(invalid("spec.podManagementPolicy", policy, "must be 'OrderedReady' or 'Parallel'"))
     errors += _stateful_strategy(spec.get("updateStrategy") or {}, "spec.updateStrategy")
-    retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
-    for field in ("whenDeleted", "whenScaled"):
+    retention = spec.get("persistentVolumeClaimRetentionPolicy")
+    for field in ("whenDeleted", "whenScaled") if retention is not None else ():
         here = f"spec.persistentVolumeClaimRetentionPolicy.{field}"
         errors += one_of(here, retention.get(field, ""), ("Retain", "Delete"))
     errors += _fields(spec, "spec", "replicas", "minReadySeconds", "revisionHistoryLimit")
@@ -287,8 +301,8 @@ def stateful_set_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
         status = obj.get("status") or {}
         for name in counts[1:]:
             found += _not_more(status, name, "replicas")
-        return found + _not_more(status, "availableReplicas", "readyReplicas")
-    errors = stateful_set(ctx, obj)
+        return found + _not_more(status, "availableReplicas", "readyReplicas") + _collisions(status, old)
+    errors = _stateful_spec(obj.get("spec") or {})
     new, before = ({k: v for k, v in o["spec"].items() if k not in _STATEFUL_MUTABLE} for o in (obj, old))
     if new != before:
         errors.append(forbidden("spec", _STATEFUL_TEXT))
@@ -308,11 +322,12 @@ def _daemon_strategy(strategy: Obj, path: str) -> Errors:
         return [required(here)]
     unavailable, surge = rolling.get("maxUnavailable"), rolling.get("maxSurge")
     errors = int_or_percent(f"{here}.maxUnavailable", unavailable) + int_or_percent(f"{here}.maxSurge", surge)
+    errors += at_most_hundred(f"{here}.maxUnavailable", unavailable) + at_most_hundred(f"{here}.maxSurge", surge)
     if as_int(unavailable) and as_int(surge):
         errors.append(invalid(f"{here}.maxSurge", surge, "may not be set when maxUnavailable is non-zero"))
     elif not as_int(unavailable) and not as_int(surge):
         errors.append(required(f"{here}.maxUnavailable", "cannot be 0 when maxSurge is 0"))
-    return errors + at_most_hundred(f"{here}.maxUnavailable", unavailable) + at_most_hundred(f"{here}.maxSurge", surge)
+    return errors
 
 
 def daemon_set(_: RequestContext, obj: Obj) -> Errors:
@@ -326,11 +341,9 @@ def daemon_set(_: RequestContext, obj: Obj) -> Errors:
         text = f"Invalid value: {selector_shown(spec['selector'])}: empty selector is invalid for daemonset"
         errors.append(FieldError("spec.selector", "FieldValueInvalid", text))
     errors += pods.template(template, "spec.template") + _only_always(template, "spec.template")
-    deadline = ((template or {}).get("spec") or {}).get("activeDeadlineSeconds")
-    if deadline is not None:
-        errors.append(invalid("spec.template.spec.activeDeadlineSeconds", deadline, "must not be specified"))
-    errors += _fields(spec, "spec", "minReadySeconds", "revisionHistoryLimit")
-    return errors + _daemon_strategy(spec.get("updateStrategy") or {}, "spec.updateStrategy")
+    errors += _deadline(template, "spec.template", "DaemonSet") + _fields(spec, "spec", "minReadySeconds")
+    errors += _daemon_strategy(spec.get("updateStrategy") or {}, "spec.updateStrategy")
+    return errors + _fields(spec, "spec", "revisionHistoryLimit")
 
 
 def daemon_set_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
@@ -347,7 +360,7 @@ def daemon_set_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     )
     found = _status(ctx, obj, *counts)
     if found is not None:
-        return found
+        return found + _collisions(obj.get("status") or {}, old)
     errors = daemon_set(ctx, obj)
     return errors + immutable_selector("spec.selector", obj["spec"].get("selector"), old["spec"].get("selector"))
 
