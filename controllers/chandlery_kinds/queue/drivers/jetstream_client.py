@@ -1,0 +1,119 @@
+"""The JetStream API as requests with plain JSON, over a real connection."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+from chandlery.foundation.errors import EngineFailed, NotFound, Unauthenticated, Unavailable
+
+SECONDS = 2.0
+_NOT_FOUND = frozenset({10059, 10014, 10037})
+"""Error codes of JetStream: stream, consumer, message not found."""
+_NOT_YET = frozenset({10008, 10009, 10074, 10023, 10047})
+"""No leader yet, cluster not ready, insufficient resources while peers are still joining."""
+
+
+class JetStream:
+    """One connection with the API's prefix."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    @classmethod
+    async def connect(cls, host: str, port: int, user: str, password: str) -> Self:
+        """Connect, or say why not.
+
+        Raises:
+            Unavailable: nobody answers.
+            Unauthenticated: user or password is wrong.
+        """
+        import nats
+        import nats.errors
+
+        async def quiet(_error: Exception) -> None:
+            """nats-py would print it; what matters is raised below."""
+
+        try:
+            connection = await nats.connect(
+                f"nats://{host}:{port}",
+                user=user,
+                password=password,
+                connect_timeout=SECONDS,
+                allow_reconnect=False,
+                error_cb=quiet,
+                name="chandlery",
+            )
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            if "uthorization" in str(error) or "uthentication" in str(error):
+                raise Unauthenticated(f"{host}:{port} refused the credentials of {user}") from error
+            raise Unavailable(f"{host}:{port} doesn't answer: {error or 'no answer'}", retry_after=0.05) from error
+        return cls(connection)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.connection.close()
+
+    @property
+    def server_version(self) -> str:
+        return str(self.connection.connected_server_version)
+
+    async def ask(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One request.
+
+        Raises:
+            NotFound: no such stream, consumer or message.
+            Unavailable: JetStream isn't ready.
+            EngineFailed: it refuses; the message is its own.
+        """
+        import nats.errors
+
+        payload = json.dumps(body).encode() if body is not None else b""
+        try:
+            answer = await self.connection.request(f"$JS.API.{subject}", payload, timeout=SECONDS * 2)
+        except (TimeoutError, nats.errors.Error) as error:
+            raise Unavailable(f"JetStream doesn't answer: {error or 'no answer'}", retry_after=0.1) from error
+        found: dict[str, Any] = json.loads(answer.data)
+        refusal = found.get("error")
+        if refusal is not None:
+            text, code = str(refusal.get("description", "")), refusal.get("err_code", 0)
+            if code in _NOT_FOUND:
+                raise NotFound(f"JetStream: {text}")
+            if code in _NOT_YET or refusal.get("code") == 503:
+                raise Unavailable(f"JetStream: {text}", retry_after=0.2)
+            raise EngineFailed(f"JetStream refused: {text}")
+        return found
+
+    async def stream(self, name: str) -> dict[str, Any] | None:
+        """A stream's configuration and state; None when there is none."""
+        try:
+            return await self.ask(f"STREAM.INFO.{name}")
+        except NotFound:
+            return None
+
+    async def consumer(self, stream: str, name: str) -> dict[str, Any] | None:
+        try:
+            return await self.ask(f"CONSUMER.INFO.{stream}.{name}")
+        except NotFound:
+            return None
+
+    async def put_stream(self, config: Mapping[str, Any], *, exists: bool) -> None:
+        await self.ask(f"STREAM.{'UPDATE' if exists else 'CREATE'}.{config['name']}", config)
+
+    async def put_consumer(self, stream: str, config: Mapping[str, Any]) -> None:
+        """Create or change."""
+        body = {"stream_name": stream, "config": dict(config)}
+        await self.ask(f"CONSUMER.DURABLE.CREATE.{stream}.{config['durable_name']}", body)
+
+    async def message(self, stream: str, sequence: int) -> tuple[str, bytes, bytes] | None:
+        """Subject, raw headers and data of a stored message; None when it is gone."""
+        try:
+            found = (await self.ask(f"STREAM.MSG.GET.{stream}", {"seq": sequence}))["message"]
+        except NotFound:
+            return None
+        headers = base64.b64decode(found.get("hdrs", ""))
+        return str(found["subject"]), headers, base64.b64decode(found.get("data", ""))
