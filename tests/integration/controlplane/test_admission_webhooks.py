@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from chandlery.controlplane.pki import Authority
 from chandlery.controlplane.plane import ControlPlane
 from chandlery.controlplane.settings import ControlPlaneSettings
-from chandlery.controlplane.tls import Authority
 from chandlery.controlplane.types import ApiError, RequestContext, UserInfo
 
 ROOT = UserInfo("root", "0", groups=("system:masters",))
