@@ -56,8 +56,12 @@ def role(_: RequestContext, obj: Obj) -> Errors:
     return errors
 
 
+# An update of some kinds looks at the object as at a creation and then at the change, which looks at the object again:
+# each problem then has two causes in the answer (`* 2`), and is told once in the message.
+
+
 def role_update(ctx: RequestContext, obj: Obj, _: Obj) -> Errors:
-    return role(ctx, obj)
+    return role(ctx, obj) * 2
 
 
 def cluster_role(_: RequestContext, obj: Obj) -> Errors:
@@ -77,7 +81,7 @@ def cluster_role(_: RequestContext, obj: Obj) -> Errors:
 
 
 def cluster_role_update(ctx: RequestContext, obj: Obj, _: Obj) -> Errors:
-    return cluster_role(ctx, obj)
+    return cluster_role(ctx, obj) * 2
 
 
 def _subject(found: Obj, path: str, *, namespaced: bool) -> Errors:
@@ -96,7 +100,7 @@ def _subject(found: Obj, path: str, *, namespaced: bool) -> Errors:
         if group != RBAC:
             errors.append(unsupported(f"{path}.apiGroup", group, (RBAC,)))
     else:
-        errors.append(unsupported(f"{path}.kind", kind, ("Group", "ServiceAccount", "User")))
+        errors.append(unsupported(f"{path}.kind", kind, ("ServiceAccount", "User", "Group")))
     return errors
 
 
@@ -105,7 +109,7 @@ def _binding(obj: Obj, *, namespaced: bool) -> Errors:
     reference = obj.get("roleRef") or {}
     if reference.get("apiGroup") != RBAC:
         errors.append(unsupported("roleRef.apiGroup", reference.get("apiGroup", ""), (RBAC,)))
-    kinds = ("ClusterRole", "Role") if namespaced else ("ClusterRole",)
+    kinds = ("Role", "ClusterRole") if namespaced else ("ClusterRole",)
     errors += one_of("roleRef.kind", reference.get("kind", ""), kinds)
     name = reference.get("name", "")
     errors += each("roleRef.name", name, path_segment_errors(name)) if name else [required("roleRef.name")]
@@ -125,7 +129,7 @@ def role_binding(_: RequestContext, obj: Obj) -> Errors:
 
 
 def role_binding_update(_: RequestContext, obj: Obj, old: Obj) -> Errors:
-    return _same_role(obj, old) + _binding(obj, namespaced=True)
+    return _binding(obj, namespaced=True) * 2 + _same_role(obj, old)
 
 
 def cluster_role_binding(_: RequestContext, obj: Obj) -> Errors:
@@ -133,7 +137,7 @@ def cluster_role_binding(_: RequestContext, obj: Obj) -> Errors:
 
 
 def cluster_role_binding_update(_: RequestContext, obj: Obj, old: Obj) -> Errors:
-    return _same_role(obj, old) + _binding(obj, namespaced=False)
+    return _binding(obj, namespaced=False) * 2 + _same_role(obj, old)
 
 
 _URL_FORM = "desired format: https://host[/path]"

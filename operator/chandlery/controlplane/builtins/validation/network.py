@@ -10,11 +10,13 @@ from typing import Any
 from chandlery.controlplane.builtins.validation.common import (
     CIDR_TEXT,
     Errors,
+    dns_label,
     dns_subdomain,
     each,
     forbidden,
     immutable,
     invalid,
+    ip_address,
     label_selector,
     one_of,
     parse_cidr,
@@ -108,12 +110,25 @@ def network_policy(_: RequestContext, obj: Obj) -> Errors:
         return errors
     for index, kind in enumerate(types):
         if kind not in ("Ingress", "Egress"):
-            errors.append(unsupported(f"spec.policyTypes[{index}]", kind, ("Egress", "Ingress")))
+            errors.append(unsupported(f"spec.policyTypes[{index}]", kind, ("Ingress", "Egress")))
     return errors
 
 
 def network_policy_update(ctx: RequestContext, obj: Obj, _: Obj) -> Errors:
-    return network_policy(ctx, obj)
+    return network_policy(ctx, obj) * 2
+
+
+def _typed_reference(found: Obj, path: str) -> Errors:
+    errors: Errors = []
+    if found.get("apiGroup") is not None:
+        errors += dns_subdomain(f"{path}.apiGroup", found["apiGroup"])
+    for field in ("kind", "name"):
+        text = found.get(field, "")
+        if text:
+            errors += each(f"{path}.{field}", text, path_segment_errors(text))
+        else:
+            errors.append(required(f"{path}.{field}", f"{field} is required"))
+    return errors
 
 
 def _backend(found: Any, path: str) -> Errors:
@@ -123,10 +138,7 @@ def _backend(found: Any, path: str) -> Errors:
     if resource is not None and service is not None:
         return [invalid(path, "", "cannot set both resource and service backends")]
     if resource is not None:
-        for field in ("kind", "name"):
-            if not resource.get(field):
-                errors.append(required(f"{path}.resource.{field}"))
-        return errors
+        return _typed_reference(resource, f"{path}.resource")
     if service is None:
         return [invalid(path, "", "resource or service backend is required")]
     name = service.get("name", "")
@@ -183,7 +195,7 @@ def _host(host: str, path: str) -> Errors:
         errors.append(invalid(path, host, "must be a DNS name, not an IP address"))
     if "*" in host:
         errors += each(path, host, wildcard_errors(host))
-    elif not errors or not dns_subdomain(path, host):
+    else:
         errors += dns_subdomain(path, host)
     return errors
 
@@ -227,7 +239,19 @@ def ingress_create(ctx: RequestContext, obj: Obj) -> Errors:
 
 
 def ingress_update(ctx: RequestContext, obj: Obj, _: Obj) -> Errors:
-    return [] if ctx.subresource == "status" else ingress(ctx, obj)
+    if ctx.subresource != "status":
+        return ingress(ctx, obj)
+    errors: Errors = []
+    for index, point in enumerate(((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()):
+        here = f"status.loadBalancer.ingress[{index}]"
+        if point.get("ip"):
+            errors += ip_address(f"{here}.ip", point["ip"])
+        if point.get("hostname"):
+            name = point["hostname"]
+            errors += dns_subdomain(f"{here}.hostname", name)
+            if parse_ip(name) is not None:
+                errors.append(invalid(f"{here}.hostname", name, "must be a DNS name, not an IP address"))
+    return errors
 
 
 def ingress_class(_: RequestContext, obj: Obj) -> Errors:
@@ -241,18 +265,16 @@ def ingress_class(_: RequestContext, obj: Obj) -> Errors:
     if parameters is None:
         return errors
     here = "spec.parameters"
-    if parameters.get("apiGroup") is not None:
-        errors += dns_subdomain(f"{here}.apiGroup", parameters["apiGroup"])
-    for field in ("kind", "name"):
-        text = parameters.get(field, "")
-        errors += each(f"{here}.{field}", text, path_segment_errors(text)) if text else [required(f"{here}.{field}")]
+    errors += _typed_reference(parameters, here)
     scope, namespace = parameters.get("scope"), parameters.get("namespace")
     if scope is None:
-        errors.append(required(f"{here}.scope"))
-    else:
-        errors += one_of(f"{here}.scope", scope, ("Cluster", "Namespace"))
-    if scope == "Namespace" and not namespace:
-        errors.append(required(f"{here}.namespace", "`parameters.scope` is set to 'Namespace'"))
+        return [*errors, required(f"{here}.scope")]
+    errors += one_of(f"{here}.scope", scope, ("Cluster", "Namespace"))
+    if scope == "Namespace":
+        if namespace is None:
+            errors.append(required(f"{here}.namespace", "`parameters.scope` is set to 'Namespace'"))
+        else:
+            errors += dns_label(f"{here}.namespace", namespace)
     if scope == "Cluster" and namespace is not None:
         text = "`parameters.scope` is set to 'Cluster'"
         errors.append(forbidden(f"{here}.namespace", text))
@@ -270,7 +292,6 @@ def domain_prefixed(path: str, text: str) -> Errors:
     return [invalid(path, host, p.detail.split(": ", 2)[-1]) for p in problems]
 
 
-def ingress_class_update(_: RequestContext, obj: Obj, old: Obj) -> Errors:
-    return immutable(
-        "spec.controller", (obj.get("spec") or {}).get("controller"), (old.get("spec") or {}).get("controller")
-    )
+def ingress_class_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
+    new, before = ((o.get("spec") or {}).get("controller", "") for o in (obj, old))
+    return immutable("spec.controller", new, before) + ingress_class(ctx, obj)

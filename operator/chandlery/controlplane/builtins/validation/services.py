@@ -83,10 +83,8 @@ def _ports(spec: Obj) -> Errors:
         if node:
             if spec.get("type") == "ClusterIP":
                 errors.append(forbidden(f"{here}.nodePort", "may not be used when `type` is 'ClusterIP'"))
-            elif spec.get("type") == "ExternalName":
-                errors.append(forbidden(f"{here}.nodePort", "may not be used when `type` is 'ExternalName'"))
-            elif (protocol, node) in node_ports:
-                errors.append(_duplicate_port(f"{here}.nodePort", {"protocol": protocol, "nodePort": node}))
+            if (protocol, node) in node_ports:
+                errors.append(duplicate(f"{here}.nodePort", node))
             node_ports.add((protocol, node))
     return errors
 

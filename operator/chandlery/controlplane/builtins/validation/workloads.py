@@ -185,7 +185,7 @@ def replica_set_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     found = _replica_status(ctx, obj)
     if found is not None:
         return found
-    errors = replica_set(ctx, obj)
+    errors = replica_set(ctx, obj) * 2
     return errors + immutable_selector("spec.selector", obj["spec"].get("selector"), old["spec"].get("selector"))
 
 
@@ -208,7 +208,7 @@ def replication_controller(_: RequestContext, obj: Obj) -> Errors:
 
 def replication_controller_update(ctx: RequestContext, obj: Obj, _: Obj) -> Errors:
     found = _replica_status(ctx, obj)
-    return found if found is not None else replication_controller(ctx, obj)
+    return found if found is not None else replication_controller(ctx, obj) * 2
 
 
 def stateful_set(_: RequestContext, obj: Obj) -> Errors:
@@ -227,7 +227,7 @@ def _stateful_spec(spec: Obj) -> Errors:
         errors.append(invalid("spec.podManagementPolicy", policy, "must be 'OrderedReady' or 'Parallel'"))
     errors += _stateful_strategy(spec.get("updateStrategy") or {}, "spec.updateStrategy")
     retention = spec.get("persistentVolumeClaimRetentionPolicy")
-    for field in ("whenDeleted", "whenScaled") if retention is not None else ():
+    for field in ("whenDeleted", "whenScaled") if retention else ():
         here = f"spec.persistentVolumeClaimRetentionPolicy.{field}"
         errors += one_of(here, retention.get(field, ""), ("Retain", "Delete"))
     errors += _fields(spec, "spec", "replicas", "minReadySeconds", "revisionHistoryLimit")
@@ -361,7 +361,7 @@ def daemon_set_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     found = _status(ctx, obj, *counts)
     if found is not None:
         return found + _collisions(obj.get("status") or {}, old)
-    errors = daemon_set(ctx, obj)
+    errors = daemon_set(ctx, obj) * 2
     return errors + immutable_selector("spec.selector", obj["spec"].get("selector"), old["spec"].get("selector"))
 
 
