@@ -10,7 +10,7 @@ import time
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -31,7 +31,7 @@ class Entry:
 
     __slots__ = ("_obj", "key", "maker", "name", "namespace", "raw", "rev", "views")
 
-    _parsed: deque[Entry] = deque()
+    _parsed: ClassVar[deque[Entry]] = deque()
 
     def __init__(self, key: str, rev: int, raw: bytes, obj: Obj | None = None, maker: object = None) -> None:
         self.key = key
@@ -64,7 +64,7 @@ class Entry:
         parsed = Entry._parsed
         parsed.append(self)
         if len(parsed) > _PARSED_LIMIT:
-            parsed.popleft()._obj = None
+            parsed.popleft()._obj = None  # noqa: SLF001 - another of its own kind
 
     @property
     def labels(self) -> Mapping[str, str]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import orjson
 
 from chandlery.controlplane import metadata
-from chandlery.controlplane.cache import Entry, Event
+from chandlery.controlplane.cache import Entry, Event, Table
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.fields import on_write
 from chandlery.controlplane.store.base import Conflict
@@ -46,7 +47,7 @@ class CrdController:
         self._pending: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._served: dict[str, object] = {}
-        self._stop = lambda: None
+        self._stop: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Serve what is stored, then follow."""
@@ -65,7 +66,7 @@ class CrdController:
             except asyncio.CancelledError:
                 pass
 
-    def _crds(self):  # type: ignore[no-untyped-def]
+    def _crds(self) -> Table:
         return self._core.cache.table((GROUP, PLURAL))
 
     def _on_event(self, kind: str, where: tuple[str, str], event: Event) -> None:
@@ -92,7 +93,11 @@ class CrdController:
         crd = entry.obj
         if not is_true(crd, "Established"):
             return
-        fingerprint = (crd["metadata"]["uid"], orjson.dumps(crd["spec"]), orjson.dumps((crd["status"] or {}).get("acceptedNames")))
+        fingerprint = (
+            crd["metadata"]["uid"],
+            orjson.dumps(crd["spec"]),
+            orjson.dumps((crd["status"] or {}).get("acceptedNames")),
+        )
         if self._served.get(entry.name) == fingerprint:
             return
         from chandlery.controlplane.crd import custom_resources  # schemas and CEL: a good part of start-up, if needed
@@ -152,9 +157,7 @@ class CrdController:
             await self._write(resource, entry, crd)
 
     async def _write(self, resource: Resource, entry: Entry, crd: Obj) -> None:
-        on_write(
-            resource, entry.obj, crd, manager=_MANAGER, subresource="status", now=metadata.now_text()
-        )
+        on_write(resource, entry.obj, crd, manager=_MANAGER, subresource="status", now=metadata.now_text())
         await self._core.write(resource, "", entry.name, entry.rev, crd)
 
     def _accept_names(self, crd: Obj) -> bool:
@@ -196,9 +199,7 @@ class CrdController:
         if problem is None:
             set_condition(crd, "NamesAccepted", "True", "NoConflicts", "no conflicts found")
             if condition(crd, "Established") is None:
-                set_condition(
-                    crd, "Established", "False", "Installing", "the initial names have been accepted"
-                )
+                set_condition(crd, "Established", "False", "Installing", "the initial names have been accepted")
         else:
             set_condition(crd, "NamesAccepted", "False", *problem)
             if condition(crd, "Established") is None:
@@ -252,9 +253,7 @@ class CrdController:
             if table.entries:
                 asyncio.get_running_loop().call_later(0.2, self._enqueue, entry.name)
                 return
-        set_condition(
-            crd, "Terminating", "False", "InstanceDeletionCompleted", "removed all instances"
-        )
+        set_condition(crd, "Terminating", "False", "InstanceDeletionCompleted", "removed all instances")
         meta["finalizers"] = [f for f in meta["finalizers"] if f != CRD_FINALIZER]
         if meta["finalizers"]:
             await self._write(resource, entry, crd)

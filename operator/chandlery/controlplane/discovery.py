@@ -87,7 +87,17 @@ class Discovery:
             if group:
                 found.append(f"/apis/{group}")
                 found += [f"/apis/{group}/{version}" for version in versions]
-        return [*sorted(found), "/healthz", "/livez", "/metrics", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/readyz", "/version"]
+        return [
+            *sorted(found),
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v3",
+            "/openapi/v3/",
+            "/openid/v1/jwks",
+            "/readyz",
+            "/version",
+        ]
 
     def document(self, parts: list[str]) -> Obj | None:
         """The old-style document at /api..., /apis...; None when there is none."""

@@ -99,11 +99,9 @@ class Local:
     ) -> Obj:
         resource = self._known(group, plural)
         meta = obj["metadata"]
-        ctx = self._context(
-            "update", resource, user, meta.get("namespace") or "", meta["name"], manager, subresource
-        )
+        ctx = self._context("update", resource, user, meta.get("namespace") or "", meta["name"], manager, subresource)
 
-        async def change(live: Obj, entry: Entry) -> Obj:
+        async def change(live: Obj, _entry: Entry) -> Obj:
             own = _copy(obj)
             if not own["metadata"].get("resourceVersion"):
                 own["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]

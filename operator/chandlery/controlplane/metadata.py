@@ -44,7 +44,9 @@ _VALUE_TEXT = (
 _ANNOTATIONS_MAX = 256 * 1024
 IMMUTABLE = "field is immutable"
 
-_PATH_NAMES = {("rbac.authorization.k8s.io", plural) for plural in ("roles", "clusterroles", "rolebindings", "clusterrolebindings")}
+_PATH_NAMES = {
+    ("rbac.authorization.k8s.io", plural) for plural in ("roles", "clusterroles", "rolebindings", "clusterrolebindings")
+}
 _LABEL_NAMES = {("", "namespaces"), ("", "services")}
 _STANDARD_FINALIZERS = {"kubernetes", "orphan", "foregroundDeletion"}
 
@@ -104,7 +106,8 @@ def qualified_name_errors(text: str) -> list[str]:
         else:
             errors += [f"prefix part {problem}" for problem in subdomain_errors(prefix)]
     else:
-        return [f"a qualified name {_NAME_PART_TEXT} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
+        form = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        return [f"a qualified name {_NAME_PART_TEXT} {form}"]
     if not name:
         errors.append("name part must be non-empty")
     elif len(name.encode()) > 63:
@@ -132,10 +135,8 @@ def name_errors(resource: Resource, name: str, *, prefix: bool = False) -> list[
     key = (resource.group, resource.plural)
     if key in _PATH_NAMES:
         return path_segment_errors(name)
-    if prefix:
-        # maskTrailingDash: the generated part replaces it.
-        if len(name) > 1 and name.endswith("-"):
-            name = name[:-2] + "a"
+    if prefix and len(name) > 1 and name.endswith("-"):
+        name = name[:-2] + "a"  # the generated part replaces the dash
     return label_errors(name) if key in _LABEL_NAMES else subdomain_errors(name)
 
 
@@ -154,9 +155,7 @@ def validate_annotations(annotations: Obj, path: str) -> list[FieldError]:
         errors += [invalid(path, key, problem) for problem in qualified_name_errors(key.lower())]
         size += len(key.encode()) + len(value.encode())
     if size > _ANNOTATIONS_MAX:
-        errors.append(
-            FieldError(path, "FieldValueTooLong", f"Too long: may not be more than {_ANNOTATIONS_MAX} bytes")
-        )
+        errors.append(FieldError(path, "FieldValueTooLong", f"Too long: may not be more than {_ANNOTATIONS_MAX} bytes"))
     return errors
 
 
@@ -299,7 +298,7 @@ def validate_common(resource: Resource, meta: Obj, before: Obj) -> list[FieldErr
     ):
         value = meta.get(field)
         if value and value != before.get(field):
-            errors += check(value, f"metadata.{field}")  # type: ignore[operator]
+            errors += check(value, f"metadata.{field}")
     finalizers = meta.get("finalizers")
     if finalizers and finalizers != before.get("finalizers"):
         errors += validate_finalizers(finalizers, "metadata.finalizers", custom=not resource.builtin)

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
@@ -56,7 +56,7 @@ class ControlPlane:
         self._lock: int | None = None
         self._app: App | None = None
         self._site: asyncio.Server | None = None
-        self._http: web.Server | None = None  # type: ignore[type-arg]
+        self._http: web.Server | None = None
         self._controllers: Controllers | None = None
         self._crds: CrdController | None = None
         self._audit: AuditLog | None = None
@@ -67,7 +67,7 @@ class ControlPlane:
     def kubeconfig(self) -> Path:
         return self.settings.kubeconfig_path
 
-    async def __aenter__(self) -> ControlPlane:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -129,14 +129,10 @@ class ControlPlane:
                 static = read_token_file(settings.token_auth_file)
             except (OSError, ValueError) as error:
                 raise ControlPlaneError(f"--token-auth-file: {error}") from error
-        authenticator = Authenticator(
-            static_tokens=static, service_accounts=tokens, anonymous=settings.anonymous_auth
-        )
+        authenticator = Authenticator(static_tokens=static, service_accounts=tokens, anonymous=settings.anonymous_auth)
         authorizer = core.authorizer = Authorizer(api)
         core.virtual.update(virtual_resources(api, authenticator, authorizer, tokens))
-        core.cache.listen(
-            lambda kind, where, event: _observe(core, authorizer, kind, where, event)
-        )
+        core.cache.listen(lambda kind, where, event: _observe(core, authorizer, kind, where, event))
         from chandlery.controlplane.admission import AdmissionChain
 
         core.admission = AdmissionChain(api, authorizer=authorizer)
@@ -156,7 +152,7 @@ class ControlPlane:
         discovery = Discovery(core.registry, f"{_shown(settings.host)}:{sock.getsockname()[1]}")
         documents = Documents(discovery, _open_api(core), metrics, self._failing)
         documents.jwks = (tokens.discovery, tokens.jwks)
-        documents.jwks = (lambda: tokens.discovery(), lambda: tokens.jwks())
+        documents.jwks = (lambda: tokens.discovery(), lambda: tokens.jwks())  # noqa: PLW0108 - not before they are asked for
         app = self._app = App(core, settings, documents, authenticator, authorizer, self._audit, metrics)
         metrics.gauge(
             "apiserver_storage_objects",

@@ -120,10 +120,7 @@ class _Parser:
         operator, literal = self.take()
         if operator not in _OPERATORS:
             raise ValueError(f"found '{literal}', expected: in, notin, =, ==, !=, gt, lt")
-        if operator in ("in", "notin"):
-            values = self.value_set()
-        else:
-            values = [self.exact_value()]
+        values = self.value_set() if operator in ("in", "notin") else [self.exact_value()]
         return _compile(key, operator, values)
 
     def value_set(self) -> list[str]:

@@ -10,6 +10,7 @@ import ssl
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chandlery.controlplane.files import write_private
 
@@ -34,7 +35,9 @@ def prepare(folder: Path, hosts: tuple[str, ...]) -> Certificates:
     A note beside them says until when they are good: as long as it matches, nothing needs to be
     parsed at start-up, and the package that makes certificates is not even imported.
     """
-    found = Certificates(*(folder / name for name in ("ca.crt", "apiserver.crt", "apiserver.key", "admin.crt", "admin.key")))
+    found = Certificates(
+        *(folder / name for name in ("ca.crt", "apiserver.crt", "apiserver.key", "admin.crt", "admin.key"))
+    )
     note = folder / "issued.json"
     try:
         told = json.loads(note.read_text())
@@ -73,7 +76,7 @@ def server_hosts(host: str, service_ip: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _local_addresses() -> list[tuple[object, ...]]:
+def _local_addresses() -> list[Any]:
     try:
         return list(socket.getaddrinfo(socket.gethostname(), None))
     except OSError:

@@ -96,7 +96,9 @@ class RunningControlPlane:
 
 
 @contextmanager
-def start_control_plane(data_dir: Path | None = None, *, store: str = "memory", **options: Any) -> Iterator[RunningControlPlane]:
+def start_control_plane(
+    data_dir: Path | None = None, *, store: str = "memory", **options: Any
+) -> Iterator[RunningControlPlane]:
     """A running control plane for the length of a `with`; in a temporary directory when none is given.
 
     `options` are fields of `ControlPlaneSettings`.

@@ -240,7 +240,7 @@ async def test_writing_after_closing_is_refused(opened):
 
 async def test_reopening_gives_back_everything(logged):
     lasting = logged
-    
+
     first = await lasting.put(KEY, b"1")
     second = await lasting.put(KEY, b"2", first)
     third = await lasting.put("g/things/ns/b", b"3")

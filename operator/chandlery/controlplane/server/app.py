@@ -18,8 +18,10 @@ from aiohttp import web
 from chandlery.controlplane import errors
 from chandlery.controlplane.auth import impersonate
 from chandlery.controlplane.codec import decode_body
+from chandlery.controlplane.codec.body import APPLY_PATCH
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.fields import default_manager
+from chandlery.controlplane.selectors import parse_fields
 from chandlery.controlplane.server.documents import Documents
 from chandlery.controlplane.server.encode import (
     WatchEncoder,
@@ -31,7 +33,6 @@ from chandlery.controlplane.server.encode import (
 )
 from chandlery.controlplane.server.metrics import Metrics
 from chandlery.controlplane.server.negotiate import PLAIN, PROTOBUF, Form, negotiate, only_protobuf
-from chandlery.controlplane.selectors import parse_fields
 from chandlery.controlplane.server.path import Target, parse_path
 from chandlery.controlplane.server.quick import Connection, Quick
 from chandlery.controlplane.settings import ControlPlaneSettings
@@ -41,7 +42,7 @@ from chandlery.controlplane.verbs.create import answer_virtual, create
 from chandlery.controlplane.verbs.decode import decode, decode_options
 from chandlery.controlplane.verbs.delete import delete, delete_collection, delete_options
 from chandlery.controlplane.verbs.options import as_flag, list_options, write_options
-from chandlery.controlplane.verbs.patch import APPLY_PATCH, accepted_types, patch
+from chandlery.controlplane.verbs.patch import accepted_types, patch
 from chandlery.controlplane.verbs.scale import get_scale, patch_scale, put_scale
 from chandlery.controlplane.verbs.update import put
 from chandlery.controlplane.verbs.watch import Watch
@@ -79,9 +80,7 @@ class HttpServer(web.Server):
         return Connection(self, loop=self._loop, quick=self._quick, **self._kwargs)
 
     def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        return web.BaseRequest(
-            message, payload, protocol, writer, task, self._loop, client_max_size=self._body_limit
-        )
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=self._body_limit)
 
 
 class Call:
@@ -161,9 +160,7 @@ class App:
             raise
         except Exception:
             log.exception("a request failed: %s %s", request.method, call.target.path)
-            response = self._error(
-                call, errors.internal("the server failed to handle the request; its log says more")
-            )
+            response = self._error(call, errors.internal("the server failed to handle the request; its log says more"))
         self._metrics.observe(
             call.verb or request.method, call.target, response.status, time.perf_counter() - call.started
         )
@@ -226,13 +223,16 @@ class App:
         if not target.resource:
             verb, about = request.method.lower(), {"path": target.path}
         else:
-            verb, about = self._verb(call), {
-                "group": target.group,
-                "resource": target.resource,
-                "subresource": target.subresource,
-                "namespace": target.namespace,
-                "name": target.name or _selected_name(call),
-            }
+            verb, about = (
+                self._verb(call),
+                {
+                    "group": target.group,
+                    "resource": target.resource,
+                    "subresource": target.subresource,
+                    "namespace": target.namespace,
+                    "name": target.name or _selected_name(call),
+                },
+            )
             call.verb = verb
         if any(name in headers for name in _IMPERSONATION):
             user = call.user = impersonate(user, headers, self._authorizer, verb, **about)
@@ -304,7 +304,11 @@ class App:
                 if target.subresource
                 else ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
             )
-            if verb not in known or (verb in ("create",) and target.name) or (verb in ("update", "patch") and not target.name):
+            if (
+                verb not in known
+                or (verb == "create" and target.name)
+                or (verb in ("update", "patch") and not target.name)
+            ):
                 raise errors.method_not_supported(resource, verb)
             return None
         self._accept(call, transforms=verb in ("get", "list", "watch"), builtin=True)
@@ -335,9 +339,7 @@ class App:
         if not header:
             return
         if builtin and not _restful_accepts(header):
-            raise ApiError(
-                406, "NotAcceptable", f"406: Not Acceptable\n\nAvailable representations: {_ACCEPTED}", {}
-            )
+            raise ApiError(406, "NotAcceptable", f"406: Not Acceptable\n\nAvailable representations: {_ACCEPTED}", {})
         form = negotiate(header, transforms=True, stream=call.verb == "watch")
         if form is None:
             only_protobuf = Form(PROTOBUF) if PROTOBUF in header else PLAIN  # that much it can be told
@@ -545,7 +547,9 @@ def _quote(text: str) -> str:
 
 def _page_not_found() -> web.Response:
     return web.Response(
-        body=_NOT_FOUND, status=404, headers={"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+        body=_NOT_FOUND,
+        status=404,
+        headers={"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"},
     )
 
 

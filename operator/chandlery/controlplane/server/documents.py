@@ -20,6 +20,7 @@ from chandlery.controlplane.types import ApiError, Obj
 if TYPE_CHECKING:
     from chandlery.controlplane.openapi import OpenAPI
 
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 VERSION: Obj = {
     "major": "1",
     "minor": "36",
@@ -33,7 +34,7 @@ VERSION: Obj = {
     "buildDate": "2026-01-01T00:00:00Z",
     "goVersion": "",
     "compiler": "cpython",
-    "platform": f"{platform.system().lower()}/{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(platform.machine(), platform.machine()) }",
+    "platform": f"{platform.system().lower()}/{_MACHINES.get(platform.machine(), platform.machine())}",
 }
 
 _ACCEPTED = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
@@ -157,9 +158,9 @@ def _aggregated_version(header: str) -> str:
         parameters = dict(wanted.parameters)
         if not parameters:
             return ""
-        if parameters.get("g") == "apidiscovery.k8s.io" and parameters.get("as") == "APIGroupDiscoveryList":
-            if parameters.get("v") in ("v2", "v2beta1"):
-                return parameters["v"]
+        aggregated = parameters.get("g") == "apidiscovery.k8s.io" and parameters.get("as") == "APIGroupDiscoveryList"
+        if aggregated and parameters.get("v") in ("v2", "v2beta1"):
+            return parameters["v"]
     return ""
 
 

@@ -75,9 +75,7 @@ async def encode_list(core: Core, resource: Resource, listing: Listing) -> bytes
         }
     )
     served = core.served
-    items = [
-        entry.raw if entry.maker is resource else await served(resource, entry) for entry in listing.entries
-    ]
+    items = [entry.raw if entry.maker is resource else await served(resource, entry) for entry in listing.entries]
     if resource.builtin:
         items = [untyped(item) for item in items]
     return b"".join((head[:-1], b',"items":[', b",".join(items), b"]}"))
@@ -122,7 +120,9 @@ def _columns(resource: Resource) -> list[Obj]:
     ]
 
 
-def table(resource: Resource, objects: list[Obj], meta: Obj, include: str, version: str, *, columns: bool = True) -> Obj:
+def table(
+    resource: Resource, objects: list[Obj], meta: Obj, include: str, version: str, *, columns: bool = True
+) -> Obj:
     """A `Table` of these objects. Raises ApiError 400 when `include` is no known policy."""
     if include not in ("", "None", "Metadata", "Object"):
         raise ApiError(

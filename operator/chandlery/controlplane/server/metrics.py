@@ -8,7 +8,28 @@ from collections.abc import Callable
 
 from chandlery.controlplane.server.path import Target
 
-_BUCKETS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 8.0, 10.0, 20.0, 30.0, 60.0)
+_BUCKETS = (
+    0.005,
+    0.025,
+    0.05,
+    0.1,
+    0.2,
+    0.4,
+    0.6,
+    0.8,
+    1.0,
+    1.25,
+    1.5,
+    2.0,
+    3.0,
+    4.0,
+    5.0,
+    8.0,
+    10.0,
+    20.0,
+    30.0,
+    60.0,
+)
 _KNOWN_LIMIT = 5000
 
 
@@ -61,8 +82,8 @@ class Metrics:
                 f'group="{group}",resource="{resource}",subresource="{subresource}",verb="{verb}",version="{version}"'
             )
             total = 0.0
-            for bound, count in zip(_BUCKETS, times, strict=False):
-                total += count
+            for bound, hits in zip(_BUCKETS, times, strict=False):
+                total += hits
                 out.append(f'apiserver_request_duration_seconds_bucket{{{labels},le="{bound}"}} {total:.0f}')
             out.append(f'apiserver_request_duration_seconds_bucket{{{labels},le="+Inf"}} {times[-2]:.0f}')
             out.append(f"apiserver_request_duration_seconds_sum{{{labels}}} {times[-1]}")

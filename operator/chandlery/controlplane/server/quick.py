@@ -86,7 +86,9 @@ class Quick:
         if resource is None or core.store.shared or "get" not in resource.verbs:
             return None
         namespace = target.namespace if resource.namespaced else ""
-        if bool(namespace) != resource.namespaced or (target.namespace and not namespace and target.resource != "namespaces"):
+        if bool(namespace) != resource.namespaced or (
+            target.namespace and not namespace and target.resource != "namespaces"
+        ):
             return None
         entry = core.find(resource, namespace, target.name)
         if entry is None or not core.is_plain(resource, entry):
@@ -137,16 +139,21 @@ class Connection(RequestHandler):
         return self._peer
 
     def data_received(self, data: bytes) -> None:
-        waiter = self._waiter
-        if waiter is not None and not self._broken and self._quick is not None and not self._messages:
-            if data[:5] == b"GET /" and data[-4:] == b"\r\n\r\n" and not waiter.done() and not self._force_close:
-                transport = self.transport
-                if transport is not None and transport.get_write_buffer_size() < _BUFFERED:
-                    answer = self._quick.answer(self, data)
-                    if answer is not None:
-                        transport.write(answer)
-                        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-                        return
+        waiter, transport = self._waiter, self.transport
+        if (
+            data[:5] == b"GET /"
+            and data[-4:] == b"\r\n\r\n"
+            and self._quick is not None
+            and waiter is not None  # nothing is being handled
+            and not (waiter.done() or self._broken or self._messages or self._force_close)
+            and transport is not None
+            and transport.get_write_buffer_size() < _BUFFERED
+        ):
+            answer = self._quick.answer(self, data)
+            if answer is not None:
+                transport.write(answer)
+                self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+                return
         super().data_received(data)
         waiter = self._waiter
         self._broken = waiter is not None and not waiter.done() and not self._messages

@@ -92,7 +92,7 @@ class Store(ABC):
     async def close(self) -> None:
         """Finish what is under way and release the store."""
 
-    async def synced(self) -> None:
+    async def synced(self) -> None:  # noqa: B027 - stores that nobody else writes to are always in step
         """Return when everything that was committed before the call has been published (stores that are shared)."""
 
 

@@ -110,9 +110,7 @@ class EtcdStore(Store):
             import grpc
             from aetcd import rpc
         except ImportError as error:
-            raise StoreError(
-                "the etcd store needs the package aetcd: install chandlery with the extra etcd"
-            ) from error
+            raise StoreError("the etcd store needs the package aetcd: install chandlery with the extra etcd") from error
         self._rpc = rpc
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         if self._tls:

@@ -88,9 +88,7 @@ async def create(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
         obj["metadata"].pop(field, None)
     strategy.default(obj)
     dedup_owners(ctx, obj)
-    on_write(
-        resource, None, obj, manager=ctx.field_manager, subresource="", now=metadata.now_text()
-    )
+    on_write(resource, None, obj, manager=ctx.field_manager, subresource="", now=metadata.now_text())
     obj = await core.mutate(ctx, obj, None)
     dedup_owners(ctx, obj)
     return await insert(core, ctx, obj)

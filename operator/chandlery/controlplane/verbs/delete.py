@@ -159,13 +159,12 @@ async def _delete_once(core: Core, ctx: RequestContext, entry: Entry, options: D
     held = bool(wanted)
     if (resource.group, resource.plural) == ("", "namespaces"):
         held = _start_namespace_deletion(obj) or held
-    elif (resource.group, resource.plural) == ("apiextensions.k8s.io", "customresourcedefinitions"):
-        if not meta.get("deletionTimestamp"):
-            _start_crd_deletion(obj)
-            meta["deletionTimestamp"] = metadata.now_text()
-            if ctx.dry_run:
-                return orjson.dumps(obj), False
-            return await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj), False
+    elif resource.kind == "CustomResourceDefinition" and resource.builtin and not meta.get("deletionTimestamp"):
+        _start_crd_deletion(obj)
+        meta["deletionTimestamp"] = metadata.now_text()
+        if ctx.dry_run:
+            return orjson.dumps(obj), False
+        return await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj), False
     if held:
         mark_deleting(obj)
         if obj == live or ctx.dry_run:
@@ -258,9 +257,7 @@ def set_condition(obj: Obj, type_: str, status: str, reason: str, message: str) 
     conditions.append(wanted)
 
 
-async def delete_collection(
-    core: Core, ctx: RequestContext, options: DeleteOptions, selection: ListOptions
-) -> Listing:
+async def delete_collection(core: Core, ctx: RequestContext, options: DeleteOptions, selection: ListOptions) -> Listing:
     """Delete what a list with these parameters would show; answers that list."""
     listing = await list_(core, ctx, selection)
     for entry in listing.entries:
@@ -279,6 +276,6 @@ async def delete_collection(
         try:
             await delete(core, one, options)
         except ApiError as error:
-            if error.code not in (404,):
+            if error.code != 404:
                 raise
     return listing

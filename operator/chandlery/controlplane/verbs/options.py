@@ -188,9 +188,7 @@ def write_options(query: Query, all_dry_runs: list[str], kind: str, *, apply: bo
         if apply:
             if not options.field_manager:
                 problems.append(
-                    FieldError(
-                        "fieldManager", "FieldValueRequired", "Required value: is required for apply patch"
-                    )
+                    FieldError("fieldManager", "FieldValueRequired", "Required value: is required for apply patch")
                 )
         elif options.force is not None:
             problems.append(
@@ -199,9 +197,7 @@ def write_options(query: Query, all_dry_runs: list[str], kind: str, *, apply: bo
     manager = options.field_manager
     if len(manager.encode()) > _PRINTABLE_MAX:
         problems.append(
-            FieldError(
-                "fieldManager", "FieldValueTooLong", f"Too long: may not be more than {_PRINTABLE_MAX} bytes"
-            )
+            FieldError("fieldManager", "FieldValueTooLong", f"Too long: may not be more than {_PRINTABLE_MAX} bytes")
         )
     for index, char in enumerate(manager):
         if not char.isprintable():

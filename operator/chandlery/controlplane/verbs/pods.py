@@ -13,7 +13,7 @@ from chandlery.controlplane import errors, metadata
 from chandlery.controlplane.cache import Entry
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.selectors import parse_labels
-from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
+from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestContext, Resource
 from chandlery.controlplane.verbs.delete import DeleteOptions, delete
 from chandlery.controlplane.verbs.scale import selector_text
 from chandlery.controlplane.verbs.update import update
@@ -69,16 +69,18 @@ async def bind(core: Core, ctx: RequestContext, binding: Obj) -> bytes:
     node = str((binding.get("target") or {}).get("name") or "")
     if not node:
         raise errors.invalid(
-            "", "Binding", ctx.name, [metadata.FieldError("target.name", "FieldValueRequired", "Required value")]
+            "", "Binding", ctx.name, [FieldError("target.name", "FieldValueRequired", "Required value")]
         )
 
     async def change(live: Obj, entry: Entry) -> Obj:
         spec = live.get("spec") or {}
         if live["metadata"].get("deletionTimestamp"):
-            raise errors.conflict(ctx.resource, ctx.name, f"pod {ctx.name} is being deleted, cannot be assigned to a host")
+            raise errors.conflict(
+                ctx.resource, ctx.name, f"pod {ctx.name} is being deleted, cannot be assigned to a host"
+            )
         if spec.get("nodeName"):
             raise errors.conflict(
-                ctx.resource, ctx.name, f"pod {ctx.name} is already assigned to node \"{spec['nodeName']}\""
+                ctx.resource, ctx.name, f'pod {ctx.name} is already assigned to node "{spec["nodeName"]}"'
             )
         obj = await core.own_object(ctx.resource, entry)
         obj["spec"]["nodeName"] = node
@@ -103,18 +105,12 @@ async def evict(core: Core, ctx: RequestContext, eviction: Obj) -> bytes:
             if selector is None or not parse_labels(selector_text(selector)).matches(entry.labels):
                 continue
             if int((budget.obj.get("status") or {}).get("disruptionsAllowed") or 0) <= 0:
+                text = f"The disruption budget {budget.name} does not allow evicting pods currently"
                 raise ApiError(
                     429,
                     "TooManyRequests",
                     "Cannot evict pod as it would violate the pod's disruption budget.",
-                    {
-                        "causes": [
-                            {
-                                "reason": "DisruptionBudget",
-                                "message": f"The disruption budget {budget.name} does not allow evicting pods currently",
-                            }
-                        ]
-                    },
+                    {"causes": [{"reason": "DisruptionBudget", "message": text}]},
                 )
     body = eviction.get("deleteOptions") or {}
     conditions = body.get("preconditions") or {}

@@ -138,7 +138,7 @@ async def list_(core: Core, ctx: RequestContext, options: ListOptions) -> Listin
     if at < table.revision:
         past = table.at(at)
         if past is None:
-            raise _expired(options, at, start, namespace)
+            raise _expired(options, start, namespace)
         entries, keys = past, sorted(past)
     first = bisect_left(keys, start or (f"{namespace}/" if namespace else ""))
     last = bisect_left(keys, f"{namespace}0") if namespace else len(keys)
@@ -173,7 +173,7 @@ async def list_(core: Core, ctx: RequestContext, options: ListOptions) -> Listin
     return listing
 
 
-def _expired(options: ListOptions, at: int, start: str, namespace: str) -> Exception:
+def _expired(options: ListOptions, start: str, namespace: str) -> Exception:
     if not options.continue_:
         return errors.expired("The resourceVersion for the provided list is too old.")
     token_start = "/" + (start.partition("/")[2] if namespace else start)

@@ -112,9 +112,7 @@ async def replace(
     strategy.default(obj)
     dedup_owners(ctx, obj)
     if not owned:
-        on_write(
-            resource, live, obj, manager=ctx.field_manager, subresource=ctx.subresource, now=metadata.now_text()
-        )
+        on_write(resource, live, obj, manager=ctx.field_manager, subresource=ctx.subresource, now=metadata.now_text())
         if not resource.builtin and _outlived(core, resource, before):
             obj["metadata"].pop("managedFields", None)
     obj = await core.mutate(ctx, obj, live)
@@ -133,16 +131,12 @@ async def replace(
             )
         meta["resourceVersion"] = before["resourceVersion"]
     elif not version.isdigit():
-        raise errors.plain_internal(
-            f'strconv.ParseUint: parsing "{version}": invalid syntax'
-        )
+        raise errors.plain_internal(f'strconv.ParseUint: parsing "{version}": invalid syntax')
     elif version != before["resourceVersion"]:
         raise errors.modified(resource, ctx.name)
-    _keep_system_fields(resource, meta, before)
+    _keep_system_fields(meta, before)
     strategy.prepare_for_update(ctx, obj, live)
-    if resource.has_generation and meta.get("generation") == before.get("generation") and _spec_changed(
-        ctx, obj, live
-    ):
+    if resource.has_generation and meta.get("generation") == before.get("generation") and _spec_changed(ctx, obj, live):
         meta["generation"] = (before.get("generation") or 0) + 1
     # Metadata is looked at by the storage layer and by the type: each problem has two causes, and is told once.
     problems = metadata.validate_update(resource, obj, live) * 2 + strategy.validate_update(ctx, obj, live)
@@ -190,7 +184,7 @@ _CONDITIONAL = {
 }
 
 
-def _keep_system_fields(resource: Resource, meta: Obj, before: Obj) -> None:
+def _keep_system_fields(meta: Obj, before: Obj) -> None:
     """What an update can't touch is taken over from the live object."""
     meta.pop("selfLink", None)
     if not meta.get("uid"):
@@ -244,14 +238,12 @@ async def put(core: Core, ctx: RequestContext, body: Obj) -> bytes:
             f"the name of the object ({ctx.name} based on URL) was undeterminable: name must be provided"
         )
     if name != ctx.name:
-        raise errors.bad_request(
-            f"the name of the object ({name}) does not match the name on the URL ({ctx.name})"
-        )
+        raise errors.bad_request(f"the name of the object ({name}) does not match the name on the URL ({ctx.name})")
     match_namespace(ctx, body)
     raw = orjson.dumps(body)
     first = True
 
-    async def change(live: Obj, entry: Entry) -> Obj:
+    async def change(_live: Obj, _entry: Entry) -> Obj:
         nonlocal first
         if first:
             first = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from functools import partial
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import orjson
@@ -24,6 +25,11 @@ _LONGEST = 1800
 Line = bytes
 Encode = Callable[[str, Entry, int], Awaitable[Line]]
 """(event type, entry, revision to show) -> one line of the stream."""
+
+
+def _resolve(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)
 
 
 class Watch:
@@ -110,7 +116,7 @@ class Watch:
             entry = event.prev if leaves and event.prev is not None else event.entry
             line = await self._encode(kind, entry, event.rev)
             event.memo[key] = line
-        return line  # type: ignore[no-any-return]
+        return line
 
     async def lines(self) -> AsyncIterator[bytes]:
         """Chunks of lines until the time is up, the client lags too far, or the server stops."""
@@ -136,7 +142,7 @@ class Watch:
                 batch.append(await self._line(event, kind_))
         self._backlog = []
         yield b"".join(batch)
-        seconds = options.timeout if options.timeout else random.uniform(_LONGEST, 2 * _LONGEST)  # noqa: S311
+        seconds = options.timeout or random.uniform(_LONGEST, 2 * _LONGEST)  # noqa: S311
         deadline = time.monotonic() + seconds
         bookmark_at = time.monotonic() + BOOKMARK_SECONDS
         queue = self._subscription.queue
@@ -160,7 +166,7 @@ class Watch:
                 yield self._bookmark(initial=False)
                 continue
             woken: asyncio.Future[None] = loop.create_future()
-            self._subscription.on_wake(lambda woken=woken: woken.done() or woken.set_result(None))  # type: ignore[misc]
+            self._subscription.on_wake(partial(_resolve, woken))
             timer = loop.call_later(
                 max(0.0, min(deadline, bookmark_at if options.bookmarks else deadline) - now), self._subscription.wake
             )
