@@ -1,6 +1,8 @@
 """The tables of settings against the engines themselves, where these are installed."""
 
+import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 
 from chandlery.model.settings import Setting, SettingTable
 from chandlery_kinds.cache.settings import TABLES as CACHE
+from chandlery_kinds.cache.settings import memcached_arguments
 from chandlery_kinds.database.settings import TABLES as DATABASE
 from chandlery_kinds.loadbalancer.settings import TABLES as LOADBALANCER
 from chandlery_kinds.queue.settings import TABLES as QUEUE
@@ -148,3 +151,26 @@ def test_haproxy_takes_each_of_them(tmp_path: Path) -> None:
             if "parsing" in done.stderr:
                 refused[line] = [x for x in done.stderr.splitlines() if "ALERT" in x][:1]
     assert list(refused) == [], (version, refused)
+
+
+def test_memcached_takes_each_of_them(tmp_path: Path) -> None:
+    program = os.environ.get("CHANDLERY_TEST_MEMCACHED") or shutil.which("memcached")
+    if program is None:
+        pytest.skip("memcached is not installed")
+    user = ["-u", "root"] if os.geteuid() == 0 else []
+    refused = {}
+    for setting in usable(CACHE["memcached"]):
+        if setting.name in {"lock-memory", "enable-largepages"}:
+            continue  # these depend on limits of the machine
+        arguments = memcached_arguments({setting.name: sample(setting)})
+        # a bad listening address comes last: whatever is said before is about the setting
+        done = subprocess.run(
+            [program, *user, "-U", "0", "-l", "203.0.113.255", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10,
+        )
+        if "bind" not in done.stderr.lower():
+            refused[setting.name] = done.stderr.strip()
+    assert list(refused) == [], refused
