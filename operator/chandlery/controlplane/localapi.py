@@ -15,8 +15,6 @@ from chandlery.controlplane.verbs.create import create
 from chandlery.controlplane.verbs.delete import DeleteOptions, delete
 from chandlery.controlplane.verbs.update import update
 
-_QUEUE = 100_000
-
 
 class Local:
     """Implements `LocalApi` on a `Core`."""
@@ -55,7 +53,7 @@ class Local:
         return last - first
 
     async def watch_all(self) -> AsyncIterator[tuple[str, Resource, Obj, Obj | None]]:
-        queue: asyncio.Queue[tuple[str, Resource, Obj, Obj | None]] = asyncio.Queue(_QUEUE)
+        queue: asyncio.Queue[tuple[str, Resource, Obj, Obj | None]] = asyncio.Queue()
 
         def listener(kind: str, where: tuple[str, str], event: Event) -> None:
             resource = self._core.registry.stored(*where)
