@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, quote, unquote
 from chandlery.controlplane import metadata
 from chandlery.controlplane.cel.decls import Functions
 from chandlery.controlplane.cel.errors import CelError
+from chandlery.controlplane.cel.ipwords import address_problem
+from chandlery.controlplane.cel.operators import no_overload
 from chandlery.controlplane.cel.types import (
     BOOL,
     CIDR,
@@ -125,7 +127,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        detail = f"ParseAddr({quoted(text)}): unable to parse IP"
+        detail = address_problem(text)
         raise CelError(f"IP Address {quoted(text)} parse error during conversion from string: {detail}") from None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         raise CelError(f"IPv4-mapped IPv6 address {quoted(text)} is not allowed")
@@ -134,16 +136,21 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def _prefix(text: str) -> CIDRValue:
     def refuse(why: str) -> CelError:
-        detail = f"netip.ParsePrefix({quoted(text)}): {why}"
-        return CelError(f"network address parse error during conversion from string: {detail}")
+        said = "network address parse error during conversion from string: "
+        return CelError(f"{said}{said}netip.ParsePrefix({quoted(text)}): {why}")
 
     host, slash, bits = text.rpartition("/")
     if not slash:
         raise refuse("no '/'")
     try:
-        address = _address(host)
-    except CelError:
-        raise refuse(f"ParseAddr({quoted(host)}): unable to parse IP") from None
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise refuse(address_problem(host)) from None
+    if "%" in host:
+        raise refuse("IPv6 zones cannot be present in a prefix")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        said = "network address parse error during conversion from string: "
+        raise CelError(f"{said}IPv4-mapped IPv6 address {quoted(text)} is not allowed")
     if not bits.isascii() or not bits.isdigit() or (len(bits) > 1 and bits[0] == "0"):
         raise refuse(f"bad bits after slash: {quoted(bits)}")
     if int(bits) > address.max_prefixlen:
@@ -163,7 +170,10 @@ def _valid(parse: Any) -> Any:
 
 
 def _contains_address(cidr: CIDRValue, address: Any) -> bool:
-    other = address.address if isinstance(address, IPValue) else _address(address)
+    try:
+        other = address.address if isinstance(address, IPValue) else _address(address)
+    except CelError:
+        raise no_overload() from None
     return other.version == cidr.address.version and other in cidr.network()
 
 
@@ -220,7 +230,8 @@ def _add_network(f: Functions) -> None:
 
 def _url(text: str) -> URLValue:
     try:
-        return URLValue(parse_request_uri(text), text)
+        parse_request_uri(text)
+        return URLValue(parse_request_uri(text.partition("#")[0]), text)
     except UrlError as error:
         raise CelError(f"URL parse error during conversion from string: parse {quoted(text)}: {error}") from None
 

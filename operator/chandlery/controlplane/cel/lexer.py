@@ -42,44 +42,63 @@ class Token:
 
 
 class LexError(ValueError):
-    def __init__(self, offset: int, message: str) -> None:
+    """Text that is no token, up to `end`."""
+
+    def __init__(self, offset: int, message: str, end: int) -> None:
         super().__init__(message)
         self.offset = offset
+        self.end = end
 
 
-def tokenize(source: str) -> list[Token]:
-    """All tokens and an EOF. Raises LexError."""
+def tokenize(source: str) -> tuple[list[Token], list[tuple[int, str]]]:
+    """All tokens and an EOF, and what was skipped because it is no token (offset and message)."""
     tokens: list[Token] = []
+    problems: list[tuple[int, str]] = []
     at = 0
-    while True:
-        match = _TOKEN.match(source, at)
-        if match is None:
-            blank = _BLANK.match(source, at)
-            start = blank.end() if blank else at
-            raise LexError(start, f"Syntax error: token recognition error at: '{source[start]}'")
-        kind = match.lastgroup
-        if kind == "end":
-            tokens.append(Token("EOF", "<EOF>", len(source)))
-            return tokens
-        at = match.end()
-        if kind == "quoted":
-            token = _string(source, match.start("quoted"), match["prefix"].lower(), at)
-            at = token.offset + len(token.text)
-        elif kind == "ident":
-            text = match["ident"]
-            start = match.start("ident")
-            if text in _WORDS:
-                token = Token("LITERAL", text, start, _WORDS[text])
-            else:
-                token = Token("in" if text == "in" else "IDENT", text, start)
-        elif kind == "operator":
-            text = match["operator"]
-            token = Token(text, text, match.start("operator"))
-        elif kind == "float":
-            token = Token("LITERAL", match["float"], match.start("float"), float(match["float"]))
+    while not tokens or tokens[-1].kind != "EOF":
+        try:
+            at = _token(source, at, tokens)
+        except LexError as error:
+            problems.append((error.offset, str(error)))
+            at = error.end
+    return tokens, problems
+
+
+def _unrecognized(source: str, start: int, end: int) -> LexError:
+    """The text up to and with the character that doesn't fit."""
+    return LexError(start, f"Syntax error: token recognition error at: '{source[start:end]}'", end)
+
+
+def _token(source: str, at: int, tokens: list[Token]) -> int:
+    """Append the next token; the position behind it. Raises LexError."""
+    match = _TOKEN.match(source, at)
+    if match is None:
+        blank = _BLANK.match(source, at)
+        start = blank.end() if blank else at
+        half = source[start] in "=&|"  # the first half of an operator: the other half was expected
+        raise _unrecognized(source, start, min(start + (2 if half else 1), len(source)))
+    kind = match.lastgroup
+    at = match.end()
+    if kind == "end":
+        token = Token("EOF", "<EOF>", len(source))
+    elif kind == "quoted":
+        token = _string(source, match.start("quoted"), match["prefix"].lower(), at)
+        at = token.offset + len(token.text)
+    elif kind == "ident":
+        text, start = match["ident"], match.start("ident")
+        if text in _WORDS:
+            token = Token("LITERAL", text, start, _WORDS[text])
         else:
-            token = _integer(match)
-        tokens.append(token)
+            token = Token("in" if text == "in" else "IDENT", text, start)
+    elif kind == "operator":
+        text = match["operator"]
+        token = Token(text, text, match.start("operator"))
+    elif kind == "float":
+        token = Token("LITERAL", match["float"], match.start("float"), float(match["float"]))
+    else:
+        token = _integer(match)
+    tokens.append(token)
+    return at
 
 
 _BLANK = re.compile(r"(?:[ \t\r\n\f]+|//[^\n]*)*")
@@ -92,7 +111,7 @@ def _integer(match: re.Match[str]) -> Token:
     if not match["unsigned"]:
         return Token("LITERAL", digits, start, number)
     if number >= 1 << 64:
-        raise LexError(start, "invalid uint literal")
+        raise LexError(start, "invalid uint literal", match.end())
     return Token("LITERAL", digits + match["unsigned"], start, UInt(number))
 
 
@@ -106,7 +125,7 @@ def _string(source: str, at: int, prefix: str, start: int) -> Token:
     position = start + len(closing)
     while True:
         if position >= len(source) or (len(closing) == 1 and source[position] in "\r\n"):
-            raise LexError(at, f"Syntax error: token recognition error at: '{source[at:position]}'")
+            raise _unrecognized(source, at, min(position + 1, len(source)))
         if source.startswith(closing, position):
             break
         position += 2 if source[position] == "\\" and not raw else 1
@@ -117,11 +136,11 @@ def _string(source: str, at: int, prefix: str, start: int) -> Token:
     if raw:
         value: Any = body.encode() if as_bytes else body
     else:
-        value = _unescape(body, as_bytes=as_bytes, at=at)
+        value = _unescape(body, as_bytes=as_bytes, at=at, source=source, start=start + len(closing))
     return Token("LITERAL", text, at, value)
 
 
-def _unescape(body: str, *, as_bytes: bool, at: int) -> Any:
+def _unescape(body: str, *, as_bytes: bool, at: int, source: str, start: int) -> Any:
     out: list[str] = []
     data = bytearray()
 
@@ -151,9 +170,9 @@ def _unescape(body: str, *, as_bytes: bool, at: int) -> Any:
         elif (match := re.match(r"u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})", body[position + 1 :])) and not as_bytes:
             code = int(match[1] or match[2], 16)
             if code > 0x10FFFF or 0xD800 <= code < 0xE000:
-                raise LexError(at, "invalid unicode code point")
+                raise LexError(at, "invalid unicode code point", start + len(body) + 1)
             add(chr(code))
             position += 1 + match.end()
         else:
-            raise LexError(at, "Syntax error: unable to unescape string")
+            raise _unrecognized(source, at, min(start + position + 2, len(source)))
     return bytes(data) if as_bytes else "".join(out)

@@ -14,13 +14,18 @@ from chandlery.controlplane.cel.ast import (
     StructExpr,
 )
 from chandlery.controlplane.cel.errors import CompileError
-from chandlery.controlplane.cel.lexer import RESERVED, LexError, Token, tokenize
+from chandlery.controlplane.cel.lexer import RESERVED, Token, tokenize
 from chandlery.controlplane.cel.values import UInt
 
 _EXPECTED = (
     "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
 )
 _RELATIONS = frozenset(("<", "<=", ">=", ">", "==", "!=", "in"))
+_STARTS = frozenset(("LITERAL", "IDENT", "(", "[", "{", ".", "-", "!"))
+"""What an expression can begin with."""
+_FOLLOWS = frozenset(("EOF", ")", "]", "}", ",", ":", "?", "||", "&&", "+", "*", "/", "%", *_RELATIONS))
+"""What can stand behind an expression, and nowhere else."""
+_KEYWORDS = frozenset(("true", "false", "null", "in"))
 _DEPTH = 250
 _LONGEST = 100_000
 _ACCUMULATORS = frozenset(("__result__", "@result"))
@@ -46,17 +51,15 @@ def parse(source: str) -> Expr:
         raise CompileError(
             source[:80], [(-1, f"expression code point size exceeds limit: size: {len(source)}, limit {_LONGEST}")]
         )
-    try:
-        parser = _Parser(tokenize(source))
-    except LexError as error:
-        raise CompileError(source, [(error.offset, str(error))]) from None
+    tokens, problems = tokenize(source)
+    parser = _Parser(tokens)
     try:
         expr = parser.expression()
         parser.finish()
     except _StopError:
-        raise CompileError(source, parser.problems) from None
-    if parser.problems:
-        raise CompileError(source, parser.problems)
+        pass
+    if problems or parser.problems:
+        raise CompileError(source, problems + parser.problems)
     return expr
 
 
@@ -65,6 +68,7 @@ class _Parser:
         self.tokens = tokens
         self.at = 0
         self.depth = 0
+        self.recovering = False
         self.problems: list[tuple[int, str]] = []
 
     # -- tokens
@@ -77,34 +81,52 @@ class _Parser:
         token = self.tokens[self.at]
         if token.kind != "EOF":
             self.at += 1
+            self.recovering = False
         return token
 
     def take(self, kind: str) -> Token | None:
-        return self.next() if self.token.kind == kind else None
+        return self.next() if self.tokens[self.at].kind == kind else None
 
-    def fail(self, offset: int, message: str) -> _StopError:
+    def syntax(self, offset: int, message: str) -> None:
+        """Note a syntax error, unless it only follows from the one before (nothing was read in between)."""
+        if not self.recovering:
+            self.problems.append((offset, f"Syntax error: {message}"))
+        self.recovering = True
+
+    def fail(self, offset: int, message: str) -> Expr:
+        """Note a problem of a macro or a literal; parsing goes on with a placeholder."""
         self.problems.append((offset, message))
-        return _StopError()
+        return Const(offset, None)
 
     def expect(self, kind: str) -> Token:
+        """The token of this kind; a single token too many or missing is told and passed over."""
         token = self.token
         if token.kind == kind:
             return self.next()
-        raise self.fail(token.offset, f"Syntax error: mismatched input '{token.text}' expecting '{kind}'")
+        if self.tokens[min(self.at + 1, len(self.tokens) - 1)].kind == kind:
+            self.syntax(token.offset, f"extraneous input '{token.text}' expecting '{kind}'")
+            self.at += 1
+            return self.next()
+        if token.kind in (_STARTS if kind == ":" else _FOLLOWS):
+            self.syntax(token.offset, f"missing '{kind}' at '{token.text}'")
+            return Token(kind, "", token.offset)
+        self.syntax(token.offset, f"mismatched input '{token.text}' expecting '{kind}'")
+        raise _StopError
 
     def finish(self) -> None:
         token = self.token
         if token.kind != "EOF":
             last = self.tokens[self.at + 1].kind == "EOF"
-            kind = "extraneous" if last else "mismatched"
-            raise self.fail(token.offset, f"Syntax error: {kind} input '{token.text}' expecting <EOF>")
+            what = "extraneous" if last else "mismatched"
+            self.syntax(token.offset, f"{what} input '{token.text}' expecting <EOF>")
 
     # -- grammar
 
     def expression(self) -> Expr:
         self.depth += 1
         if self.depth > _DEPTH:
-            raise self.fail(-1, f"expression recursion limit exceeded: {_DEPTH}")
+            self.fail(-1, f"expression recursion limit exceeded: {_DEPTH}")
+            raise _StopError
         condition = self.disjunction()
         question = self.take("?")
         if question is not None:
@@ -181,8 +203,13 @@ class _Parser:
     def _dotted(self, expr: Expr, dot: Token) -> Expr:
         optional = self.take("?") is not None
         name = self.token
-        if name.kind not in ("IDENT", "in") or name.text == "in":
-            raise self.fail(name.offset, f"Syntax error: no viable alternative at input '.{name.text}'")
+        if name.kind != "IDENT":
+            if name.text in _KEYWORDS:
+                self.syntax(name.offset, f"mismatched input '{name.text}' expecting IDENTIFIER")
+            else:
+                text = "" if name.kind == "EOF" else name.text
+                self.syntax(name.offset, f"no viable alternative at input '.{text}'")
+            raise _StopError
         self.next()
         if optional:
             return Call(dot.offset, "_?._", None, [expr, Const(name.offset, name.text)])
@@ -195,6 +222,16 @@ class _Parser:
         return self._receiver_call(expr, name, opening, args)
 
     def primary(self) -> Expr:
+        token = self.token
+        if token.kind not in _STARTS:
+            follow = self.tokens[min(self.at + 1, len(self.tokens) - 1)]
+            if follow.kind not in _STARTS:
+                self.syntax(token.offset, f"mismatched input '{token.text}' expecting {_EXPECTED}")
+                if token.kind not in _FOLLOWS:
+                    raise _StopError
+                return Const(token.offset, None)
+            self.syntax(token.offset, f"extraneous input '{token.text}' expecting {_EXPECTED}")
+            self.at += 1
         token = self.next()
         kind = token.kind
         if kind == "LITERAL":
@@ -218,13 +255,14 @@ class _Parser:
             kind = token.kind
         if kind == "IDENT":
             return self._name(token, leading)
-        raise self.fail(token.offset, f"Syntax error: mismatched input '{token.text}' expecting {_EXPECTED}")
+        self.syntax(token.offset, f"mismatched input '{token.text}' expecting IDENTIFIER")
+        raise _StopError
 
     def _literal(self, token: Token, value: object, offset: int, *, negative: bool = False) -> Expr:
         if type(value) is int and not -(1 << 63) <= value < 1 << 63:
-            raise self.fail(offset, "invalid int literal")
+            return self.fail(offset, "invalid int literal")
         if negative and type(token.value) is UInt:
-            raise self.fail(offset, "invalid uint literal")
+            return self.fail(offset, "invalid uint literal")
         return Const(offset, value)
 
     def _name(self, token: Token, leading: str) -> Expr:
@@ -240,7 +278,7 @@ class _Parser:
             target = args[0]
             if isinstance(target, Select) and not target.test:
                 return Select(target.offset, target.operand, target.field, test=True)
-            raise self.fail(target.offset, "invalid argument to has() macro")
+            return self.fail(target.offset, "invalid argument to has() macro")
         return Call(opening.offset, leading + token.text, None, args)
 
     def _arguments(self, closing: str) -> list[Expr]:
@@ -303,8 +341,8 @@ class _Parser:
             return Comprehension(offset, kind, target, var, args[1])
         if (kind := _TWO_VARIABLES.get(shape)) is not None:
             var, var2 = (self._variable(arg, simple=True) for arg in args[:2])
-            if var == var2:
-                raise self.fail(args[1].offset, f"duplicate variable name: {var}")
+            if var and var == var2:
+                return self.fail(args[1].offset, f"duplicate variable name: {var}")
             condition = args[2] if len(args) == 4 else None
             return Comprehension(offset, kind, target, var, args[-1], var2=var2, condition=condition)
         if shape in (("optMap", 2), ("optFlatMap", 2)):
@@ -316,15 +354,17 @@ class _Parser:
 
     def _variable(self, arg: Expr, *, short: bool = False, simple: bool = False) -> str:
         if not isinstance(arg, Ident) or arg.name.startswith("."):
-            message = "argument must be a simple name" if short or simple else "argument is not an identifier"
-            raise self.fail(arg.offset, message)
+            self.fail(
+                arg.offset, "argument must be a simple name" if short or simple else "argument is not an identifier"
+            )
+            return ""
         if arg.name in _ACCUMULATORS:
-            raise self.fail(arg.offset, "iteration variable overwrites accumulator variable")
+            self.fail(arg.offset, "iteration variable overwrites accumulator variable")
         return arg.name
 
     def _optional_map(self, target: Expr, name: str, offset: int, args: list[Expr]) -> Expr:
         if not isinstance(args[0], Ident):
-            raise self.fail(args[0].offset, f"{name}() variable name must be a simple identifier")
+            return self.fail(args[0].offset, f"{name}() variable name must be a simple identifier")
         value = Call(offset, "value", target, [])
         body: Expr = Comprehension(offset, "bind", value, args[0].name, args[1])
         if name == "optMap":

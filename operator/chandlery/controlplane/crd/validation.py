@@ -26,9 +26,7 @@ from chandlery.controlplane.types import FieldError, Obj
 
 _SCOPES = ("Cluster", "Namespaced")
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
-_COLUMN_FORMATS = (
-    "binary", "bool", "byte", "date", "date-time", "double", "float", "int32", "int64", "password",
-)  # fmt: skip
+_COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 _MOST_SELECTABLE = 8
 _ROOT_WITH_STATUS = (
     "Description", "Type", "Format", "Title", "Maximum", "ExclusiveMaximum", "Minimum", "ExclusiveMinimum", "MaxLength",

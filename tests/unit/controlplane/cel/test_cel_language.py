@@ -54,7 +54,7 @@ def run(source: str, **values: Any) -> Any:
         ("string(1000000.0)", "1e+06"),
         ("int('-5') + int(3.9)", -2),
         (
-            "quantity('1.5Gi').isGreaterThan(quantity('1500M')) && quantity('5m').add(quantity('1995m')).asInteger() == 2",
+            "quantity('1.5Gi').isGreaterThan(quantity('1G')) && quantity('5m').add(quantity('1995m')).asInteger() == 2",
             True,
         ),
         ("cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16') && !cidr('10.0.0.0/8').containsIP('11.0.0.1')", True),

@@ -85,16 +85,16 @@ def test_names_conversion_and_stored_versions_are_filled_in() -> None:
         (
             {"type": "integer", "x-kubernetes-validations": [{"rule": "self > 5", "optionalOldSelf": True}]},
             (
-                f"{F}.x-kubernetes-validations[0].optionalOldSelf: Invalid value: true: may not be set if oldSelf is not "
-                "used in rule"
+                f"{F}.x-kubernetes-validations[0].optionalOldSelf: Invalid value: true: may not be set if oldSelf is "
+                "not used in rule"
             ),
         ),
         (
             {"type": "integer", "x-kubernetes-validations": [{"rule": "self > 5\n", "messageExpression": "self"}]},
             (
                 f'{F}.x-kubernetes-validations[0].messageExpression: Invalid value: {{"Rule":"self \\u003e 5\\n",'
-                '"Message":"","MessageExpression":"self","Reason":null,"FieldPath":"","OptionalOldSelf":null}: messageExpression must '
-                "evaluate to a string"
+                '"Message":"","MessageExpression":"self","Reason":null,"FieldPath":"","OptionalOldSelf":null}: '
+                "messageExpression must evaluate to a string"
             ),
         ),
     ],
@@ -122,11 +122,13 @@ def test_errors_stand_where_versions_differ() -> None:
         (
             {"url": "http://h/x?q"},
             [
-                ("spec.conversion.webhookClientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; "
-                "desired format: https://host[/path]"),
                 (
-                    'spec.conversion.webhookClientConfig.url: Invalid value: "q": query parameters are not permitted in the '
-                    "URL"
+                    "spec.conversion.webhookClientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL "
+                    "scheme; desired format: https://host[/path]"
+                ),
+                (
+                    'spec.conversion.webhookClientConfig.url: Invalid value: "q": query parameters are not permitted '
+                    "in the URL"
                 ),
             ],
         ),
