@@ -15,11 +15,7 @@ from chandlery.providers.local import pids
 from chandlery_kinds.queue.drivers.local import QueueDriver
 from chandlery_kinds.queue.model import Queue
 
-pytestmark = [
-    pytest.mark.engine,
-    # nats-py closes its streams without waiting for them, which asyncio tells of when they are collected.
-    pytest.mark.filterwarnings("ignore:Exception ignored in.*StreamWriter:pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.engine
 
 
 @pytest.fixture
