@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
 import time
@@ -138,3 +139,16 @@ def test_changes_and_refusals_are_in_the_audit_log(api: Any, plane: Any) -> None
 
 def _lines(path: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_impersonation_headers_count_in_any_case(api: Any) -> None:
+    host = api.server.removeprefix("https://")
+    for name in ("Impersonate-User", "IMPERSONATE-USER", "impersonate-user"):
+        connection = http.client.HTTPSConnection(host, context=api.context, timeout=30)
+        try:
+            headers = {"Content-Type": "application/json", name: "ann"}
+            connection.request("POST", WHOAMI, json.dumps(review()), headers)
+            answer = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        assert answer["status"]["userInfo"]["username"] == "ann", name

@@ -147,7 +147,7 @@ class ServiceAccountTokens:
             der = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
             self._public.verify(der, f"{head}.{body}".encode(), ec.ECDSA(hashes.SHA256()))
             claims: Any = json.loads(_decode(body))
-        except (ValueError, AttributeError, InvalidSignature):
+        except (ValueError, AttributeError, RecursionError, InvalidSignature):
             return None
         if not isinstance(claims, dict) or claims.get("iss") != self.issuer:
             return None

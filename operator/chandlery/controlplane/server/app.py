@@ -253,7 +253,7 @@ class App:
     def _act_as(self, call: Call, user: UserInfo, verb: str, **asked: str) -> UserInfo:
         """The user after the Impersonate-* headers; also of a request that is then refused."""
         call.user = user
-        if not any(header.startswith(("Impersonate-", "impersonate-")) for header in call.request.headers):
+        if not any(header[:12].lower() == "impersonate-" for header in call.request.headers):
             return user
         call.impersonator = user.name
         return impersonate(user, call.request.headers, self._authorizer, verb, **asked)

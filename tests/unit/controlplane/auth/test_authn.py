@@ -93,7 +93,17 @@ def test_forged_tokens_are_refused(tokens: ServiceAccountTokens) -> None:
     claims["sub"] = "system:serviceaccount:kube-system:root"
     forged = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
     none = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode()
-    for bad in (f"{head}.{forged}.{signature}", f"{none}.{body}.", f"{head}.{body}", "x", "", "a.b.c", f"{head}..."):
+    deep = base64.urlsafe_b64encode(b"[" * 50_000).decode()
+    for bad in (
+        f"{deep}.{body}.{signature}",
+        f"{head}.{forged}.{signature}",
+        f"{none}.{body}.",
+        f"{head}.{body}",
+        "x",
+        "",
+        "a.b.c",
+        f"{head}...",
+    ):
         assert tokens.verify(bad) is None
     assert tokens.verify(token, ("https://elsewhere",)) is None
 
