@@ -71,8 +71,12 @@ async def test_published_pulled_and_acknowledged(local):
 
 async def test_nobody_gets_in_without_the_password(local):
     seen = await local.converge(local.object(storage={"size": "64Mi"}))
-    with pytest.raises(nats.errors.Error):
-        await nats.connect(f"nats://127.0.0.1:{seen.endpoint.port}", allow_reconnect=False, connect_timeout=2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", seen.endpoint.port)
+    assert (await reader.readline()).startswith(b"INFO ")
+    writer.write(b"CONNECT {}\r\nPING\r\n")
+    assert b"Authorization Violation" in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_users_are_added_and_limits_changed_with_a_client_connected(local):

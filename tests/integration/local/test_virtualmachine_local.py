@@ -1,6 +1,5 @@
 """Virtual machines as real QEMU processes: what a client of the guest sees."""
 
-
 import aiohttp
 import pytest
 from local_harness import Harness, shared_cache

@@ -36,8 +36,9 @@ class JetStream:
         async def quiet(_error: Exception) -> None:
             """nats-py would print it; what matters is raised below."""
 
+        connection = nats.NATS()
         try:
-            connection = await nats.connect(
+            await connection.connect(
                 f"nats://{host}:{port}",
                 user=user,
                 password=password,
@@ -47,6 +48,7 @@ class JetStream:
                 name="chandlery",
             )
         except (OSError, TimeoutError, nats.errors.Error) as error:
+            _abandon(connection)
             if "uthorization" in str(error) or "uthentication" in str(error):
                 raise Unauthenticated(f"{host}:{port} refused the credentials of {user}") from error
             raise Unavailable(f"{host}:{port} doesn't answer: {error or 'no answer'}", retry_after=0.05) from error
@@ -117,3 +119,10 @@ class JetStream:
             return None
         headers = base64.b64decode(found.get("hdrs", ""))
         return str(found["subject"]), headers, base64.b64decode(found.get("data", ""))
+
+
+def _abandon(connection: Any) -> None:
+    """Close the socket of a connection that failed half-way; nats-py leaves that to the garbage collector."""
+    transport = getattr(connection, "_transport", None)
+    if transport is not None:
+        transport.close()
