@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from chandlery.foundation.errors import EngineFailed, NotFound, Unauthenticated, Unavailable
 
-SECONDS = 2.0
+SECONDS = 2
 _NOT_FOUND = frozenset({10059, 10014, 10037})
 """Error codes of JetStream: stream, consumer, message not found."""
 _NOT_YET = frozenset({10008, 10009, 10074, 10023, 10047})
