@@ -322,7 +322,12 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): _WEBHOOKS,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): (
         NAME,
-        ("Validations", "integer", "Validations indicates the number of validation rules defined in this configuration", 0),
+        (
+            "Validations",
+            "integer",
+            "Validations indicates the number of validation rules defined in this configuration",
+            0,
+        ),
         ("ParamKind", "string", "ParamKind specifies the kind of resources used to parameterize this policy", 0),
         AGE,
     ),

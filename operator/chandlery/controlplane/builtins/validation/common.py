@@ -102,8 +102,8 @@ LABEL_TEXT = (
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LABEL_1035_TEXT = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and "
-    "end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
+    "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
     "'[a-z]([-a-z0-9]*[a-z0-9])?')"
 )
 
@@ -123,8 +123,8 @@ def dns_1035_errors(value: str) -> list[str]:
 
 _WILDCARD = re.compile(r"\*\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 WILDCARD_TEXT = (
-    "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower "
-    "case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used "
+    "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of "
+    "lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used "
     r"for validation is '\*\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
 )
 
@@ -191,6 +191,27 @@ def parse_cidr(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | Non
         return ipaddress.ip_network(text, strict=False) if "/" in text else None
     except ValueError:
         return None
+
+
+def cidr(path: str, text: str) -> Errors:
+    return [] if parse_cidr(text) is not None else [invalid(path, text, CIDR_TEXT)]
+
+
+def special_ip(path: str, text: str) -> Errors:
+    """Addresses that are valid but can't be an endpoint or an external IP."""
+    address = parse_ip(text)
+    if address is None:
+        return [invalid(path, text, "must be a valid IP address")]
+    errors: Errors = []
+    if address.is_unspecified:
+        errors.append(invalid(path, text, f"may not be unspecified ({text})"))
+    if address.is_loopback:
+        errors.append(invalid(path, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)"))
+    if address.is_link_local:
+        errors.append(invalid(path, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"))
+    if address.is_multicast and (address.version == 6 or text.startswith("224.0.0.")):
+        errors.append(invalid(path, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"))
+    return errors
 
 
 CONFIG_KEY_TEXT = (
@@ -266,7 +287,7 @@ def selector_is_empty(selector: Any) -> bool:
 
 
 def selector_matches(selector: Any, labels: Any) -> bool:
-    """Whether a valid LabelSelector selects these labels; a missing selector selects nothing, an empty one everything."""
+    """Whether a valid LabelSelector selects these labels; a missing one selects nothing, an empty one everything."""
     if selector is None:
         return False
     labels = labels or {}

@@ -115,7 +115,12 @@ def _finish(status: Obj, before: Obj, spec: Obj) -> Errors:
     if done is None and complete and (newly_complete or times):
         errors.append(required("status.completionTime", "completionTime is required for Complete jobs"))
     start = status.get("startTime")
-    if start is not None and done is not None and done < start and _changed(status, before, "completionTime", "startTime"):
+    if (
+        start is not None
+        and done is not None
+        and done < start
+        and _changed(status, before, "completionTime", "startTime")
+    ):
         errors.append(invalid("status.completionTime", done, "completionTime cannot be set before startTime"))
     if newly_failed and not _true(status, "FailureTarget"):
         text = "cannot set Failed=True condition without the FailureTarget=true condition"

@@ -23,7 +23,6 @@ from chandlery.controlplane.builtins.validation.common import (
     invalid,
     invalid_struct,
     label_selector,
-    labels_map,
     non_negative,
     one_of,
     required,
@@ -191,19 +190,18 @@ def replica_set_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
 
 def replication_controller(_: RequestContext, obj: Obj) -> Errors:
     spec = obj.get("spec") or {}
-    errors = _fields(spec, "spec", "replicas", "minReadySeconds")
     selector, template = spec.get("selector"), spec.get("template")
+    errors = _fields(spec, "spec", "minReadySeconds")
     if not selector:
         errors.append(required("spec.selector"))
-    errors += labels_map(selector, "spec.selector")
+    errors += _fields(spec, "spec", "replicas")
     if template is None:
         return [*errors, required("spec.template")]
-    if selector:
-        errors += selected({"matchLabels": selector}, template, "spec.template")
-    errors += pods.template(template, "spec.template")
-    return (
-        errors + _only_always(template, "spec.template") + _deadline(template, "spec.template", "ReplicationController")
-    )
+    labels = (template.get("metadata") or {}).get("labels")
+    if selector and not selector_matches({"matchLabels": selector}, labels):
+        errors.append(invalid("spec.template.metadata.labels", labels, MISMATCH))
+    errors += pods.template(template, "spec.template") + _only_always(template, "spec.template")
+    return errors + _deadline(template, "spec.template", "ReplicationController")
 
 
 def replication_controller_update(ctx: RequestContext, obj: Obj, _: Obj) -> Errors:
@@ -226,7 +224,7 @@ def _stateful_spec(spec: Obj) -> Errors:
     elif policy not in ("OrderedReady", "Parallel"):
         errors.append(invalid("spec.podManagementPolicy", policy, "must be 'OrderedReady' or 'Parallel'"))
     errors += _stateful_strategy(spec.get("updateStrategy") or {}, "spec.updateStrategy")
-    retention = spec.get("persistentVolumeClaimRetentionPolicy")
+    retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
     for field in ("whenDeleted", "whenScaled") if retention else ():
         here = f"spec.persistentVolumeClaimRetentionPolicy.{field}"
         errors += one_of(here, retention.get(field, ""), ("Retain", "Delete"))
