@@ -122,6 +122,7 @@ class ForwardStatus(LooseModel):
     host: Annotated[str | None, Field(description="Address of the host.")] = None
     host_port: Annotated[int | None, Field(description="Port of the host.")] = None
     guest_port: Annotated[int | None, Field(description="Port in the guest.")] = None
+    accepting: Annotated[bool | None, Field(description="Whether the guest itself accepts connections there.")] = None
 
 
 class DiskStatus(LooseModel):

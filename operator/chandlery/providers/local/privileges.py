@@ -83,10 +83,23 @@ class Privileges:
         if owner is not None and passable(binary) and binary.stat().st_mode & 0o001:
             return Drop(uid=owner[0], gid=owner[1], explanation=f"runs as {UNPRIVILEGED_USER}")
         self._owners[root] = None
+        if owner is not None:
+            self._take_back(root)
         prefix = _user_namespaces()
         if prefix is not None:
             return Drop(prefix=prefix, explanation="runs in a user namespace of its own")
         return Drop(explanation="runs as root: neither another user nor a user namespace could be used here")
+
+    @staticmethod
+    def _take_back(root: Path) -> None:
+        """What was written for another user before it was known that the engine can't run as that one."""
+        for directory, folders, files in os.walk(root):
+            for name in (*folders, *files):
+                full = Path(directory, name)
+                if full.lstat().st_uid != 0:
+                    os.chown(full, 0, 0, follow_symlinks=False)
+        if root.exists() and root.stat().st_uid != 0:
+            os.chown(root, 0, 0)
 
     def hand_over(self, path: Path, root: Path) -> None:
         """Give a directory and what is in it to the engine's user."""

@@ -68,6 +68,8 @@ class LocalProvider:
         mode = 0o711 if os.geteuid() == 0 else PRIVATE_DIR
         make_dir(self.data_dir, mode)
         make_dir(self.instances_dir, mode)
+        if self.cache_dir != self.data_dir and not self.cache_dir.exists():
+            make_dir(self.cache_dir, 0o755)  # nothing in it is secret, and engines run as other users
         path = self.data_dir / "operator.lock"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
