@@ -30,13 +30,13 @@ class JetStream:
             Unavailable: nobody answers.
             Unauthenticated: user or password is wrong.
         """
-        import nats
         import nats.errors
+        from nats.aio.client import Client
 
         async def quiet(_error: Exception) -> None:
             """nats-py would print it; what matters is raised below."""
 
-        connection = nats.NATS()
+        connection = Client()
         try:
             await connection.connect(
                 f"nats://{host}:{port}",
