@@ -94,8 +94,10 @@ def settings() -> kopf.OperatorSettings:
     return made
 
 
-def registry(types: Mapping[str, ResourceType], credentials: Credentials, feed: Feed) -> kopf.OperatorRegistry:
-    """Handlers for all kinds, made by a loop."""
+def registry(
+    types: Mapping[str, ResourceType], credentials: Credentials, feed: Feed, sessions: list[aiohttp.ClientSession]
+) -> kopf.OperatorRegistry:
+    """Handlers for all kinds, made by a loop; `sessions` collects what is opened, for whoever closes it."""
     made = kopf.OperatorRegistry()
 
     async def hand_over(*, event: Any, param: Any = None, **_: Any) -> None:
@@ -108,6 +110,7 @@ def registry(types: Mapping[str, ResourceType], credentials: Credentials, feed: 
             headers={"Authorization": f"Bearer {token}"} if token else {},
             proxy=proxy_for(credentials.server),
         )
+        sessions.append(session)
         return kopf.AiohttpSession(server=credentials.server, aiohttp_session=session)
 
     kopf.on.login(registry=made, id="login")(login)
@@ -206,14 +209,22 @@ class KopfSource:
         self._flag = asyncio.Event()
         if self._stop.is_set():
             return
-        await kopf.operator(
-            registry=registry(self._types, self._credentials, self._hand),
-            settings=settings(),
-            clusterwide=True,
-            standalone=True,
-            stop_flag=self._flag,
-            ready_flag=self._ready,
-        )
+        sessions: list[aiohttp.ClientSession] = []
+        try:
+            await kopf.operator(
+                registry=registry(self._types, self._credentials, self._hand, sessions),
+                settings=settings(),
+                clusterwide=True,
+                standalone=True,
+                stop_flag=self._flag,
+                ready_flag=self._ready,
+            )
+        finally:
+            for session in sessions:
+                if session.connector is not None:
+                    # its watches were cut off: a polite goodbye would outlive the loop
+                    await session.connector.close(abort_ssl=True)
+                await session.close()
 
     def _hand(self, kind: str, event: str | None, obj: Obj) -> None:
         """From kopf's thread to ours: many events, one wake-up."""

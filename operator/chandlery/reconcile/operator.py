@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from chandlery.driver.kind import Kind
@@ -28,6 +28,7 @@ from chandlery.reconcile.locks import LeaseLocks
 from chandlery.reconcile.metrics import Metrics
 from chandlery.reconcile.server import Listen, Server
 from chandlery.reconcile.settings import LoopSettings
+from chandlery.reconcile.webhook import Webhook
 
 _RETRY: Final = (0.2, 15.0)
 
@@ -47,7 +48,9 @@ class OperatorSettings:
     plain: Listen = field(default_factory=Listen)
     """Metrics and probes."""
     webhook: Listen = field(default_factory=lambda: Listen(port=None))
-    """Admission; needs a certificate."""
+    """Admission. Without a certificate of its own, one is made, kept in a Secret and registered with the API server."""
+    webhook_service: str = ""
+    """`name.namespace` of the Service before the replicas' webhooks; without it the API server is given a URL."""
 
 
 class Operator:
@@ -85,16 +88,10 @@ class Operator:
         self._logger = Context(clock=clock).logger
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
         self._elector = self._make_elector()
-        self.server = Server(
-            registry=self.metrics.registry,
-            kinds={kind.name: kind for kind in kinds},
-            live=self.wrong,
-            ready=self.unready,
-            plain=self.settings.plain,
-            webhook=self.settings.webhook,
-            clock=clock,
-        )
+        self._webhook = self._make_webhook()
+        self.server = self._make_server()
         self._gauges()
 
     @property
@@ -104,7 +101,12 @@ class Operator:
 
     async def start(self) -> None:
         """Listen, and stand for election; returns before the lead is won."""
+        if self._webhook is not None:
+            await self._webhook.prepare()
         await self.server.start()
+        if self._webhook is not None and self.server.webhook_port is not None:
+            await self._webhook.register(self.server.webhook_port)
+            self._keeper = asyncio.create_task(self._webhook.keep(self.server.webhook_port))
         self._task = asyncio.create_task(self._terms())
 
     async def settled(self) -> None:
@@ -117,9 +119,14 @@ class Operator:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
         if self._elector is not None:
             await self._elector.release()
         await self.server.stop()
+        if self._webhook is not None:
+            self._webhook.remove()
         if isinstance(self.api, HttpApi):
             await self.api.close()
 
@@ -223,6 +230,34 @@ class Operator:
         locks = LeaseLocks(self.api, namespace, self._clock)
         seconds = self.settings.lease_seconds
         return Elector(locks, self.settings.lease_name, identity(), ttl=seconds, clock=self._clock)
+
+    def _make_webhook(self) -> Webhook | None:
+        listen = self.settings.webhook
+        if listen.port is None or listen.certificate is not None:
+            return None
+        return Webhook(
+            self.api,
+            {kind.name: kind for kind in self._kinds},
+            namespace=self.settings.lease_namespace or self._credentials.namespace,
+            service=self.settings.webhook_service,
+            host=listen.host,
+            clock=self._clock,
+            logger=self._logger,
+        )
+
+    def _make_server(self) -> Server:
+        listen = self.settings.webhook
+        if self._webhook is not None:
+            listen = replace(listen, certificate=self._webhook.certificate, key=self._webhook.key)
+        return Server(
+            registry=self.metrics.registry,
+            kinds={kind.name: kind for kind in self._kinds},
+            live=self.wrong,
+            ready=self.unready,
+            plain=self.settings.plain,
+            webhook=listen,
+            clock=self._clock,
+        )
 
     def _gauges(self) -> None:
         follow = self.metrics.follow

@@ -46,7 +46,7 @@ async def test_life_of_a_kind(kind, run, kubectl, namespace, eventually):
 
     async with run() as running:
         world = running.world
-        await kubectl("apply", "--validate=false", "-f", "-", stdin=manifest)
+        await kubectl("apply", "-f", "-", stdin=manifest)
         await kubectl("wait", "--for=condition=Ready", f"{resource}/one", "-n", namespace, "--timeout=15s")
         first = await status()
         name = first["externalName"]
@@ -58,7 +58,7 @@ async def test_life_of_a_kind(kind, run, kubectl, namespace, eventually):
         assert "one" in await kubectl("get", "chandlery", "-n", namespace)
 
         manifest["spec"].update(change)
-        await kubectl("apply", "--validate=false", "-f", "-", stdin=manifest)
+        await kubectl("apply", "-f", "-", stdin=manifest)
         [(field, value)] = change.items()
         await eventually(lambda: world.part("instance", name).data["settings"].get(field) == value)
 
