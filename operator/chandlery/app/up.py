@@ -178,7 +178,7 @@ class Up:
                 live = await api.get(
                     manifests.type_of_object(obj), obj["metadata"]["namespace"], obj["metadata"]["name"]
                 )
-                if live is not None and is_ready(live):
+                if live is not None and is_ready(live) and not lacking(live):
                     self.progress.done(f"{title} ready")
                     del waiting[title]
                 elif live is not None and (stalled := stalled_because(live)):
@@ -224,6 +224,15 @@ def condition(obj: Obj, kind: str) -> Obj:
 
 def is_ready(obj: Obj) -> bool:
     return condition(obj, "Ready").get("status") == "True"
+
+
+def lacking(obj: Obj) -> str:
+    """A condition of the kind's own that isn't true yet: a load balancer serves, but its targets don't."""
+    status = obj.get("status") or {}
+    for found in status.get("conditions", ()):
+        if found["type"] not in ("Ready", "Reconciling", "Stalled") and found["status"] != "True":
+            return str(found["type"])
+    return ""
 
 
 def stalled_because(obj: Obj) -> str:

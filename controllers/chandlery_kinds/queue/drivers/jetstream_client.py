@@ -62,7 +62,8 @@ class JetStream:
 
     @property
     def server_version(self) -> str:
-        return str(self.connection.connected_server_version)
+        version = self.connection.connected_server_version
+        return f"{version.major}.{version.minor}.{version.patch}"
 
     async def ask(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One request.
