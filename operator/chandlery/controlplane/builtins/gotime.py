@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 RFC3339 = "2006-01-02T15:04:05Z07:00"
 MICRO = "2006-01-02T15:04:05.000000Z07:00"
@@ -77,6 +78,7 @@ def parse(text: str, layout: str = RFC3339) -> datetime:
         raise TimeError(f'parsing time "{text}": year out of range') from None
 
 
+@lru_cache(maxsize=4096)  # an object's times come by again with each of its patches
 def normal_time(text: str) -> str:
     """A metav1.Time as it is served: UTC, whole seconds."""
     if _SIMPLE.match(text):

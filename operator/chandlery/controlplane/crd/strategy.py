@@ -132,7 +132,11 @@ class CustomStrategy:
 
     def decode(self, obj: Obj) -> list[str]:
         """Prune, coerce metadata, drop nulls, normalise numbers; in place. Raises ApiError 400."""
+        meta = obj.get("metadata")
+        fields = meta.pop("managedFields", None) if type(meta) is dict else None  # deep, and without numbers
         whole_numbers(obj)
+        if fields is not None and meta is not None:
+            meta["managedFields"] = fields
         try:
             unknown = self._decode_meta(obj)
             if self._is_ours(obj):
