@@ -188,8 +188,11 @@ def lease(_: RequestContext, obj: Obj) -> Errors:
         errors.append(invalid("spec.leaseDurationSeconds", seconds, "must be greater than 0"))
     if transitions is not None and transitions < 0:
         errors.append(invalid("spec.leaseTransitions", transitions, NON_NEGATIVE))
-    if spec.get("strategy") is not None:
-        errors += each("spec.strategy", spec["strategy"], qualified_name_errors(spec["strategy"]))
+    strategy = spec.get("strategy")
+    if strategy is not None and "/" in strategy:
+        errors += each("spec.strategy.strategy", strategy, qualified_name_errors(strategy))
+    elif strategy is not None:
+        errors += one_of("spec.strategy.strategy", strategy, ("OldestEmulationVersion",))
     if spec.get("preferredHolder") and not spec.get("strategy"):
         text = "may only be specified if `strategy` is defined"
         errors.append(forbidden("spec.preferredHolder", text))
@@ -204,15 +207,22 @@ _SYSTEM = {"system-cluster-critical": 2000000000, "system-node-critical": 200000
 _HIGHEST = 1000000000
 
 
+def _system_class(name: str, value: int, *, default: bool) -> str:
+    """Why this isn't one of the classes the system knows."""
+    if name not in _SYSTEM:
+        return f"{name} is not a known system priority class"
+    if value != _SYSTEM[name]:
+        return f"value of {name} PriorityClass must be {_SYSTEM[name]}"
+    return f"globalDefault of {name} PriorityClass must be false" if default else ""
+
+
 def priority_class(_: RequestContext, obj: Obj) -> Errors:
     errors: Errors = []
     name, value = obj["metadata"].get("name") or "", obj.get("value", 0)
     if name.startswith("system-"):
-        if name not in _SYSTEM:
-            text = (
-                "priority class names with 'system-' prefix are reserved for system use only. error: "
-                f"{name} is not a known system priority class"
-            )
+        why = _system_class(name, value, default=bool(obj.get("globalDefault")))
+        if why:
+            text = f"priority class names with 'system-' prefix are reserved for system use only. error: {why}"
             errors.append(forbidden("metadata.name", text))
     elif value > _HIGHEST:
         text = f"maximum allowed value of a user defined priority is {_HIGHEST}"

@@ -10,11 +10,12 @@ from typing import Any
 from chandlery.controlplane.builtins import internal
 from chandlery.controlplane.builtins.validation.common import (
     IMMUTABLE,
-    NON_NEGATIVE,
     POSITIVE,
     Errors,
     amount,
+    dns_label,
     dns_subdomain,
+    duplicate,
     forbidden,
     immutable,
     invalid,
@@ -22,7 +23,10 @@ from chandlery.controlplane.builtins.validation.common import (
     one_of,
     qualified_name,
     required,
+    too_long,
+    unsupported,
 )
+from chandlery.controlplane.builtins.validation.resources import is_native
 from chandlery.controlplane.types import FieldError, Obj, RequestContext
 
 _MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
@@ -34,21 +38,51 @@ _IMMUTABLE_CLAIM = (
 )
 
 
-def access_modes(found: Any, path: str) -> Errors:
-    modes = found or []
-    if not modes:
-        return [required(path, "at least 1 access mode is required")]
+def access_modes(modes: Any, path: str) -> Errors:
     errors: Errors = []
-    for mode in modes:
+    for mode in modes or ():
         errors += one_of(path, mode, _MODES)
-    if "ReadWriteOncePod" in modes and len(set(modes)) > 1:
+    others = [mode for mode in modes or () if mode in _MODES and mode != "ReadWriteOncePod"]
+    if others and "ReadWriteOncePod" in modes:
         errors.append(forbidden(path, "may not use ReadWriteOncePod with other access modes"))
     return errors
 
 
+def _source(source: Obj, path: str) -> Errors:
+    errors = [required(f"{path}.{name}") for name in ("name", "kind") if not source.get(name)]
+    group = source.get("apiGroup") or ""
+    if not group and source.get("kind") != "PersistentVolumeClaim":
+        text = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
+        errors.append(invalid(path, source.get("kind", ""), text))
+    if group:
+        errors += dns_subdomain(f"{path}.apiGroup", group)
+    if source.get("namespace"):
+        errors += dns_label(f"{path}.namespace", source["namespace"])
+    return errors
+
+
+def _sources(spec: Obj, path: str) -> Errors:
+    source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
+    errors: Errors = []
+    if source is not None:
+        errors += _source(source, f"{path}.dataSource")
+    if reference is None:
+        return errors
+    errors += _source(reference, f"{path}.dataSourceRef")
+    text = ""
+    if source is not None and reference.get("namespace"):
+        text = "may not be specified when dataSourceRef.namespace is specified"
+    elif source is not None and any(source.get(key) != reference.get(key) for key in ("apiGroup", "kind", "name")):
+        text = "must match dataSourceRef"
+    return [*errors, FieldError(path, "FieldValueInvalid", f"Invalid value: {{}}: {text}")] if text else errors
+
+
 def claim_spec(spec: Obj, path: str) -> Errors:
-    errors = access_modes(spec.get("accessModes"), f"{path}.accessModes")
+    errors: Errors = []
+    if not spec.get("accessModes"):
+        errors.append(required(f"{path}.accessModes", "at least 1 access mode is required"))
     errors += label_selector(spec.get("selector"), f"{path}.selector")
+    errors += access_modes(spec.get("accessModes"), f"{path}.accessModes")
     storage = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
     if storage is None:
         errors.append(required(f"{path}.resources[storage]"))
@@ -58,16 +92,7 @@ def claim_spec(spec: Obj, path: str) -> Errors:
         errors += dns_subdomain(f"{path}.storageClassName", spec["storageClassName"])
     if spec.get("volumeMode") is not None:
         errors += one_of(f"{path}.volumeMode", spec["volumeMode"], _VOLUME_MODES)
-    for field in ("dataSource", "dataSourceRef"):
-        source = spec.get(field)
-        if source is None:
-            continue
-        for name in ("name", "kind"):
-            if not source.get(name):
-                errors.append(required(f"{path}.{field}.{name}"))
-        if not source.get("apiGroup") and source.get("kind") != "PersistentVolumeClaim":
-            text = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
-            errors.append(invalid(f"{path}.{field}", source.get("kind", ""), text))
+    errors += _sources(spec, path)
     if spec.get("volumeAttributesClassName"):
         errors += dns_subdomain(f"{path}.volumeAttributesClassName", spec["volumeAttributesClassName"])
     return errors
@@ -77,32 +102,95 @@ def claim(_: RequestContext, obj: Obj) -> Errors:
     return claim_spec(obj.get("spec") or {}, "spec")
 
 
+_BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
+
+
 def claim_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     if ctx.subresource == "status":
-        return []
+        return _claim_status(obj)
     spec, before = dict(obj.get("spec") or {}), dict(old.get("spec") or {})
-    errors = claim_spec(spec, "spec")
+    errors = claim_spec(spec, "spec") * 2
     if not before.get("volumeName") and spec.get("volumeName"):
         before["volumeName"] = spec["volumeName"]
-    beta = (old["metadata"].get("annotations") or {}).get("volume.beta.kubernetes.io/storage-class")
-    name = spec.get("storageClassName")
-    if before.get("storageClassName") is None and name is not None and beta in (None, name):
-        spec.pop("storageClassName")
+    errors += _class_kept(obj, old, spec, before)
     bound = (old.get("status") or {}).get("phase") == "Bound"
     requests, requests_before = ((s.get("resources") or {}).get("requests") or {} for s in (spec, before))
-    if bound and "storage" in requests and "storage" in requests_before:
-        new_size, old_size = requests["storage"], requests_before["storage"]
+    new_size, old_size = requests.get("storage", "0"), requests_before.get("storage", "0")
+    if bound and requests:
         spec["resources"] = {**spec["resources"], "requests": {**requests, "storage": old_size}}
-        if amount(new_size) < amount(old_size):
-            capacity = ((old.get("status") or {}).get("capacity") or {}).get("storage", "0")
-            if amount(new_size) <= amount(capacity):
-                text = "field can not be less than status.capacity"
-                errors.append(forbidden("spec.resources.requests.storage", text))
-    if bound:
+    if bound and spec.get("volumeAttributesClassName") is not None:
         for one in (spec, before):
             one.pop("volumeAttributesClassName", None)
     if spec != before:
         errors.append(forbidden("spec", f"{_IMMUTABLE_CLAIM}\n{internal.difference(_CLAIM, before, spec)}"))
+    if amount(new_size) < amount(old_size):
+        capacity = ((old.get("status") or {}).get("capacity") or {}).get("storage", "0")
+        if amount(new_size) <= amount(capacity):
+            text = "field can not be less than status.capacity"
+            errors.append(forbidden("spec.resources.requests.storage", text))
+    errors += immutable("volumeMode", (obj.get("spec") or {}).get("volumeMode"), before.get("volumeMode"))
+    return errors + _attributes_kept(obj.get("spec") or {}, old.get("spec") or {}, empty=True)
+
+
+def _class_kept(obj: Obj, old: Obj, spec: Obj, before: Obj) -> Errors:
+    """The storage class may be named once; `spec` and `before` lose what may differ."""
+    beta, beta_before = ((o["metadata"].get("annotations") or {}).get(_BETA_CLASS) for o in (obj, old))
+    name = spec.get("storageClassName")
+    first = before.get("storageClassName") is None and name is not None
+    if first and beta_before == name and beta in (None, beta_before):
+        spec.pop("storageClassName")
+        return []
+    if first and beta_before in (None, name):
+        spec.pop("storageClassName")
+    return immutable(f"metadata.annotations[{_BETA_CLASS}]", beta or "", beta_before or "")
+
+
+def _attributes_kept(spec: Obj, before: Obj, *, empty: bool) -> Errors:
+    now, was, here = spec.get("volumeAttributesClassName"), before.get("volumeAttributesClassName"), "spec."
+    here += "volumeAttributesClassName"
+    if was is None or now == was:
+        return []
+    if now is None:
+        return [forbidden(here, "update from non-nil value to nil is forbidden")]
+    if empty and not now:
+        return [forbidden(here, "update from non-nil value to an empty string is forbidden")]
+    return []
+
+
+_RESIZES = (
+    "ControllerResizeInProgress",
+    "ControllerResizeInfeasible",
+    "NodeResizeInProgress",
+    "NodeResizeInfeasible",
+    "NodeResizePending",
+)
+
+
+def _basic(text: str, path: str) -> Errors:
+    value = amount(text)
+    return [invalid(path, int(value), "must be a valid resource quantity")] if value < 0 else []
+
+
+def _claim_key(key: str, path: str) -> Errors:
+    errors = qualified_name(path, key)
+    if errors or not is_native(key) or key == "storage":
+        return errors
+    return [unsupported(path, key, ("storage",))]
+
+
+def _claim_status(obj: Obj) -> Errors:
+    errors: Errors = []
+    status = obj.get("status") or {}
+    if not (obj.get("spec") or {}).get("accessModes"):
+        errors.append(required("Spec.accessModes"))
+    for key, text in (status.get("capacity") or {}).items():
+        errors += _basic(text, f"status.capacity[{key}]")
+    for key, state in (status.get("allocatedResourceStatuses") or {}).items():
+        errors += _claim_key(key, "status.allocatedResourceStatus")
+        if state not in _RESIZES:
+            errors.append(unsupported("status.allocatedResourceStatus", key, _RESIZES))
+    for key, text in (status.get("allocatedResources") or {}).items():
+        errors += _claim_key(key, "status.allocatedResources") or _basic(text, f"status.allocatedResources[{key}]")
     return errors
 
 
@@ -112,19 +200,22 @@ _SOURCES = (
 ).split()
 
 
+def _secret_reference(found: Any, path: str) -> Errors:
+    if found is None:
+        return []
+    name, namespace = found.get("name", ""), found.get("namespace", "")
+    errors = dns_subdomain(f"{path}.name", name) if name else [required(f"{path}.name")]
+    return errors + (dns_label(f"{path}.namespace", namespace) if namespace else [required(f"{path}.namespace")])
+
+
 def _volume_spec(spec: Obj, path: str) -> Errors:
     from chandlery.controlplane.builtins.validation.pods import node_selector
     from chandlery.controlplane.builtins.validation.volumes import _CHECKS, csi_driver_name
 
     errors: Errors = []
-    modes = spec.get("accessModes") or []
-    if not modes:
+    if not spec.get("accessModes"):
         errors.append(required(f"{path}.accessModes"))
-    for mode in modes:
-        errors += one_of(f"{path}.accessModes", mode, _MODES)
-    if "ReadWriteOncePod" in modes and len(modes) > 1:
-        text = "may not use ReadWriteOncePod with other access modes"
-        errors.append(forbidden(f"{path}.accessModes", text))
+    errors += access_modes(spec.get("accessModes"), f"{path}.accessModes")
     capacity = spec.get("capacity") or {}
     if not capacity:
         errors.append(required(f"{path}.capacity"))
@@ -134,8 +225,7 @@ def _volume_spec(spec: Obj, path: str) -> Errors:
         errors.append(FieldError(f"{path}.capacity", "FieldValueNotSupported", text))
     for name, text in capacity.items():
         here = f"{path}.capacity[{name}]"
-        if amount(text) < 0:
-            errors.append(invalid(here, text, NON_NEGATIVE))
+        errors += _basic(text, here)
         if amount(text) <= 0:
             errors.append(invalid(here, text, POSITIVE))
     if spec.get("persistentVolumeReclaimPolicy"):
@@ -159,6 +249,8 @@ def _volume_spec(spec: Obj, path: str) -> Errors:
             errors += csi_driver_name(spec[kind].get("driver", ""), f"{here}.driver")
             if not spec[kind].get("volumeHandle"):
                 errors.append(required(f"{here}.volumeHandle"))
+            for role in ("controllerPublish", "controllerExpand", "nodePublish", "nodeExpand"):
+                errors += _secret_reference(spec[kind].get(f"{role}SecretRef"), f"{here}.{role}SecretRef")
         elif kind == "local":
             if not spec[kind].get("path"):
                 errors.append(required(f"{here}.path"))
@@ -176,6 +268,12 @@ def _volume_spec(spec: Obj, path: str) -> Errors:
         errors += dns_subdomain(f"{path}.storageClassName", spec["storageClassName"])
     if spec.get("volumeMode") is not None:
         errors += one_of(f"{path}.volumeMode", spec["volumeMode"], _VOLUME_MODES)
+    attributes = spec.get("volumeAttributesClassName")
+    if attributes is not None:
+        here = f"{path}.volumeAttributesClassName"
+        errors += dns_subdomain(here, attributes) if attributes else [required(here, "an empty string is disallowed")]
+        if "csi" not in spec:
+            errors.append(required(f"{path}.csi", "has to be specified when using volumeAttributesClassName"))
     return errors
 
 
@@ -187,44 +285,66 @@ def volume_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     if ctx.subresource == "status":
         return []
     spec, before = obj.get("spec") or {}, old.get("spec") or {}
-    errors = _volume_spec(spec, "spec")
+    errors = _volume_spec(spec, "spec") * 2
     new, was = ({k: s[k] for k in _SOURCES if k in s} for s in (spec, before))
+    expand = "controllerExpandSecretRef"
+    if "csi" in new and "csi" in was and was["csi"].get(expand) is None:
+        new["csi"] = {key: value for key, value in new["csi"].items() if key != expand}
     if new != was:
         difference = internal.difference(_VOLUME, before, {**{k: v for k, v in before.items() if k not in was}, **new})
         text = f"spec.persistentvolumesource is immutable after creation\n{difference}"
         errors.append(forbidden("spec.persistentvolumesource", text))
-    errors += immutable("spec.volumeMode", spec.get("volumeMode"), before.get("volumeMode"))
+    errors += immutable("volumeMode", spec.get("volumeMode"), before.get("volumeMode"))
     if before.get("nodeAffinity") is not None and spec.get("nodeAffinity") != before["nodeAffinity"]:
         shown = internal.compact(internal.plain(spec.get("nodeAffinity")))
-        errors.append(FieldError("spec.nodeAffinity", "FieldValueInvalid", f"Invalid value: {shown}: {IMMUTABLE}"))
+        errors.append(FieldError("nodeAffinity", "FieldValueInvalid", f"Invalid value: {shown}: {IMMUTABLE}"))
+    return errors + _attributes_kept(spec, before, empty=False)
+
+
+def _parameters(found: Any) -> Errors:
+    if len(found) > 512:
+        return [too_long("parameters", 512)]
+    errors = [invalid("parameters", key, "field can not be empty.") for key in found if not key]
+    if sum(len(key.encode()) + len(value.encode()) for key, value in found.items()) > 256 * 1024:
+        errors.append(too_long("parameters", 256 * 1024))
+    return errors
+
+
+def _topologies(found: Any) -> Errors:
+    errors: Errors = []
+    seen: list[dict[str, set[str]]] = []
+    for index, term in enumerate(found or ()):
+        here = f"allowedTopologies[{index}].matchLabelExpressions"
+        keys: dict[str, set[str]] = {}
+        for number, rule in enumerate(term.get("matchLabelExpressions") or ()):
+            where, key, values = f"{here}[{number}]", rule.get("key", ""), rule.get("values") or []
+            if not values:
+                errors.append(required(f"{where}.values"))
+            for position, value in enumerate(values):
+                if value in values[:position]:
+                    errors.append(duplicate(f"{where}.values[{position}]", value))
+            errors += qualified_name(f"{where}.key", key)
+            if key in keys:
+                errors.append(duplicate(f"{where}.key", key))
+            keys[key] = set(values)
+        if keys in seen:
+            errors.append(duplicate(here, ""))
+        seen.append(keys)
     return errors
 
 
 def storage_class(_: RequestContext, obj: Obj) -> Errors:
-    errors: Errors = []
     provisioner = obj.get("provisioner", "")
-    if not provisioner:
-        errors.append(required("provisioner"))
-    else:
-        errors += qualified_name("provisioner", provisioner.lower())
-    size = 0
-    for key, value in (obj.get("parameters") or {}).items():
-        if not key:
-            errors.append(invalid("parameters", key, "field can not be empty."))
-        size += len(key) + len(value)
-    if size > 256 * 1024:
-        errors.append(FieldError("parameters", "FieldValueTooLong", "Too long: may not be more than 262144 bytes"))
-    if len(obj.get("parameters") or ()) > 512:
-        text = "Too long: may not be more than 512 bytes"
-        errors.append(FieldError("parameters", "FieldValueTooLong", text))
-    if obj.get("reclaimPolicy") is not None:
+    errors = qualified_name("provisioner", provisioner.lower()) if provisioner else [required("provisioner")]
+    errors += _parameters(obj.get("parameters") or {})
+    if obj.get("reclaimPolicy"):
         errors += one_of("reclaimPolicy", obj["reclaimPolicy"], ("Delete", "Retain"))
     mode = obj.get("volumeBindingMode")
     if mode is None:
         errors.append(required("volumeBindingMode"))
     else:
         errors += one_of("volumeBindingMode", mode, ("Immediate", "WaitForFirstConsumer"))
-    return errors
+    return errors + _topologies(obj.get("allowedTopologies"))
 
 
 def storage_class_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
