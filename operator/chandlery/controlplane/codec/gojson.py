@@ -123,7 +123,7 @@ def _find_duplicates(node: Any, path: str, found: list[str]) -> None:
 def whole_numbers(value: Any) -> Any:
     """A value with floats that are whole numbers made integers, as Go writes them."""
     if isinstance(value, float):
-        return int(value) if abs(value) < 1e21 and value.is_integer() else value
+        return int(value) if abs(value) < 1 << 63 and value.is_integer() else value
     if isinstance(value, dict):
         return {key: whole_numbers(child) for key, child in value.items()}
     if isinstance(value, list):
@@ -134,12 +134,23 @@ def whole_numbers(value: Any) -> Any:
 def _lenient(raw: bytes) -> Any:
     """Decode what Go accepts and orjson doesn't: bad UTF-8 and lone surrogates become U+FFFD."""
     try:
-        value = json.loads(raw.decode("utf-8", "replace"))
+        value = json.loads(raw.decode("utf-8", "replace"), parse_int=_number, parse_float=_number)
         text = json.dumps(value, ensure_ascii=False)
     except RecursionError:
         raise JsonError("exceeded max depth") from None
     if _SURROGATE.search(text):
         value = json.loads(_SURROGATE.sub("\ufffd", text))
+    return value
+
+
+def _number(text: str) -> int | float:
+    if len(text) < 20 and text.lstrip("-").isdecimal():
+        whole = int(text)
+        if -(1 << 63) <= whole < 1 << 63:
+            return whole
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise JsonError(f"json: cannot unmarshal number {text} into Go value of type float64")
     return value
 
 

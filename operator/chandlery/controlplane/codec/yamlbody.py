@@ -7,6 +7,7 @@ messages; writing sorts keys and quotes what another reader could take for somet
 from __future__ import annotations
 
 import re
+from math import inf, isinf
 from typing import Any, Final
 
 import yaml
@@ -206,7 +207,8 @@ def _plain(text: str) -> Any:
     if _INTEGER.match(text) and digits.lstrip("+-"):
         return _number(digits)
     if _FLOAT.match(digits):
-        return _whole(float(digits))
+        value = float(digits)
+        return text if isinf(value) else _whole(value)
     if digits.lower() in (".nan", ".inf", "+.inf", "-.inf"):
         name = "NaN" if "n" in digits.lower().removesuffix("inf") else f"{'-' if digits[0] == '-' else '+'}Inf"
         raise YamlError(f"json: unsupported value: {name}")
@@ -214,12 +216,15 @@ def _plain(text: str) -> Any:
 
 
 def _whole(value: float) -> float | int:
-    return int(value) if value == int(value) and abs(value) < 1e21 else value
+    return int(value) if abs(value) < 1 << 63 and value.is_integer() else value
 
 
 def _number(digits: str) -> int | float | str:
     sign = -1 if digits[0] == "-" else 1
     body = digits.lstrip("+-").lower()
+    if len(body) > 80:  # no 64-bit number, whatever the base
+        value = float(digits) if body.isdecimal() else inf
+        return digits if isinf(value) else value
     try:
         if body.startswith("0x"):
             value = int(body, 16)

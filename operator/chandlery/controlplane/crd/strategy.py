@@ -52,6 +52,10 @@ class HasApiVersion(Protocol):
     api_version: str
 
 
+_LOW, _HIGH = -(1 << 63), float((1 << 64) - (1 << 11))
+"""What is written as a whole number: larger ones keep the form with an exponent, which no reader takes for 64 bits."""
+
+
 def whole_numbers(value: Any) -> Any:
     """JSON data with floats that have no fraction as ints, as the reference server writes them back."""
     kind = type(value)
@@ -60,19 +64,19 @@ def whole_numbers(value: Any) -> Any:
             inner = type(member)
             if inner is dict or inner is list:
                 whole_numbers(member)
-            elif inner is float and member.is_integer() and abs(member) < 1e21:
+            elif inner is float and member.is_integer() and _LOW <= member < _HIGH:
                 value[name] = integral(member)
-            elif inner is int and not -(1 << 63) <= member < 1 << 63:
-                value[name] = integral(float(member)) if abs(member) < 10**21 else float(member)
+            elif inner is int and not _LOW <= member < 1 << 63:
+                value[name] = integral(float(member)) if _LOW <= member < 1 << 64 else float(member)
     elif kind is list:
         for position, member in enumerate(value):
             inner = type(member)
             if inner is dict or inner is list:
                 whole_numbers(member)
-            elif inner is float and member.is_integer() and abs(member) < 1e21:
+            elif inner is float and member.is_integer() and _LOW <= member < _HIGH:
                 value[position] = integral(member)
-            elif inner is int and not -(1 << 63) <= member < 1 << 63:
-                value[position] = integral(float(member)) if abs(member) < 10**21 else float(member)
+            elif inner is int and not _LOW <= member < 1 << 63:
+                value[position] = integral(float(member)) if _LOW <= member < 1 << 64 else float(member)
     return value
 
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -35,6 +36,7 @@ from chandlery.controlplane.server.metrics import Metrics
 from chandlery.controlplane.server.negotiate import PLAIN, PROTOBUF, Form, negotiate, only_protobuf
 from chandlery.controlplane.server.path import Target, parse_path
 from chandlery.controlplane.server.quick import Connection, Quick
+from chandlery.controlplane.server.warnings import warning_headers
 from chandlery.controlplane.settings import ControlPlaneSettings
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource, UserInfo
 from chandlery.controlplane.verbs import pods, read
@@ -205,8 +207,9 @@ class App:
             body, media = render(orjson.dumps(error.status()), form, pretty=False), form.media
         headers = {"Content-Type": media, **error.headers}
         response = web.Response(body=body, status=error.code, headers=headers)
-        for warning in dict.fromkeys(call.warnings):
-            response.headers.add("Warning", f"299 - {_quote(warning)}")
+        if call.warnings:
+            for warning in warning_headers(call.warnings):
+                response.headers.add("Warning", warning)
         return response
 
     def _peer(self, request: web.BaseRequest) -> Any:
@@ -438,6 +441,7 @@ class App:
         self._watches[watch] = call.request
         try:
             await response.prepare(call.request)
+            watch.send = partial(_send_at_once, call.request)
             async for chunk in watch.lines():
                 if chunk:
                     await response.write(chunk)
@@ -521,9 +525,22 @@ class App:
         if form is not PLAIN or pretty:
             body = render(body, form, pretty=pretty)
         response = web.Response(body=body, status=status, headers={"Content-Type": form.media})
-        for warning in dict.fromkeys(ctx.warnings):
-            response.headers.add("Warning", f"299 - {_quote(warning)}")
+        if ctx.warnings:
+            for warning in warning_headers(ctx.warnings):
+                response.headers.add("Warning", warning)
         return response
+
+
+_BUFFERED = 256 * 1024
+
+
+def _send_at_once(request: web.BaseRequest, chunk: bytes) -> bool:
+    """Write to the connection unless it is closed or lags: then the watch's own task takes over."""
+    transport = request.transport
+    if transport is None or transport.is_closing() or transport.get_write_buffer_size() > _BUFFERED:
+        return False
+    transport.write(chunk)
+    return True
 
 
 _IMPERSONATION = ("Impersonate-User", "Impersonate-Group", "Impersonate-Uid")
@@ -538,11 +555,6 @@ def _selected_name(call: Call) -> str:
         return parse_fields(text).exact("metadata.name") or ""
     except ApiError:
         return ""
-
-
-def _quote(text: str) -> str:
-    """A quoted-string of HTTP."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "") + '"'
 
 
 def _page_not_found() -> web.Response:

@@ -74,6 +74,7 @@ async def encode_list(core: Core, resource: Resource, listing: Listing) -> bytes
             "metadata": list_meta(resource, listing),
         }
     )
+    await core.prepare(resource, listing.entries)
     served = core.served
     items = [entry.raw if entry.maker is resource else await served(resource, entry) for entry in listing.entries]
     if resource.builtin:
@@ -150,6 +151,7 @@ async def transform_list(core: Core, resource: Resource, listing: Listing, form:
             "NotAcceptable",
             f"you requested PartialObjectMetadata, but the requested object is a list ({what})",
         )
+    await core.prepare(resource, listing.entries)
     objects = [await core.object(resource, entry) for entry in listing.entries]
     meta = list_meta(resource, listing, plain=False)
     if form.as_ == "Table":
@@ -185,6 +187,11 @@ class WatchEncoder:
         self.key: object = (
             (resource.strategy, resource.version, form, include) if form.as_ != "Table" else (object(), form, include)
         )
+
+    def at_once(self, kind: str, entry: Entry) -> Line | None:
+        if self._form.as_ or not self._core.is_plain(self._resource, entry):
+            return None
+        return b"".join((b'{"type":"', kind.encode(), b'","object":', entry.raw, b"}\n"))
 
     async def __call__(self, kind: str, entry: Entry, rev: int) -> Line:
         core, resource = self._core, self._resource
