@@ -19,7 +19,7 @@ import kopf
 
 from chandlery.foundation.context import Logger
 from chandlery.reconcile.api import GROUP, Obj, ResourceType
-from chandlery.reconcile.client import proxy_for
+from chandlery.reconcile.client import Connector, proxy_for
 from chandlery.reconcile.credentials import Credentials
 
 Feed = Callable[[str, str | None, Obj], None]
@@ -106,7 +106,7 @@ def registry(
     async def login(**_: Any) -> kopf.AiohttpSession:
         token = await credentials.token()
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=credentials.tls if credentials.tls is not None else True),
+            connector=Connector(limit=0, ssl=credentials.tls if credentials.tls is not None else True),
             headers={"Authorization": f"Bearer {token}"} if token else {},
             proxy=proxy_for(credentials.server),
         )
@@ -221,10 +221,8 @@ class KopfSource:
             )
         finally:
             for session in sessions:
-                if session.connector is not None:
-                    # its watches were cut off: a polite goodbye would outlive the loop
-                    await session.connector.close(abort_ssl=True)
                 await session.close()
+            await asyncio.sleep(0.05)  # transports that were cut off are let go in later turns of the loop
 
     def _hand(self, kind: str, event: str | None, obj: Obj) -> None:
         """From kopf's thread to ours: many events, one wake-up."""
