@@ -21,7 +21,7 @@ from chandlery.foundation.errors import InvalidSpec, NotSupported
 from chandlery.providers.local import LocalProvider, downloads
 from chandlery.providers.local.background import Job
 from chandlery.providers.local.engines.tree import holding
-from chandlery.providers.local.files import os_error, read_json, remove_tree, write_atomic
+from chandlery.providers.local.files import make_dir, os_error, read_json, remove_tree, write_atomic
 from chandlery_kinds.virtualmachine.guest import tiny
 from chandlery_kinds.virtualmachine.model import VirtualMachineSpec
 
@@ -181,10 +181,7 @@ class Images:
     async def _build_tiny(self, job: Job) -> None:
         """Unpack kernel and busybox aside, write the initial file system, rename the result into place."""
         home = self._tiny_home
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise os_error(error, "making", self.directory) from error
+        make_dir(self.directory, downloads.SHARED_DIR)
         async with holding(self.directory / ".tiny.lock", lambda: job.tell("another process is building it")):
             if self._tiny() is None:
                 await self._build_locked(home, job)

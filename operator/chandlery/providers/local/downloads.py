@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from chandlery.foundation.errors import InvalidSpec, NotFound, Unavailable
 from chandlery.providers.local.engines.tree import holding
-from chandlery.providers.local.files import os_error
+from chandlery.providers.local.files import make_dir, os_error
 
 CHUNK = 1 << 18
 READABLE = 0o644
@@ -44,6 +43,7 @@ async def fetch(url: str, checksum: str, directory: Path, *, field: str, tell: T
     path = path_of(directory, checksum)
     if path.exists():
         return path
+    make_dir(directory, SHARED_DIR)
     async with holding(path.with_name(f".{path.name}.lock"), lambda: tell("another process is fetching it")):
         if not path.exists():
             await _fetch(url, checksum, path, field, tell)
@@ -51,12 +51,8 @@ async def fetch(url: str, checksum: str, directory: Path, *, field: str, tell: T
 
 
 async def _fetch(url: str, checksum: str, path: Path, field: str, tell: Tell) -> None:
-    directory = path.parent
     part = path.with_name(path.name + ".part")
     try:
-        await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
-        if directory.stat().st_uid == os.geteuid():
-            directory.chmod(SHARED_DIR)
         parts = urlsplit(url)
         if parts.scheme == "file":
             await asyncio.to_thread(_copy, Path(unquote(parts.path)), part, field)
