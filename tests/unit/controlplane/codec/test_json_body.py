@@ -59,6 +59,13 @@ def test_depth_has_a_limit() -> None:
             loads(raw)
 
 
+def test_numbers_that_no_64_bits_hold() -> None:
+    assert loads(b'["\xff", 18446744073709551616, -9223372036854775808]') == ["\ufffd", 2.0**64, -(2**63)]
+    for raw in (b"1e400", b'{"a": ' + b"9" * 5000 + b"}"):
+        with pytest.raises(JsonError, match="into Go value of type float64"):
+            loads(raw)
+
+
 def test_what_go_forgives() -> None:
     assert loads(b'{"a":"\xff"}') == {"a": "\ufffd"}
     assert loads(b'"\\ud800"') == "\ufffd"

@@ -29,6 +29,7 @@ from chandlery.controlplane.types import ApiError
         ("", None),
         ("---\n- 1\n- a", [1, "a"]),
         ("a: 9223372036854775808", {"a": 9223372036854775808.0}),
+        ("a: 1e+999\nb: " + "9" * 400 + "\nc: 0x" + "f" * 90, {"a": "1e+999", "b": "9" * 400, "c": "0x" + "f" * 90}),
     ],
 )
 def test_values(text: str, value: Any) -> None:
