@@ -441,13 +441,14 @@ async def mixed(target: Target, rate: int, watches: int, seconds: float) -> dict
         samples.setdefault(name, []).append(time.perf_counter() - at)
 
     running: set[asyncio.Task[None]] = set()
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), cpu_seconds()
     for n in range(int(rate * seconds)):
         await asyncio.sleep(max(0.0, begin + n / rate - time.perf_counter()))
         task = asyncio.create_task(one(n))
         running.add(task)
         task.add_done_callback(running.discard)
     await asyncio.gather(*running)
+    busy = (cpu_seconds() - cpu) / (time.perf_counter() - begin)
     for task in drains:
         task.cancel()
     for connection in [admin, *watchers, *pool]:
@@ -455,6 +456,9 @@ async def mixed(target: Target, rate: int, watches: int, seconds: float) -> dict
     found = {f"{name} at {rate}/s, {watches} watches": numbers(values) for name, values in sorted(samples.items())}
     for name, values in found.items():
         show(name, values)
+    if PIDS:
+        found["cores used"] = {"cores": round(busy, 2)}
+        show("cores used", found["cores used"])
     return found
 
 

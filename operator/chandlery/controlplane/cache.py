@@ -98,13 +98,15 @@ class Event:
 class Subscription:
     """One watcher's place in the stream: a bounded queue of events and a way to be woken."""
 
-    __slots__ = ("_wake", "filter", "limit", "overflowed", "queue")
+    __slots__ = ("_wake", "direct", "filter", "limit", "overflowed", "queue")
 
     def __init__(self, filter_: Callable[[Event], str | None], limit: int) -> None:
         self.filter = filter_
         self.limit = limit
         self.queue: deque[tuple[Event, str]] = deque()
         self.overflowed = False
+        self.direct: Callable[[Event, str], bool] | None = None
+        """Takes an event at once, without the queue, when nothing waits before it; False when it can't."""
         self._wake: Callable[[], None] | None = None
 
     def on_wake(self, wake: Callable[[], None] | None) -> None:
@@ -117,6 +119,8 @@ class Subscription:
     def offer(self, event: Event) -> None:
         kind = self.filter(event)
         if kind is None or self.overflowed:
+            return
+        if self.direct is not None and not self.queue and self.direct(event, kind):
             return
         if len(self.queue) >= self.limit:
             self.overflowed = True

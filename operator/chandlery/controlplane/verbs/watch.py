@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
 
 import orjson
 
@@ -23,8 +24,16 @@ BOOKMARK_SECONDS = 60.0
 _LONGEST = 1800
 
 Line = bytes
-Encode = Callable[[str, Entry, int], Awaitable[Line]]
-"""(event type, entry, revision to show) -> one line of the stream."""
+
+
+class Encode(Protocol):
+    """Makes the lines of a stream."""
+
+    async def __call__(self, kind: str, entry: Entry, rev: int) -> Line:
+        """The line of (event type, entry, revision to show)."""
+
+    def at_once(self, kind: str, entry: Entry) -> Line | None:
+        """The same for an entry at its own revision, when nothing has to be converted; None else."""
 
 
 def _resolve(woken: asyncio.Future[None]) -> None:
@@ -51,6 +60,8 @@ class Watch:
         self._initial: list[tuple[str, Entry, int]] = []
         self._backlog: list[Event] = []
         self._initial_bookmark = False
+        self.send: Callable[[bytes], bool] | None = None
+        """Gives bytes of the stream to the client's connection at once; False when it is full."""
 
     def start(self) -> None:
         """Take the place in the stream. Raises ApiError 400, 500, 504 before anything is sent."""
@@ -107,6 +118,22 @@ class Watch:
             memo = ("MODIFIED" if before else "ADDED") if now else ("DELETED" if before else "")
             event.memo[self._selector] = memo
         return memo or None
+
+    def _direct(self, event: Event, kind: str) -> bool:
+        """Send an event from the very call that publishes it: no task is woken for clients that keep up."""
+        if self.send is None or (kind == "DELETED" and event.kind != "DELETED"):
+            return False
+        key = (self._form, kind, "chunk")
+        chunk = event.memo.get(key)
+        if chunk is None:
+            line = self._encode.at_once(kind, event.entry)
+            if line is None:
+                return False
+            chunk = event.memo[key] = b"%x\r\n%b\r\n" % (len(line), line)
+        if not self.send(chunk):
+            return False
+        self._sent = event.rev
+        return True
 
     async def _line(self, event: Event, kind: str) -> Line:
         leaves = kind == "DELETED" and event.kind != "DELETED"
@@ -170,9 +197,12 @@ class Watch:
             timer = loop.call_later(
                 max(0.0, min(deadline, bookmark_at if options.bookmarks else deadline) - now), self._subscription.wake
             )
+            # While this task sleeps here, everything before has been handed to the connection.
+            self._subscription.direct = self._direct
             try:
                 await woken
             finally:
+                self._subscription.direct = None
                 timer.cancel()
                 self._subscription.on_wake(None)
         _ = ctx
