@@ -1,0 +1,94 @@
+"""Tables: order, history, watchers; by example and against a model."""
+
+from __future__ import annotations
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chandlery.controlplane.cache import KEEP_EVENTS, Cache, Subscription
+from chandlery.controlplane.store.base import Change
+
+
+def change(rev: int, key: str, *, deleted: bool = False, labels: dict[str, str] | None = None) -> Change:
+    namespace, _, name = key.rpartition("/")
+    obj = {"metadata": {"name": name, "namespace": namespace, "resourceVersion": str(rev), "labels": labels or {}}}
+    return Change(rev, f"g/things/{key}", orjson.dumps(obj), deleted)
+
+
+STEPS = st.lists(st.tuples(st.sampled_from(["a/x", "a/y", "b/x", "a-b/x", "c/z"]), st.booleans()), max_size=60)
+
+
+@given(STEPS)
+def test_a_table_is_what_its_changes_say_at_every_revision(steps):
+    cache = Cache()
+    model: dict[str, int] = {}
+    history: list[dict[str, int]] = [{}]
+    for number, (key, remove) in enumerate(steps, 1):
+        if remove and key in model:
+            cache.publish([change(number, key, deleted=True)])
+            del model[key]
+        else:
+            cache.publish([change(number, key)])
+            model[key] = number
+        history.append(dict(model))
+    table = cache.table(("g", "things"))
+    assert {entry.key: entry.rev for entry in table.span("")} == model
+    assert [entry.key for entry in table.span("")] == sorted(model)
+    for namespace in ("a", "b", "a-b", "c"):
+        wanted = sorted(key for key in model if key.startswith(f"{namespace}/"))
+        assert [entry.key for entry in table.span(namespace)] == wanted
+    for number in range(table.floor, len(history)):
+        past = table.at(number)
+        assert past is not None
+        assert {key: entry.rev for key, entry in past.items()} == history[number]
+    assert [event.rev for event in table.since(0)] == [n for n in range(1, len(steps) + 1)]
+
+
+def test_old_history_is_forgotten_and_asking_for_it_is_noticed():
+    cache = Cache()
+    for number in range(1, KEEP_EVENTS + 200):
+        cache.publish([change(number, "a/x")])
+    table = cache.table(("g", "things"))
+    for event in table.ring:
+        event.at -= 10_000
+    cache.publish([change(KEEP_EVENTS + 200, "a/x")])
+    assert len(table.ring) == KEEP_EVENTS
+    assert table.at(5) is None
+    assert table.floor == table.ring[0].rev - 1
+
+
+def test_watchers_hear_of_their_namespace_and_name_only():
+    cache = Cache()
+    table = cache.table(("g", "things"))
+    heard: dict[tuple[str, str], list[int]] = {}
+    for where in (("", ""), ("a", ""), ("a", "x"), ("b", ""), ("", "x")):
+        heard[where] = []
+        subscription = Subscription(lambda event, log=heard[where]: (log.append(event.rev), event.kind)[1], 10)
+        table.subscribe(subscription, *where)
+    cache.publish([change(1, "a/x"), change(2, "a/y"), change(3, "b/x")])
+    assert heard == {("", ""): [1, 2, 3], ("a", ""): [1, 2], ("a", "x"): [1], ("b", ""): [3], ("", "x"): [1, 3]}
+
+
+def test_a_watcher_that_lags_is_cut_off_and_costs_no_memory():
+    cache = Cache()
+    table = cache.table(("g", "things"))
+    woken: list[int] = []
+    subscription = Subscription(lambda event: event.kind, 3)
+    subscription.on_wake(lambda: woken.append(1))
+    table.subscribe(subscription, "", "")
+    cache.publish([change(number, "a/x") for number in range(1, 10)])
+    assert subscription.overflowed
+    assert len(subscription.queue) == 3
+    assert woken
+
+
+def test_entries_are_parsed_once_and_let_go_again():
+    cache = Cache()
+    cache.publish([change(1, "a/x", labels={"k": "v"})])
+    entry = next(iter(cache.table(("g", "things")).span("")))
+    assert entry.obj is entry.obj
+    assert entry.labels == {"k": "v"}
+    own = entry.fresh()
+    own["metadata"]["labels"]["k"] = "changed"
+    assert entry.labels == {"k": "v"}
