@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -18,6 +19,9 @@ from chandlery.controlplane.fields import on_write
 from chandlery.controlplane.store.base import Conflict
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource, UserInfo
 from chandlery.controlplane.verbs.delete import CRD_FINALIZER, DeleteOptions, delete, set_condition
+
+if TYPE_CHECKING:
+    from chandlery.controlplane.admission.webhooks.client import WebhookClient
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +107,7 @@ class CrdController:
         from chandlery.controlplane.crd import custom_resources  # schemas and CEL: a good part of start-up, if needed
 
         try:
-            resources = custom_resources(crd)
+            resources = custom_resources(crd, client=self._review_client)
         except Exception:
             log.exception("the CustomResourceDefinition %s can't be served", entry.name)
             return
@@ -117,6 +121,10 @@ class CrdController:
                     item.views = None
                 # Watchers of the old schema list again and see the new one.
                 self._core.cache.end_watches(table)
+
+    def _review_client(self) -> WebhookClient | None:
+        admission = self._core.admission
+        return None if admission is None else admission.review_client
 
     def _unserve(self, entry: Entry) -> None:
         resources = list(self._core.registry.crd_resources(entry.name))

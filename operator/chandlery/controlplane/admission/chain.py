@@ -13,7 +13,7 @@ from chandlery.controlplane.admission.webhooks import Webhooks
 from chandlery.controlplane.types import Obj, RequestContext
 
 if TYPE_CHECKING:
-    from chandlery.controlplane.admission.webhooks.client import ServiceResolver
+    from chandlery.controlplane.admission.webhooks.client import ServiceResolver, WebhookClient
     from chandlery.controlplane.auth.authz import Authorizer
     from chandlery.controlplane.types import LocalApi
 
@@ -58,6 +58,11 @@ class AdmissionChain:
         await self._policies.validate(ctx, obj, old)
         await self._webhooks.validate(ctx, obj, old)
         await self._quota.check(ctx, obj, old)
+
+    @property
+    def review_client(self) -> WebhookClient:
+        """What calls webhooks; conversion webhooks share its connections."""
+        return self._webhooks.client
 
     async def close(self) -> None:
         """Close the connections to webhooks."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from chandlery.controlplane.crd.conversion import WebhookConverter
-from chandlery.controlplane.crd.strategy import CustomStrategy
+from chandlery.controlplane.crd.conversion import ReviewClient, WebhookConverter
+from chandlery.controlplane.crd.strategy import Convert, CustomStrategy
 from chandlery.controlplane.schema.defaulting import copy_json
 from chandlery.controlplane.types import Obj, Resource
 
@@ -55,11 +54,13 @@ _META_SCHEMA: Obj = {
 """ObjectMeta's shape: what field ownership and merging need to know of it."""
 
 
-def custom_resources(crd: Obj, *, converter: Any = None) -> list[Resource]:
+def custom_resources(
+    crd: Obj, *, converter: Convert | None = None, client: Callable[[], ReviewClient | None] = lambda: None
+) -> list[Resource]:
     """One `Resource` for each served version, with accepted names where the status has them.
 
-    `converter` replaces the conversion webhook's client (an async function of objects and the wanted apiVersion).
-    The CRD is not changed and may be shared.
+    `client` gives, when it is needed, what calls the conversion webhook; `converter` is used instead of the
+    webhook. The CRD is not changed and may be shared.
     """
     spec = crd["spec"]
     names = {**spec["names"], **{k: v for k, v in _accepted(crd).items() if v}}
@@ -68,7 +69,7 @@ def custom_resources(crd: Obj, *, converter: Any = None) -> list[Resource]:
     conversion = spec.get("conversion") or {}
     convert = converter
     if convert is None and conversion.get("strategy") == "Webhook":
-        convert = WebhookConverter(crd["metadata"]["name"], conversion.get("webhook") or {})
+        convert = WebhookConverter(conversion.get("webhook") or {}, client)
     return [_resource(crd, version, names, storage, convert) for version in versions if version.get("served")]
 
 
@@ -77,7 +78,7 @@ def _accepted(crd: Obj) -> Obj:
     return accepted if accepted.get("kind") else {}
 
 
-def _resource(crd: Obj, version: Obj, names: Obj, storage: str, convert: Any) -> Resource:
+def _resource(crd: Obj, version: Obj, names: Obj, storage: str, convert: Convert | None) -> Resource:
     spec = crd["spec"]
     group, name = spec["group"], version["name"]
     raw = (version.get("schema") or {}).get("openAPIV3Schema")

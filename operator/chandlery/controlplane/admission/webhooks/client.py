@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import json
 import ssl
 from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 ServiceResolver = Callable[[str, str, int], str]
 """(namespace, name, port) of a Service -> `host:port` to connect to. Raises LookupError."""
 
+_LARGE = 1024 * 1024
 _LARGEST_ANSWER = 3 * 1024 * 1024
 _STATUS_TEXTS = {
     400: "the server rejected our request for an unknown reason",
@@ -72,9 +74,10 @@ class WebhookClient:
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[str, ssl.SSLContext] = {}
 
-    async def call(self, client: Obj, timeout: int, review: Obj) -> Any:
-        """POST a review and return the answer as decoded JSON. Raises WebhookError."""
-        url, server_name = self._target(client, timeout)
+    async def call(self, client: Obj, timeout: int, review: Obj, *, limit: int = _LARGEST_ANSWER) -> Any:
+        """POST a review and return the answer, of at most so many bytes, as decoded JSON. Raises WebhookError."""
+        url, shown, server_name = self._target(client, timeout)
+        body = orjson.dumps(review)
         if self._session is None:
             # No proxies and no cookies from the environment: a webhook is called directly or not at all.
             self._session = aiohttp.ClientSession(
@@ -85,44 +88,46 @@ class WebhookClient:
         try:
             async with self._session.post(
                 url,
-                data=orjson.dumps(review),
+                data=body if len(body) < _LARGE else io.BytesIO(body),
                 headers={"Content-Type": "application/json", "Accept": "application/json, */*"},
                 ssl=self._context(client.get("caBundle") or ""),
                 server_hostname=server_name,
                 timeout=aiohttp.ClientTimeout(total=timeout),
                 allow_redirects=False,
             ) as response:
-                body = await response.content.read(_LARGEST_ANSWER + 1)
+                answer = await _read(response.content, limit + 1)
                 status = response.status
         except TimeoutError as error:
-            message = f"failed to call webhook: Post {json.dumps(url)}: context deadline exceeded"
+            message = f"failed to call webhook: Post {json.dumps(shown)}: context deadline exceeded"
             raise WebhookError(message) from error
         except (aiohttp.ClientError, OSError) as error:
-            message = f"failed to call webhook: Post {json.dumps(url)}: {_network_text(error)}"
+            message = f"failed to call webhook: Post {json.dumps(shown)}: {_network_text(error)}"
             raise WebhookError(message) from error
-        if len(body) > _LARGEST_ANSWER:
-            raise WebhookError("failed to call webhook: the response is larger than 3 MiB")
+        if len(answer) > limit:
+            raise WebhookError(f"failed to call webhook: the response is larger than {limit >> 20} MiB")
         if not 200 <= status < 300:
-            raise WebhookError(f"failed to call webhook: {_status_text(status, body)}")
+            raise WebhookError(f"failed to call webhook: {_status_text(status, answer)}")
         try:
-            return orjson.loads(body)
+            return orjson.loads(answer)
         except ValueError as error:
             raise WebhookError(f"could not get REST client: the answer is not JSON: {error}") from error
 
-    def _target(self, client: Obj, timeout: int) -> tuple[str, str | None]:
-        """The URL to post to, and the name that its certificate must carry (None: the URL's host)."""
+    def _target(self, client: Obj, timeout: int) -> tuple[str, str, str | None]:
+        """The URL to post to and to show, and the name that its certificate must carry (None: the URL's host)."""
         if client.get("url"):
             url = str(client["url"])
             mark = "&" if "?" in url else "?"
-            return f"{url}{mark}timeout={timeout}s", None
+            url = f"{url}{mark}timeout={timeout}s"
+            return url, url, None
         service = client["service"]
-        namespace, name = service["namespace"], service["name"]
+        namespace, name, port = service["namespace"], service["name"], service.get("port") or 443
         try:
-            address = self._resolve(namespace, name, service.get("port") or 443)
+            address = self._resolve(namespace, name, port)
         except LookupError as error:
             raise WebhookError(f"failed to call webhook: {error.args[0]}") from error
-        path = (service.get("path") or "/").lstrip("/")
-        return f"https://{address}/{path}?timeout={timeout}s", f"{name}.{namespace}.svc"
+        path = f"{(service.get('path') or '/').lstrip('/')}?timeout={timeout}s"
+        host = f"{name}.{namespace}.svc"
+        return f"https://{address}/{path}", f"https://{host}:{port}/{path}", host
 
     def _context(self, bundle: str) -> ssl.SSLContext:
         context = self._contexts.get(bundle)
@@ -142,6 +147,15 @@ class WebhookClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+async def _read(content: aiohttp.StreamReader, size: int) -> bytes:
+    """The whole body, or its first `size` bytes and maybe more."""
+    chunks = []
+    while size > 0 and (chunk := await content.readany()):
+        chunks.append(chunk)
+        size -= len(chunk)
+    return b"".join(chunks)
 
 
 def _status_text(status: int, body: bytes) -> str:

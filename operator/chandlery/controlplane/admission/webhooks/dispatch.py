@@ -32,7 +32,7 @@ class Webhooks:
         self._authorizer = authorizer
         self._mutating = Configurations(api, mutating=True)
         self._validating = Configurations(api, mutating=False)
-        self._client = WebhookClient(resolve_service or resolve_by_endpoints(api))
+        self.client = WebhookClient(resolve_service or resolve_by_endpoints(api))
 
     async def mutate(
         self, ctx: RequestContext, obj: Obj | None, old: Obj | None, *, again: frozenset[str] | None = None
@@ -72,7 +72,7 @@ class Webhooks:
                 raise outcome
 
     async def close(self) -> None:
-        await self._client.close()
+        await self.client.close()
 
     def _match(self, ctx: RequestContext, webhook: Webhook, obj: Obj | None, old: Obj | None) -> Resource | None:
         """The version of the resource to ask this webhook in; None when it is not concerned."""
@@ -104,7 +104,7 @@ class Webhooks:
         kind = reviews.kind_of(ctx, obj, old)
         request = reviews.attributes(ctx, target, obj, old, kind=kind, request_kind=request_kind)
         body = {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
-        answer = await self._client.call(webhook.client, webhook.timeout, body)
+        answer = await self.client.call(webhook.client, webhook.timeout, body)
         response = reviews.read_response(answer, request["uid"], version, mutating=webhook.mutating)
         ctx.warnings.extend(str(warning) for warning in response.get("warnings") or ())
         return response
