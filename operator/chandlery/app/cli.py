@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from chandlery.app.engines_cli import app as engines_app
 from chandlery.app.home import Home, default_data_dir
 from chandlery.foundation.errors import ChandleryError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(engines_app)
 
 DataDir = Annotated[
     Path | None,
@@ -286,6 +288,23 @@ async def _find_and_close(target: str, namespace: str, kubeconfig: Path) -> tupl
     api, obj = await _find(target, namespace, kubeconfig)
     await api.close()
     return None, obj
+
+
+@app.command()
+def console(
+    target: Annotated[str, typer.Argument(metavar="vm/NAME", help="The virtual machine.")],
+    namespace: Namespace = "default",
+    data_dir: DataDir = None,
+) -> None:
+    """Connect this terminal to a virtual machine's serial console. Ctrl-] leaves it."""
+    from chandlery.app import console as serial
+
+    home = _home(data_dir)
+    name = target.partition("/")[2] if target.startswith(("vm/", "cvm/")) else target.removeprefix("virtualmachine/")
+    _, obj = _run(_find_and_close(f"virtualmachine/{name}", namespace, home.kubeconfig))
+    path = serial.socket_of(home, obj)
+    serial.note(f"the console of virtualmachine/{name}; Ctrl-] leaves it")
+    serial.attach(path)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -14,10 +15,11 @@ from importlib.metadata import PackageNotFoundError, PackagePath, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chandlery.foundation.errors import EngineFailed, NotSupported
+from chandlery.foundation.errors import ChandleryError, EngineFailed, NotSupported
 from chandlery.providers.local.background import Background, Job
 from chandlery.providers.local.engines.catalogue import EngineEntry, Source, catalogue, platform_name
 from chandlery.providers.local.engines.problems import InstallingEngine
+from chandlery.providers.local.files import remove_tree
 
 if TYPE_CHECKING:
     from chandlery.providers.local.engines.installer import Installer
@@ -203,6 +205,46 @@ class Engines:
             await self.installer.install(entry, sources[0], job.tell)
 
         return self.background.start(("engine", entry.name, entry.version), f"installing {entry}", work, wake)
+
+    # -- checking and removing
+
+    async def verify(self, entry: EngineEntry) -> tuple[str, list[str]]:
+        """The version that it says it is, and what is wrong with it, in sentences; not being here is wrong too."""
+        from chandlery.providers.local.engines import tree
+        from chandlery.providers.local.engines.installer import version_of
+
+        engine = self.look(entry)
+        if engine is None:
+            return "", [f"{entry} is not here"]
+        problems: list[str] = []
+        if engine.root is not None:
+            record = tree.read(engine.root.parent)
+            if record is None:
+                problems.append(f"{engine.root.parent / tree.RECORD} is missing: install it anew")
+            else:
+                problems += await asyncio.to_thread(tree.damaged, engine.root.parent, record)
+                if record.root and engine.source.relocate and record.root != str(engine.root):
+                    problems.append(f"it was installed for {record.root} and has been moved: install it anew")
+        elif engine.source.type == "wheel":
+            problems += await asyncio.to_thread(wheel_damaged, engine.source.distribution)
+        try:
+            version = await version_of(entry, engine.binary, dict(engine.env), strict=True)
+        except ChandleryError as error:
+            return "", [*problems, error.message]
+        return version, problems
+
+    def remove(self, entry: EngineEntry) -> bool:
+        """Remove what was installed into the engines' directory; False when nothing was."""
+        home = self.directory / entry.name / entry.version
+        self._found.pop((entry.name, entry.version), None)
+        if not home.exists():
+            return False
+        # Renamed first: an engine that is half gone must not be found.
+        aside = home.with_name(f".{home.name}.old")
+        remove_tree(aside)
+        home.rename(aside)
+        remove_tree(aside)
+        return True
 
 
 def tree_binary(root: Path, source: Source) -> Path | None:
