@@ -195,7 +195,9 @@ def test_the_answer_to_a_wrong_type_names_kind_and_version() -> None:
     with pytest.raises(ApiError) as caught:
         resource("leases", "coordination.k8s.io").strategy.decode({"spec": {"renewTime": "notatime"}})
     assert caught.value.code == 400
-    assert caught.value.message.startswith('Lease in version "v1" cannot be handled as a Lease: parsing time "notatime"')
+    assert caught.value.message.startswith(
+        'Lease in version "v1" cannot be handled as a Lease: parsing time "notatime"'
+    )
 
 
 def test_decoding_twice_changes_nothing() -> None:

@@ -20,7 +20,10 @@ CATEGORIES = ("builtin-validation", "crud", "tables", "names-and-labels")
 PATH = re.compile(r"^/(?:api|apis/([^/]+))/([^/]+)/(?:namespaces/([^/]+)/)?([^/]+)$")
 SERVED = {(r.group, r.version, r.plural): r for r in builtin_resources()}
 SYSTEM = ("managedFields", "uid", "creationTimestamp", "resourceVersion", "generation", "namespace")
-FINALIZERS = {"PersistentVolumeClaim": "kubernetes.io/pvc-protection", "PersistentVolume": "kubernetes.io/pv-protection"}
+FINALIZERS = {
+    "PersistentVolumeClaim": "kubernetes.io/pvc-protection",
+    "PersistentVolume": "kubernetes.io/pv-protection",
+}
 
 
 def found(path: str) -> tuple[Resource, str] | None:
@@ -57,7 +60,12 @@ def admit(obj: Obj) -> None:
         spec["tolerations"] = [
             *(spec.get("tolerations") or ()),
             *(
-                {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+                {
+                    "key": f"node.kubernetes.io/{key}",
+                    "operator": "Exists",
+                    "effect": "NoExecute",
+                    "tolerationSeconds": 300,
+                }
                 for key in ("not-ready", "unreachable")
                 if not any(t.get("operator") == "Exists" and not t.get("key") for t in spec.get("tolerations") or ())
             ),

@@ -79,6 +79,12 @@ def node(obj: Obj) -> None:
     pods.resource_list(status.get("capacity"))
     if status.get("capacity") and not status.get("allocatable"):
         status["allocatable"] = dict(status["capacity"])
+    spec = obj.get("spec") or {}
+    first, listed = spec.get("podCIDR"), spec.get("podCIDRs")
+    if first and (not listed or listed[0] != first):
+        spec["podCIDRs"] = [first]
+    elif listed:
+        spec["podCIDR"] = listed[0]
 
 
 def limit_range(obj: Obj) -> None:

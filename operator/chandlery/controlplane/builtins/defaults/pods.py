@@ -182,6 +182,12 @@ def pod(obj: Obj) -> None:
                     port.setdefault("hostPort", port.get("containerPort", 0))
     _requests_from_limits(spec.get("resources"))
     spec.setdefault("enableServiceLinks", True)
+    status = obj.get("status") or {}
+    first, listed = status.get("podIP"), status.get("podIPs")
+    if first and (not listed or listed[0].get("ip") != first):  # the one address counts, for old kubelets
+        status["podIPs"] = [{"ip": first}]
+    elif listed:
+        status["podIP"] = listed[0].get("ip", "")
 
 
 def pod_template(obj: Obj) -> None:
