@@ -172,7 +172,9 @@ class Up:
     async def _ready(self, api: Api, wanted: Sequence[Obj]) -> None:
         deadline = asyncio.get_running_loop().time() + self.options.timeout
         waiting = {_title(obj): obj for obj in wanted}
+        said: set[str] = set()
         while waiting:
+            fetching = ""
             keeping.check_alive(self.home, self.keeper, "operator")
             for title, obj in list(waiting.items()):
                 live = await api.get(
@@ -183,8 +185,14 @@ class Up:
                     del waiting[title]
                 elif live is not None and (stalled := stalled_because(live)):
                     raise Unavailable(f"{title}: {stalled}", hint="Correct the manifest and run it again.")
+                elif live is not None and (words := fetched_now(live)):
+                    fetching = f"{title}: {words}"
+                    what = words.partition(":")[0]
+                    if what not in said:
+                        said.add(what)
+                        self.progress.note(f"{title}: {what}")
             if waiting:
-                self.progress.waiting(f"waiting for {', '.join(waiting)}")
+                self.progress.waiting(fetching or f"waiting for {', '.join(waiting)}")
                 if asyncio.get_running_loop().time() > deadline:
                     raise Timeout(
                         f"not ready after {self.options.timeout:.0f} s: {', '.join(waiting)}",
@@ -233,6 +241,12 @@ def lacking(obj: Obj) -> str:
         if found["type"] not in ("Ready", "Reconciling", "Stalled") and found["status"] != "True":
             return str(found["type"])
     return ""
+
+
+def fetched_now(obj: Obj) -> str:
+    """What is being installed or downloaded for an object, and how far it is; empty when nothing is."""
+    found = condition(obj, "Ready")
+    return str(found.get("message", "")) if found.get("reason") in {"InstallingEngine", "PreparingImage"} else ""
 
 
 def stalled_because(obj: Obj) -> str:
