@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from chandlery.controlplane.fields.fit import validate
 from chandlery.controlplane.fields.schema import Type
 from chandlery.controlplane.fields.sets import Node, difference
-from chandlery.controlplane.fields.walk import TypedError, compare, field_set, validate
+from chandlery.controlplane.fields.walk import TypedError, compare, field_set
 from chandlery.controlplane.types import Obj
 
 ANNOTATION: Final = "kubectl.kubernetes.io/last-applied-configuration"
