@@ -36,7 +36,7 @@ _STOP_SECONDS = 5.0
 _TICK_SECONDS = 2.0
 
 
-class ControlPlaneError(Exception):
+class ControlPlaneError(RuntimeError):
     """The control plane can't start; the text says why and what to do."""
 
 

@@ -42,7 +42,7 @@ def test_a_table_is_what_its_changes_say_at_every_revision(steps):
         past = table.at(number)
         assert past is not None
         assert {key: entry.rev for key, entry in past.items()} == history[number]
-    assert [event.rev for event in table.since(0)] == [n for n in range(1, len(steps) + 1)]
+    assert [event.rev for event in table.since(0)] == list(range(1, len(steps) + 1))
 
 
 def test_old_history_is_forgotten_and_asking_for_it_is_noticed():
