@@ -237,7 +237,7 @@ async def test_an_informer_follows_and_says_what_is_gone(api, namespace, eventua
 
 
 async def test_lease_locks_keep_their_promises(api, namespace):
-    ctx = Context().child(timeout=30)
+    ctx = Context().child(timeout=90)
     one, two = LeaseLocks(api, namespace), LeaseLocks(api, namespace)
     hold = await one.acquire(ctx, "lock", "first", 1.0)
     assert await two.try_acquire(ctx, "lock", "second", 1.0) is None
