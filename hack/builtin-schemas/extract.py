@@ -3,8 +3,8 @@
     hack/builtin-schemas/extract.py --go DIR [--out DIR]
 
 Schemas and descriptions come from the development dependency `kubernetes-validate` (the published OpenAPI
-definitions of Kubernetes 1.36). What the OpenAPI can't say (which fields are pointers, which are left out when empty, the
-types' names as error texts show them) comes from the Go sources of the same release: DIR holds checkouts of
+definitions of Kubernetes 1.36). What the OpenAPI can't say (which fields are pointers, which are left out when empty,
+the types' names as error texts show them) comes from the Go sources of the same release: DIR holds checkouts of
 k8s.io/api, apimachinery, apiextensions-apiserver and kube-aggregator (`go mod download`, or the Debian packages
 golang-k8s-*-dev). Only needed when the supported Kubernetes version changes: the results are committed.
 """
@@ -28,7 +28,8 @@ EXT = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
 AGG = "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1."
 ROOTS = {
     "io.k8s.api.core.v1.": (
-        "Namespace Secret ConfigMap Service ServiceAccount Pod PersistentVolumeClaim PersistentVolume Event Endpoints Node "
+        "Namespace Secret ConfigMap Service ServiceAccount Pod PersistentVolumeClaim PersistentVolume Event Endpoints "
+        "Node "
         "ResourceQuota LimitRange ReplicationController PodTemplate Binding"
     ),
     "io.k8s.api.apps.v1.": "Deployment StatefulSet ReplicaSet DaemonSet ControllerRevision",
@@ -43,7 +44,8 @@ ROOTS = {
     "io.k8s.api.events.v1.": "Event",
     "io.k8s.api.discovery.v1.": "EndpointSlice",
     "io.k8s.api.admissionregistration.v1.": (
-        "MutatingWebhookConfiguration ValidatingWebhookConfiguration ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding"
+        "MutatingWebhookConfiguration ValidatingWebhookConfiguration ValidatingAdmissionPolicy "
+        "ValidatingAdmissionPolicyBinding"
     ),
     "io.k8s.api.scheduling.v1.": "PriorityClass",
     "io.k8s.api.authentication.v1.": "TokenReview SelfSubjectReview TokenRequest",
@@ -103,9 +105,7 @@ def clean(schema: Any, name: str = "") -> Any:
                 out[key] = [v for v in value if v is not None]
         elif key == "properties":
             out[key] = {prop: clean(sub, prop) for prop, sub in value.items()}
-        elif key == "required":
-            out[key] = value
-        elif key == "x-kubernetes-group-version-kind":
+        elif key in ("required", "x-kubernetes-group-version-kind"):
             out[key] = value
         else:
             out[key] = clean(value)
@@ -136,8 +136,8 @@ def split_descriptions(schema: Any) -> tuple[Any, Any]:
     return schema, texts
 
 
-STRUCT = re.compile(r"^type (\w+) struct \{\n(.*?)^\}", re.M | re.S)
-GROUPED = re.compile(r"^type (\w+) ((?:map|\[\]|\*)?[\w.\[\]*]+)$", re.M)
+STRUCT = re.compile(r"^type (\w+) struct \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
+GROUPED = re.compile(r"^type (\w+) ((?:map|\[\]|\*)?[\w.\[\]*]+)$", re.MULTILINE)
 MARKER = re.compile(r"^\s*//\s*\+default=(.+?)\s*$")
 FIELD = re.compile(r"^\t(?:(\w+)\s+)?(\S+)\s+`(?:[^`]*)json:\"([^\"]*)\"")
 
@@ -199,12 +199,12 @@ def go_facts(root: Path) -> tuple[dict[str, Any], dict[str, str]]:
             if path.name.startswith(("zz_", "generated")) or path.name.endswith("_test.go"):
                 continue
             text = path.read_text()
-            imports = dict(re.findall(r'^\t(\w+) "([^"]+)"$', text, re.M))
-            imports.update({p.rsplit("/", 1)[-1]: p for p in re.findall(r'^\t"([^"]+)"$', text, re.M)})
+            imports = dict(re.findall(r'^\t(\w+) "([^"]+)"$', text, re.MULTILINE))
+            imports.update({p.rsplit("/", 1)[-1]: p for p in re.findall(r'^\t"([^"]+)"$', text, re.MULTILINE)})
 
             def qualify(kind: str, package: str = package, imports: dict[str, str] = imports) -> str:
-                def one(m: re.Match[str]) -> str:
-                    word = m.group(0)
+                def one(found: re.Match[str]) -> str:
+                    word = found.group(0)
                     if "." in word:
                         pkg, _, name = word.partition(".")
                         return f"{imports.get(pkg, pkg).rsplit('/', 1)[1] if pkg in imports else pkg}.{name}"
@@ -249,7 +249,12 @@ def inline(name: str, structs: dict[str, Any]) -> list[list[Any]]:
             out += [["kind", "Kind", "string", "o"], ["apiVersion", "APIVersion", "string", "o"]]
             continue
         target = next(
-            (c for c in (name.rsplit(".", 1)[0] + "." + short, "io.k8s.api.core.v1." + short, META + short) if c in structs), None
+            (
+                c
+                for c in (name.rsplit(".", 1)[0] + "." + short, "io.k8s.api.core.v1." + short, META + short)
+                if c in structs
+            ),
+            None,
         )
         if target is None:
             raise SystemExit(f"{name}: embedded {kind} not found")
@@ -284,13 +289,16 @@ def main() -> None:
                     (
                         one
                         for one in (name.rsplit(".", 1)[0] + ".", "io.k8s.api.core.v1.", META)
-                        if one + bare.rpartition(".")[2] in enums and one.rstrip(".").rsplit(".", 1)[1] == bare.partition(".")[0]
+                        if one + bare.rpartition(".")[2] in enums
+                        and one.rstrip(".").rsplit(".", 1)[1] == bare.partition(".")[0]
                     ),
                     None,
                 )
                 if prefix:
                     members = enums[prefix + bare.rpartition(".")[2]]
-                    add_enumeration(schemas[name]["properties"][field], descriptions.setdefault(name, {}), field, members)
+                    add_enumeration(
+                        schemas[name]["properties"][field], descriptions.setdefault(name, {}), field, members
+                    )
         elif schemas[name].get("properties"):
             missing.append((name, "no struct"))
     for item in missing:

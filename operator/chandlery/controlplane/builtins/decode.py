@@ -1,8 +1,9 @@
 """Decode JSON values into built-in types as the Go decoder does.
 
-For every definition one `Struct` is compiled on first use: unknown fields are dropped and reported, scalars are checked and
-normalised, zero values of `omitempty` fields vanish, fields that are always written appear. Error texts are those of
-Go's encoding/json; an empty list or map is nothing at all, as storage in protobuf leaves it. Source: sigs.k8s.io/json and encoding/json documentation; facts about fields from `data.go_structs`.
+For every definition one `Struct` is compiled on first use: unknown fields are dropped and reported, scalars are
+checked and normalised, zero values of `omitempty` fields vanish, fields that are always written appear. Error texts
+are those of Go's encoding/json; an empty list or map is nothing at all, as storage in protobuf leaves it. Source:
+sigs.k8s.io/json and encoding/json documentation; facts about fields from `data.go_structs`.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Where:
             what = "object"
         if self.fields:
             return DecodeError(
-                f"json: cannot unmarshal {what} into Go struct field {self.struct}.{'.'.join(self.fields)} of type {go_type}"
+                f"json: cannot unmarshal {what} into Go struct field {self.struct}.{'.'.join(self.fields)} of type "
+                f"{go_type}"
             )
         return DecodeError(f"json: cannot unmarshal {what} into Go value of type {go_type}")
 
@@ -169,7 +171,7 @@ def _micro_time(value: Any, _: Where) -> Any:
 def _quantity(value: Any, _: Where) -> Any:
     if value is None:
         return "0"
-    if isinstance(value, bool) or isinstance(value, (list, dict)):
+    if isinstance(value, (bool, list, dict)):
         raise DecodeError(quantity.FORMAT_WRONG)
     try:
         return quantity.canonical(str(value).strip())

@@ -46,9 +46,8 @@ def parse(text: str, layout: str = RFC3339) -> datetime:
         pos = m.end()
     micro = 0
     fraction = re.compile(r"[.,](\d+)").match(text, pos)
-    if layout == MICRO:
-        if fraction is None or len(fraction.group(1)) != 6:
-            raise bad(text[pos:], ".000000")
+    if layout == MICRO and (fraction is None or len(fraction.group(1)) != 6):
+        raise bad(text[pos:], ".000000")
     if fraction is not None:
         micro = int(fraction.group(1)[:6].ljust(6, "0"))
         pos = fraction.end()

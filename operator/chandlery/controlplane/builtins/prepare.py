@@ -1,4 +1,4 @@
-"""What the API itself sets at creation and update, whatever the client sent: status resets, generated fields, finalizers.
+"""What the API itself sets at creation and update, whatever the client sent: resets, generated fields, finalizers.
 
 Source: the API conventions ("Spec and Status"), the kinds' documentation, and observed answers of kube-apiserver 1.36.
 All functions change their first argument in place.

@@ -1,7 +1,8 @@
 """`resource.Quantity`: parse, compare and write in canonical form.
 
 Source: the documentation of the Quantity type (k8s.io/apimachinery/pkg/api/resource): a number with a decimal SI,
-binary SI or exponent suffix; canonical form has no fraction, the largest suffix that keeps it exact, and keeps the format.
+binary SI or exponent suffix; canonical form has no fraction, the largest suffix that keeps it exact, and
+keeps the format.
 """
 
 from __future__ import annotations

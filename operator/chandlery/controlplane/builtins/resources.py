@@ -57,10 +57,10 @@ _TABLE: tuple[tuple[str, str, str, str, str, str, str, str], ...] = (
     ("storage.k8s.io", "v1", "storageclasses", "StorageClass", "d", "sc", "", ""),
     ("events.k8s.io", "v1", "events", "Event", "n", "ev", "", ""),
     ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", "ng", "", "", ""),
-    ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", "g", "", "api-extensions", ""),
-    ("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", "g", "", "api-extensions", "status"),
-    ("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", "g", "", "api-extensions", ""),
-    ("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", "g", "", "api-extensions", ""),
+    ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", "g", "", "api-extensions", ""),  # noqa: E501
+    ("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", "g", "", "api-extensions", "status"),  # noqa: E501
+    ("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", "g", "", "api-extensions", ""),  # noqa: E501
+    ("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", "g", "", "api-extensions", ""),  # noqa: E501
     ("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", "g", "pc", "", ""),
     ("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", "c", "", "", ""),
     ("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", "c", "", "", ""),
@@ -68,7 +68,7 @@ _TABLE: tuple[tuple[str, str, str, str, str, str, str, str], ...] = (
     ("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", "c", "", "", ""),
     ("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview", "c", "", "", ""),
     ("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", "c", "", "", ""),
-    ("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", "g", "crd crds", "api-extensions", "status"),
+    ("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", "g", "crd crds", "api-extensions", "status"),  # noqa: E501
     ("apiregistration.k8s.io", "v1", "apiservices", "APIService", "", "", "api-extensions", "status"),
 )  # fmt: skip
 

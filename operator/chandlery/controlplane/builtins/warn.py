@@ -97,11 +97,9 @@ def pod_spec(spec: Obj, path: str, *, template: bool) -> list[str]:
         if "gitRepo" in volume:
             text = "deprecated in v1.11, and disabled by default in v1.33+"
             found.append(f"{here}.gitRepo: {text}")
-        for kind, since in (("glusterfs", "v1.25"), ("cephfs", "v1.28"), ("rbd", "v1.28")):
+        for kind, since, gone in (("glusterfs", 25, 26), ("cephfs", 28, 31), ("rbd", 28, 31)):
             if kind in volume:
-                found.append(
-                    f"{here}.{kind}: deprecated in {since}, non-functional in v1.{'26' if kind == 'glusterfs' else '31'}+"
-                )
+                found.append(f"{here}.{kind}: deprecated in v1.{since}, non-functional in v1.{gone}+")
     grace = spec.get("terminationGracePeriodSeconds")
     if grace is not None and grace < 0:
         found.append(
@@ -190,7 +188,8 @@ def _service(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
     found = []
     if (obj["metadata"].get("annotations") or {}).get("service.kubernetes.io/topology-aware-hints"):
         found.append(
-            "annotation service.kubernetes.io/topology-aware-hints is deprecated, please use service.kubernetes.io/topology-mode instead"
+            "annotation service.kubernetes.io/topology-aware-hints is deprecated, please use "
+            "service.kubernetes.io/topology-mode instead"
         )
     headless = spec.get("clusterIP") == "None" or (spec.get("clusterIPs") or [""])[0] == "None"
     if headless:
@@ -238,7 +237,10 @@ def _secret(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
 def _tls_problem(certificate: bytes, key: bytes) -> str:
     if b"-----BEGIN CERTIFICATE-----" not in certificate:
         if b"-----BEGIN" in certificate:
-            return 'tls: failed to find "CERTIFICATE" PEM block in certificate input after skipping PEM blocks of the following types: []'
+            return (
+                'tls: failed to find "CERTIFICATE" PEM block in certificate input after skipping PEM blocks of the '
+                "following types: []"
+            )
         return "tls: failed to find any PEM data in certificate input"
     if b"-----BEGIN" not in key:
         return "tls: failed to find any PEM data in key input"
@@ -277,7 +279,8 @@ def _volume(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
     spec = obj.get("spec") or {}
     if spec.get("persistentVolumeReclaimPolicy") == "Recycle":
         found.append(
-            "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning."
+            "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the "
+            "recommended approach is to use dynamic provisioning."
         )
     beta = "volume.beta.kubernetes.io/storage-class"
     if beta in (obj["metadata"].get("annotations") or {}):

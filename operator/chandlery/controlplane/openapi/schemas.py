@@ -46,7 +46,8 @@ _OWN_SHAPE: dict[str, tuple[Obj, Obj]] = {
 _TEXTS = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": (
         "IntOrString is a type that can hold an int32 or a string.  When used in JSON or YAML marshalling and "
-        "unmarshalling, it produces or consumes the inner type.  This allows you to have, for example, a JSON field that "
+        "unmarshalling, it produces or consumes the inner type.  This allows you to have, for example, a JSON field "
+        "that "
         "can accept a name or number."
     ),
 }

@@ -104,18 +104,25 @@ def test_what_is_no_time(text: str, want: str) -> None:
         ({"spec": 5}, "json: cannot unmarshal number into Go struct field Deployment.spec of type v1.DeploymentSpec"),
         (
             {"spec": {"template": {"spec": {"containers": {}}}}},
-            "json: cannot unmarshal object into Go struct field PodSpec.spec.template.spec.containers"
-            " of type []v1.Container",
+            (
+                "json: cannot unmarshal object into Go struct field PodSpec.spec.template.spec.containers"
+                " of type []v1.Container"
+            ),
         ),
         (
             {"spec": {"template": {"spec": {"containers": [{"image": 5}]}}}},
-            "json: cannot unmarshal number into Go struct field Container.spec.template.spec.containers.image"
-            " of type string",
+            (
+                "json: cannot unmarshal number into Go struct field Container.spec.template.spec.containers.image"
+                " of type string"
+            ),
         ),
         (
             {"spec": {"template": {"spec": {"containers": [{"imagePullPolicy": True}]}}}},
-            "json: cannot unmarshal bool into Go struct field Container.spec.template.spec.containers.imagePullPolicy"
-            " of type v1.PullPolicy",
+            (
+                "json: cannot unmarshal bool into Go struct field "
+                "Container.spec.template.spec.containers.imagePullPolicy"
+                " of type v1.PullPolicy"
+            ),
         ),
         (
             {"metadata": {"labels": {"a": 1}}},

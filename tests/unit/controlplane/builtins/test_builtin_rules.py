@@ -109,7 +109,10 @@ def test_valid_objects_are_taken(kind: str, body: str) -> None:
             f"spec: {{replicas: -1, minReadySeconds: -1, selector: {{matchLabels: {{app: b}}}}, template: {TEMPLATE}}}",
             [
                 f"spec.replicas: Invalid value: -1: {NON_NEGATIVE}",
-                'spec.template.metadata.labels: Invalid value: {"app":"a"}: `selector` does not match template `labels`',
+                (
+                    'spec.template.metadata.labels: Invalid value: {"app":"a"}: `selector` does not match template '
+                    "`labels`"
+                ),
                 f"spec.minReadySeconds: Invalid value: -1: {NON_NEGATIVE}",
             ],
         ),
@@ -118,14 +121,19 @@ def test_valid_objects_are_taken(kind: str, body: str) -> None:
             f"spec: {{selector: {{matchExpressions: [{{key: app, operator: Odd}}]}}, template: {TEMPLATE}}}",
             [
                 'spec.selector.matchExpressions[0].operator: Invalid value: "Odd": not a valid selector operator',
-                'spec.selector: Invalid value: {"matchExpressions":[{"key":"app","operator":"Odd"}]}: '
-                "invalid label selector",
+                (
+                    'spec.selector: Invalid value: {"matchExpressions":[{"key":"app","operator":"Odd"}]}: '
+                    "invalid label selector"
+                ),
             ],
         ),
         (
             "DaemonSet",
-            f"spec: {{selector: {{matchLabels: {{app: a}}}}, template: {TEMPLATE}, updateStrategy: {{rollingUpdate: "
-            "{maxUnavailable: 0, maxSurge: 120%}}}",
+            (
+                f"spec: {{selector: {{matchLabels: {{app: a}}}}, template: {TEMPLATE}, updateStrategy: "
+                f"{{rollingUpdate: "
+                "{maxUnavailable: 0, maxSurge: 120%}}}"
+            ),
             ['spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: "120%": must not be greater than 100%'],
         ),
         (
@@ -133,9 +141,11 @@ def test_valid_objects_are_taken(kind: str, body: str) -> None:
             STATEFUL_SET.replace("serviceName: s", "serviceName: S_x, ordinals: {start: -1}"),
             [
                 f"spec.ordinals.start: Invalid value: -1: {NON_NEGATIVE}",
-                'spec.serviceName: Invalid value: "S_x": a lowercase RFC 1123 label must consist of lower case '
-                "alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. "
-                "'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+                (
+                    'spec.serviceName: Invalid value: "S_x": a lowercase RFC 1123 label must consist of lower case '
+                    "alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. "
+                    "'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+                ),
             ],
         ),
         (
@@ -143,36 +153,61 @@ def test_valid_objects_are_taken(kind: str, body: str) -> None:
             f"spec: {{completionMode: Indexed, parallelism: 100001, template: {JOB_TEMPLATE}, successPolicy: {{}}}}",
             [
                 "spec.completions: Required value: when completion mode is Indexed",
-                "spec.parallelism: Invalid value: 100001: must be less than or equal to 100000 when completion mode is "
-                "Indexed",
-                "spec.successPolicy.rules: Required value: at least one rules must be specified when the successPolicy "
-                "is specified",
+                (
+                    "spec.parallelism: Invalid value: 100001: must be less than or equal to 100000 when completion "
+                    "mode is "
+                    "Indexed"
+                ),
+                (
+                    "spec.successPolicy.rules: Required value: at least one rules must be specified when the "
+                    "successPolicy "
+                    "is specified"
+                ),
             ],
         ),
         (
             "Job",
-            f"spec: {{completionMode: Indexed, completions: 5, template: {JOB_TEMPLATE}, successPolicy: {{rules: "
-            "[{succeededIndexes: '0-1,3', succeededCount: 4}, {succeededIndexes: '3,1'}, {succeededIndexes: '9'}]}}",
+            (
+                f"spec: {{completionMode: Indexed, completions: 5, template: {JOB_TEMPLATE}, successPolicy: {{rules: "
+                "[{succeededIndexes: '0-1,3', succeededCount: 4}, {succeededIndexes: '3,1'}, {succeededIndexes: '9'}]}}"
+            ),
             [
-                "spec.successPolicy.rules[0].succeededCount: Invalid value: 4: must be less than or equal to 3 (the "
-                "number of indexes in the specified succeededIndexes field)",
-                'spec.successPolicy.rules[1].succeededIndexes: Invalid value: "3,1": error parsing succeededIndexes: '
-                "non-increasing order, previous: 3, current: 1",
-                'spec.successPolicy.rules[2].succeededIndexes: Invalid value: "9": error parsing succeededIndexes: '
-                'too large index: "9"',
+                (
+                    "spec.successPolicy.rules[0].succeededCount: Invalid value: 4: must be less than or equal to 3 "
+                    "(the "
+                    "number of indexes in the specified succeededIndexes field)"
+                ),
+                (
+                    'spec.successPolicy.rules[1].succeededIndexes: Invalid value: "3,1": error parsing '
+                    "succeededIndexes: "
+                    "non-increasing order, previous: 3, current: 1"
+                ),
+                (
+                    'spec.successPolicy.rules[2].succeededIndexes: Invalid value: "9": error parsing succeededIndexes: '
+                    'too large index: "9"'
+                ),
             ],
         ),
         (
             "Job",
-            f"spec: {{backoffLimitPerIndex: 1, template: {JOB_TEMPLATE}, podFailurePolicy: {{rules: [{{action: Ignore, "
-            "onExitCodes: {operator: In, values: [3, 0, 3]}}, {action: Count}]}}",
+            (
+                f"spec: {{backoffLimitPerIndex: 1, template: {JOB_TEMPLATE}, podFailurePolicy: {{rules: [{{action: "
+                f"Ignore, "
+                "onExitCodes: {operator: In, values: [3, 0, 3]}}, {action: Count}]}}"
+            ),
             [
                 "spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode",
-                "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Invalid value: 0: must not be 0 for the In operator",
+                (
+                    "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Invalid value: 0: must not be 0 for the In "
+                    "operator"
+                ),
                 "spec.podFailurePolicy.rules[0].onExitCodes.values[2]: Duplicate value: 3",
                 "spec.podFailurePolicy.rules[0].onExitCodes.values: Invalid value: [3,0,3]: must be ordered",
-                "spec.podFailurePolicy.rules[1]: Invalid value: specifying one of OnExitCodes and OnPodConditions is "
-                "required",
+                (
+                    "spec.podFailurePolicy.rules[1]: Invalid value: specifying one of OnExitCodes and "
+                    "OnPodConditions is "
+                    "required"
+                ),
             ],
         ),
         (
@@ -180,15 +215,21 @@ def test_valid_objects_are_taken(kind: str, body: str) -> None:
             f"spec: {{schedule: 'TZ=UTC 61 * * * *', timeZone: Mars/Base, jobTemplate: {{{JOB}}}}}",
             [
                 'spec.schedule: Invalid value: "TZ=UTC 61 * * * *": end of range (61) above maximum (59): 61',
-                'spec.schedule: Invalid value: "TZ=UTC 61 * * * *": cannot use TZ or CRON_TZ in schedule, use timeZone '
-                "field instead",
+                (
+                    'spec.schedule: Invalid value: "TZ=UTC 61 * * * *": cannot use TZ or CRON_TZ in schedule, use '
+                    "timeZone "
+                    "field instead"
+                ),
                 'spec.timeZone: Invalid value: "Mars/Base": unknown time zone Mars/Base',
             ],
         ),
         (
             "HorizontalPodAutoscaler",
-            "spec: {maxReplicas: 1, minReplicas: 2, scaleTargetRef: {kind: Deployment, name: d, apiVersion: apps/v1}, "
-            "metrics: [{type: Pods, resource: {name: cpu, target: {type: Utilization, averageUtilization: 0}}}]}",
+            (
+                "spec: {maxReplicas: 1, minReplicas: 2, scaleTargetRef: {kind: Deployment, name: d, apiVersion: "
+                "apps/v1}, "
+                "metrics: [{type: Pods, resource: {name: cpu, target: {type: Utilization, averageUtilization: 0}}}]}"
+            ),
             [
                 "spec.maxReplicas: Invalid value: 1: must be greater than or equal to `minReplicas`",
                 "spec.metrics[0].resource.target.averageUtilization: Invalid value: 0: must be greater than 0",
@@ -197,28 +238,46 @@ def test_valid_objects_are_taken(kind: str, body: str) -> None:
         ),
         (
             "Service",
-            "spec: {type: NodePort, ports: [{name: a, port: 80, nodePort: 30001}, {name: b, port: 80, nodePort: 30001}]}",
+            (
+                "spec: {type: NodePort, ports: [{name: a, port: 80, nodePort: 30001}, {name: b, port: 80, nodePort: "
+                "30001}]}"
+            ),
             [
                 "spec.ports[1].nodePort: Duplicate value: 30001",
-                'spec.ports[1]: Duplicate value: {"Name":"","Protocol":"TCP","AppProtocol":null,"Port":80,"TargetPort":0,'
-                '"NodePort":0}',
+                (
+                    "spec.ports[1]: Duplicate value: "
+                    '{"Name":"","Protocol":"TCP","AppProtocol":null,"Port":80,"TargetPort":0,'
+                    '"NodePort":0}'
+                ),
             ],
         ),
         (
             "Service",
-            "spec: {ports: [{port: 80, nodePort: 30001}], loadBalancerClass: x.example/y, sessionAffinity: ClientIP, "
-            "sessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}, externalIPs: [127.0.0.1]}",
+            (
+                "spec: {ports: [{port: 80, nodePort: 30001}], loadBalancerClass: x.example/y, sessionAffinity: "
+                "ClientIP, "
+                "sessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}, externalIPs: [127.0.0.1]}"
+            ),
             [
-                "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 0: must be greater than 0 and less "
-                "than 86400",
-                'spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)',
+                (
+                    "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 0: must be greater than 0 "
+                    "and less "
+                    "than 86400"
+                ),
+                (
+                    'spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, '
+                    "::1/128)"
+                ),
                 "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
                 "spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'",
             ],
         ),
         (
             "EndpointSlice",
-            "{addressType: IPv6, endpoints: [{addresses: [10.0.0.1]}], ports: [{name: a, port: 1}, {name: a, port: 2}]}",
+            (
+                "{addressType: IPv6, endpoints: [{addresses: [10.0.0.1]}], ports: [{name: a, port: 1}, {name: a, port: "
+                "2}]}"
+            ),
             [
                 'endpoints[0].addresses[0]: Invalid value: "10.0.0.1": must be a valid IPv6 address',
                 'ports[1].name: Duplicate value: "a"',
@@ -226,25 +285,38 @@ def test_valid_objects_are_taken(kind: str, body: str) -> None:
         ),
         (
             "Node",
-            "spec: {taints: [{key: a, effect: NoSchedule}, {key: a, effect: NoSchedule}], podCIDRs: [10.0.0.0/24, "
-            "10.1.0.0/24]}",
+            (
+                "spec: {taints: [{key: a, effect: NoSchedule}, {key: a, effect: NoSchedule}], podCIDRs: [10.0.0.0/24, "
+                "10.1.0.0/24]}"
+            ),
             [
-                'metadata.taints[1]: Duplicate value: {"Key":"a","Value":"","Effect":"NoSchedule","TimeAdded":null}: taints '
-                "must be unique by key and effect pair",
-                'spec.podCIDRs: Invalid value: ["10.0.0.0/24","10.1.0.0/24"]: may specify no more than one CIDR for '
-                "each IP family",
+                (
+                    "metadata.taints[1]: Duplicate value: "
+                    '{"Key":"a","Value":"","Effect":"NoSchedule","TimeAdded":null}: taints '
+                    "must be unique by key and effect pair"
+                ),
+                (
+                    'spec.podCIDRs: Invalid value: ["10.0.0.0/24","10.1.0.0/24"]: may specify no more than one '
+                    "CIDR for "
+                    "each IP family"
+                ),
             ],
         ),
         (
             "LimitRange",
-            "spec: {limits: [{type: Pod, max: {cpu: '1'}, min: {cpu: '2'}, default: {cpu: '1'}, "
-            "maxLimitRequestRatio: {cpu: 900m}}]}",
+            (
+                "spec: {limits: [{type: Pod, max: {cpu: '1'}, min: {cpu: '2'}, default: {cpu: '1'}, "
+                "maxLimitRequestRatio: {cpu: 900m}}]}"
+            ),
             [
                 "spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'",
                 'spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than max value 1',
                 'spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: "900m": ratio 900m is less than 1',
-                'spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: "900m": ratio 900m is greater than max/min = '
-                "0.500000",
+                (
+                    'spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: "900m": ratio 900m is greater than '
+                    "max/min = "
+                    "0.500000"
+                ),
             ],
         ),
         (
@@ -259,14 +331,19 @@ def test_valid_objects_are_taken(kind: str, body: str) -> None:
         ),
         (
             "PersistentVolumeClaim",
-            "spec: {accessModes: [ReadWriteOncePod, ReadWriteMany], resources: {requests: {storage: '0'}}, "
-            "volumeMode: Odd, dataSourceRef: {kind: Thing, name: x}}",
+            (
+                "spec: {accessModes: [ReadWriteOncePod, ReadWriteMany], resources: {requests: {storage: '0'}}, "
+                "volumeMode: Odd, dataSourceRef: {kind: Thing, name: x}}"
+            ),
             [
                 "spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes",
                 'spec.resources[storage]: Invalid value: "0": must be greater than zero',
                 'spec.volumeMode: Unsupported value: "Odd": supported values: "Block", "Filesystem"',
-                "spec.dataSourceRef: Invalid value: \"Thing\": must be 'PersistentVolumeClaim' when referencing the default "
-                "apiGroup",
+                (
+                    "spec.dataSourceRef: Invalid value: \"Thing\": must be 'PersistentVolumeClaim' when "
+                    "referencing the default "
+                    "apiGroup"
+                ),
             ],
         ),
         (
@@ -278,8 +355,11 @@ def test_valid_objects_are_taken(kind: str, body: str) -> None:
             "PriorityClass",
             "{metadata: {name: system-node-critical}, value: 1}",
             [
-                "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. "
-                "error: value of system-node-critical PriorityClass must be 2000001000"
+                (
+                    "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system "
+                    "use only. "
+                    "error: value of system-node-critical PriorityClass must be 2000001000"
+                )
             ],
         ),
         (
@@ -292,19 +372,27 @@ def test_valid_objects_are_taken(kind: str, body: str) -> None:
         ),
         (
             "NetworkPolicy",
-            "spec: {podSelector: {}, egress: [{ports: [{port: 90, endPort: 80}], to: [{ipBlock: {cidr: 10.0.0.0/8, "
-            "except: [11.0.0.0/16]}, podSelector: {}}]}], policyTypes: [Odd]}",
+            (
+                "spec: {podSelector: {}, egress: [{ports: [{port: 90, endPort: 80}], to: [{ipBlock: {cidr: 10.0.0.0/8, "
+                "except: [11.0.0.0/16]}, podSelector: {}}]}], policyTypes: [Odd]}"
+            ),
             [
                 "spec.egress[0].ports[0].endPort: Invalid value: 80: must be greater than or equal to `port`",
-                'spec.egress[0].to[0].ipBlock.except[0]: Invalid value: "11.0.0.0/16": must be a strict subset of `cidr`',
+                (
+                    'spec.egress[0].to[0].ipBlock.except[0]: Invalid value: "11.0.0.0/16": must be a strict subset of '
+                    "`cidr`"
+                ),
                 "spec.egress[0].to[0]: Forbidden: may not specify both ipBlock and another peer",
                 'spec.policyTypes[0]: Unsupported value: "Odd": supported values: "Ingress", "Egress"',
             ],
         ),
         (
             "ClusterRoleBinding",
-            "{roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: r}, subjects: [{kind: ServiceAccount, "
-            "name: s}, {kind: Odd, name: x}]}",
+            (
+                "{roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: r}, subjects: [{kind: "
+                "ServiceAccount, "
+                "name: s}, {kind: Odd, name: x}]}"
+            ),
             [
                 'roleRef.kind: Unsupported value: "Role": supported values: "ClusterRole"',
                 "subjects[0].namespace: Required value",
@@ -345,9 +433,12 @@ def test_creations_are_refused_in_the_words_and_order_of_the_api(kind: str, body
             STATEFUL_SET,
             [("spec.serviceName", "other")],
             [
-                "spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', "
-                "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and "
-                "'minReadySeconds' are forbidden"
+                (
+                    "spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', "
+                    "'template', "
+                    "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and "
+                    "'minReadySeconds' are forbidden"
+                )
             ],
         ),
         (
@@ -389,8 +480,10 @@ def test_creations_are_refused_in_the_words_and_order_of_the_api(kind: str, body
             "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: r}",
             [("roleRef.name", "other")],
             [
-                'roleRef: Invalid value: {"APIGroup":"rbac.authorization.k8s.io","Kind":"Role","Name":"other"}: '
-                "cannot change roleRef"
+                (
+                    'roleRef: Invalid value: {"APIGroup":"rbac.authorization.k8s.io","Kind":"Role","Name":"other"}: '
+                    "cannot change roleRef"
+                )
             ],
         ),
         (
@@ -447,8 +540,10 @@ def test_updates_keep_what_may_not_change(
             [("status.conditions", [{"type": "Complete", "status": "True"}]), ("status.active", 1)],
             [
                 "status.completionTime: Required value: completionTime is required for Complete jobs",
-                "status.conditions: Invalid value: cannot set Complete=True condition without the "
-                "SuccessCriteriaMet=true condition",
+                (
+                    "status.conditions: Invalid value: cannot set Complete=True condition without the "
+                    "SuccessCriteriaMet=true condition"
+                ),
                 "status.active: Invalid value: 1: active>0 is invalid for finished job",
                 "status.startTime: Required value: startTime is required for finished job",
             ],

@@ -1,6 +1,7 @@
 """Defaults of pods and pod templates.
 
-Source: the field descriptions of core/v1 and observed answers of kube-apiserver 1.36. Each function fills its argument in place.
+Source: the field descriptions of core/v1 and observed answers of kube-apiserver 1.36. Each function fills its
+argument in place.
 """
 
 from __future__ import annotations

@@ -80,8 +80,11 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
         (
             "Restarts",
             "string",
-            "The number of times the containers in this pod have been restarted and when the last container in this pod has "
-            "restarted.",
+            (
+                "The number of times the containers in this pod have been restarted and when the last container in "
+                "this pod has "
+                "restarted."
+            ),
             0,
         ),
         AGE,
@@ -144,7 +147,10 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
         (
             "Limit",
             "string",
-            "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node.",
+            (
+                "Limits control the maximum amount of cpu/memory that a container may use independent of contention on "
+                "the node."
+            ),
             0,
         ),
         AGE,
@@ -267,10 +273,15 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
         (
             "Pod-Selector",
             "string",
-            "Selects the pods to which this NetworkPolicy object applies.  The array of ingress rules is applied to any pods "
-            "selected by this field. Multiple network policies can select the same set of pods.  In this case, the ingress "
-            "rules for each are combined additively. This field is NOT optional and follows standard label selector "
-            "semantics. An empty podSelector matches all pods in this namespace.",
+            (
+                "Selects the pods to which this NetworkPolicy object applies.  The array of ingress rules is "
+                "applied to any pods "
+                "selected by this field. Multiple network policies can select the same set of pods.  In this case, "
+                "the ingress "
+                "rules for each are combined additively. This field is NOT optional and follows standard label "
+                "selector "
+                "semantics. An empty podSelector matches all pods in this namespace."
+            ),
             0,
         ),
         AGE,
@@ -302,17 +313,26 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
         (
             "AddressType",
             "string",
-            "addressType specifies the type of address carried by this EndpointSlice. All addresses in this slice must be the "
-            "same type. This field is immutable after creation. The following address types are currently supported: * IPv4: "
-            "Represents an IPv4 Address. * IPv6: Represents an IPv6 Address. * FQDN: Represents a Fully Qualified Domain Name.",
+            (
+                "addressType specifies the type of address carried by this EndpointSlice. All addresses in this "
+                "slice must be the "
+                "same type. This field is immutable after creation. The following address types are currently "
+                "supported: * IPv4: "
+                "Represents an IPv4 Address. * IPv6: Represents an IPv6 Address. * FQDN: Represents a Fully "
+                "Qualified Domain Name."
+            ),
             0,
         ),
         (
             "Ports",
             "string",
-            "ports specifies the list of network ports exposed by each endpoint in this slice. Each port must have a unique "
-            "name. When ports is empty, it indicates that there are no defined ports. When a port is defined with a nil port "
-            'value, it indicates "all ports". Each slice may include a maximum of 100 ports.',
+            (
+                "ports specifies the list of network ports exposed by each endpoint in this slice. Each port must "
+                "have a unique "
+                "name. When ports is empty, it indicates that there are no defined ports. When a port is defined "
+                "with a nil port "
+                'value, it indicates "all ports". Each slice may include a maximum of 100 ports.'
+            ),
             0,
         ),
         ("Endpoints", "string", "@io.k8s.api.discovery.v1.EndpointSlice.endpoints", 0),
