@@ -9,7 +9,7 @@ from pydantic import Field
 
 from chandlery.model.base import CelRule, Label, LocalRef, Model
 from chandlery.model.parts import Port, TlsVersion
-from chandlery.model.rules import absent, extra, only_when, set_list
+from chandlery.model.rules import absent, extra, lasts, only_when, set_list
 from chandlery.model.scalars import Address, Cidr, Duration
 from chandlery.model.words import HeaderName, HostPattern
 
@@ -31,13 +31,7 @@ class RateLimit(Model):
         Duration,
         Field(
             description="Length of the period, 1s to 1h.",
-            json_schema_extra=extra(
-                CelRule(
-                    rule="!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || "
-                    "(duration(self) >= duration('1s') && duration(self) <= duration('1h'))",
-                    message="a rate limit's period must be from 1s to 1h",
-                )
-            ),
+            json_schema_extra=extra(lasts("1s", "1h", "a rate limit's period must be from 1s to 1h")),
         ),
     ] = Duration("1s")
     header: Annotated[

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from chandlery.model.base import CelRule, Label, LocalRef, Model, Name, Ref
 from chandlery.model.parts import Labels, Port
-from chandlery.model.rules import absent, extra, map_list, one_of, only_when, set_list
+from chandlery.model.rules import absent, extra, map_list, not_longer, one_of, only_when, set_list
 from chandlery.model.scalars import Duration
 from chandlery.model.words import HeaderName, HostPattern, HttpPath
 from chandlery_kinds.loadbalancer.listeners import RateLimit
@@ -126,7 +126,7 @@ class HealthCheck(Model):
         only_when("host", "self.type == 'http'", "host needs type http"),
         only_when("expectedStatus", "self.type == 'http'", "expectedStatus needs type http"),
         CelRule(
-            rule="duration(self.timeout) <= duration(self.interval)",
+            rule=not_longer("self.timeout", "self.interval"),
             message="timeout can't exceed interval",
             field_path=".timeout",
         ),

@@ -30,7 +30,19 @@ from chandlery.model.parts import (
     Tls,
     UserName,
 )
-from chandlery.model.rules import NOT_DOWNGRADED, absent, extra, fixed, fixed_optional, map_list, only_when, set_list
+from chandlery.model.rules import (
+    NOT_DOWNGRADED,
+    absent,
+    extra,
+    fixed,
+    fixed_optional,
+    lasts,
+    map_list,
+    not_longer,
+    not_more,
+    only_when,
+    set_list,
+)
 from chandlery.model.scalars import Duration, Size, Version
 from chandlery.model.settings import Configuration, check_configuration
 from chandlery.model.settings_rules import configuration_rules
@@ -168,13 +180,13 @@ class QueueSpec(CommonSpec):
         ),
         CelRule(
             rule="!has(self.retention.maxBytes) || !has(self.storage) || "
-            "quantity(self.retention.maxBytes).compareTo(quantity(self.storage.size)) <= 0",
+            + not_more("self.retention.maxBytes", "self.storage.size"),
             message="retention.maxBytes can't exceed storage.size",
             field_path=".retention.maxBytes",
         ),
         CelRule(
             rule="!has(self.deduplicationWindow) || !has(self.retention.maxAge) || "
-            "duration(self.deduplicationWindow) <= duration(self.retention.maxAge)",
+            + not_longer("self.deduplicationWindow", "self.retention.maxAge"),
             message="deduplicationWindow can't exceed retention.maxAge",
             field_path=".deduplicationWindow",
         ),
@@ -238,7 +250,7 @@ class QueueSpec(CommonSpec):
             description="Largest message, at most 64Mi.",
             json_schema_extra=extra(
                 CelRule(
-                    rule="!isQuantity(self) || quantity(self).compareTo(quantity('64Mi')) <= 0",
+                    rule=not_more("self", "'64Mi'"),
                     message="maxMessageSize can be 64Mi at most: keep larger things in a store and send their names",
                 )
             ),
@@ -248,13 +260,7 @@ class QueueSpec(CommonSpec):
         Duration,
         Field(
             description="A message that is not acknowledged within this time is delivered again; 1s to 12h.",
-            json_schema_extra=extra(
-                CelRule(
-                    rule="!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || "
-                    "(duration(self) >= duration('1s') && duration(self) <= duration('12h'))",
-                    message="acknowledgementTimeout must be from 1s to 12h",
-                )
-            ),
+            json_schema_extra=extra(lasts("1s", "12h", "acknowledgementTimeout must be from 1s to 12h")),
         ),
     ] = Duration("30s")
     max_deliveries: Annotated[

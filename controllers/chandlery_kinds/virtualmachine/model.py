@@ -9,7 +9,7 @@ from pydantic import Field
 
 from chandlery.model.base import CelRule, CommonSpec, CommonStatus, LooseModel, Names, PrinterColumn, Resource
 from chandlery.model.parts import Exposure, MaintenanceWindow, Placement
-from chandlery.model.rules import each, extra, fixed, fixed_optional, map_list
+from chandlery.model.rules import each, extra, fixed, fixed_optional, map_list, not_more
 from chandlery.model.scalars import Duration, Size
 from chandlery_kinds.virtualmachine.spec_parts import (
     CloudInit,
@@ -66,7 +66,7 @@ class VirtualMachineSpec(CommonSpec):
             description="Memory of the guest, at least 32Mi.",
             json_schema_extra=extra(
                 CelRule(
-                    rule="!isQuantity(self) || quantity(self).compareTo(quantity('32Mi')) >= 0",
+                    rule=not_more("'32Mi'", "self"),
                     message="memory must be at least 32Mi",
                 )
             ),

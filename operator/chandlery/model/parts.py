@@ -16,7 +16,9 @@ from chandlery.model.rules import (
     atomic,
     extra,
     fixed_optional,
+    lasts,
     map_list,
+    not_more,
     only_grows,
     only_when,
     set_list,
@@ -50,7 +52,7 @@ class StorageSpec(Model):
     cel_rules = (
         fixed_optional("className", "the storage class can't change after creation: restore into a new object instead"),
         CelRule(
-            rule="!has(self.autogrow) || quantity(self.autogrow.limit).compareTo(quantity(self.size)) >= 0",
+            rule="!has(self.autogrow) || " + not_more("self.size", "self.autogrow.limit"),
             message="autogrow.limit must be at least size",
             field_path=".autogrow.limit",
         ),
@@ -204,14 +206,13 @@ class Resources(Model):
     cel_rules = (
         CelRule(
             rule="!has(self.requests) || !has(self.limits) || !has(self.requests.cpu) || !has(self.limits.cpu) || "
-            "quantity(self.requests.cpu).compareTo(quantity(self.limits.cpu)) <= 0",
+            + not_more("self.requests.cpu", "self.limits.cpu"),
             message="requests.cpu can't exceed limits.cpu",
             field_path=".requests",
         ),
         CelRule(
             rule="!has(self.requests) || !has(self.limits) || !has(self.requests.memory) || "
-            "!has(self.limits.memory) || "
-            "quantity(self.requests.memory).compareTo(quantity(self.limits.memory)) <= 0",
+            "!has(self.limits.memory) || " + not_more("self.requests.memory", "self.limits.memory"),
             message="requests.memory can't exceed limits.memory",
             field_path=".requests",
         ),
@@ -324,13 +325,7 @@ class MaintenanceWindow(Model):
         Duration,
         Field(
             description="How long it stays open, 15 minutes to a day.",
-            json_schema_extra=extra(
-                CelRule(
-                    rule="!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || "
-                    "(duration(self) >= duration('15m') && duration(self) <= duration('24h'))",
-                    message="a maintenance window lasts from 15m to 24h",
-                )
-            ),
+            json_schema_extra=extra(lasts("15m", "24h", "a maintenance window lasts from 15m to 24h")),
         ),
     ] = Duration("2h")
     time_zone: Annotated[TimeZone, Field(description="Time zone of start.")] = TimeZone("UTC")

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from chandlery.model.base import (
-    CelRule,
     Condition,
     DeletionPolicy,
     Label,
@@ -21,7 +20,7 @@ from chandlery.model.base import (
     PrinterColumn,
     Resource,
 )
-from chandlery.model.rules import extra, fixed, map_list, set_list
+from chandlery.model.rules import extra, fixed, lasts, map_list, set_list
 from chandlery.model.scalars import Duration
 
 GROUP = "platform.chandlery.dev"
@@ -80,12 +79,7 @@ class ResourceClassSpec(Model):
         Duration,
         Field(
             description="How often a driver looks whether all is still as the spec asks, at least 1s.",
-            json_schema_extra=extra(
-                CelRule(
-                    rule="!self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') || duration(self) >= duration('1s')",
-                    message="driftInterval must be 1s or more",
-                )
-            ),
+            json_schema_extra=extra(lasts("1s", "", "driftInterval must be 1s or more")),
         ),
     ] = Duration("5m")
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from chandlery.model.base import CelRule
+from chandlery.model.scalars import Duration
 
 Extra = Callable[[dict[str, Any]], None]
 
@@ -41,6 +42,26 @@ def atomic(*rules: CelRule) -> Extra:
     return extra(*rules, **{"x-kubernetes-list-type": "atomic"})
 
 
+def not_more(left: str, right: str) -> str:
+    """CEL for: one size is at most another. Holds while either is no quantity: that is another rule's error."""
+    return f"(!isQuantity({left}) || !isQuantity({right}) || quantity({left}).compareTo(quantity({right})) <= 0)"
+
+
+_DURATION = f".matches('^({Duration.pattern})$')"
+
+
+def not_longer(left: str, right: str) -> str:
+    """CEL for: one duration is at most another. Holds while either is no duration."""
+    return f"(!{left}{_DURATION} || !{right}{_DURATION} || duration({left}) <= duration({right}))"
+
+
+def lasts(least: str, most: str, message: str) -> CelRule:
+    """A rule for a field of type Duration: within bounds, such as `1s` and `1h`; no bound when empty."""
+    bounds = [f"duration(self) >= duration('{least}')"] if least else []
+    bounds += [f"duration(self) <= duration('{most}')"] if most else []
+    return CelRule(rule=f"!self{_DURATION} || ({' && '.join(bounds)})", message=message)
+
+
 def fixed(message: str) -> CelRule:
     """A value, once set, stays. Doesn't see the field appear or vanish: use `fixed_optional` on the parent for that."""
     return CelRule(rule="self == oldSelf", message=message, reason="FieldValueForbidden")
@@ -58,9 +79,7 @@ def fixed_optional(field: str, message: str) -> CelRule:
 
 def only_grows(message: str) -> CelRule:
     """For a field of type Size."""
-    return CelRule(
-        rule="quantity(self).compareTo(quantity(oldSelf)) >= 0", message=message, reason="FieldValueForbidden"
-    )
+    return CelRule(rule=not_more("oldSelf", "self"), message=message, reason="FieldValueForbidden")
 
 
 def one_of(fields: Iterable[str], message: str) -> CelRule:
@@ -95,7 +114,7 @@ def some(field: str, item: str, condition: str, of: str = "self") -> str:
 
 
 NOT_DOWNGRADED = CelRule(
-    rule="int(self.split('.')[0]) >= int(oldSelf.split('.')[0])",
+    rule="!self.matches('^[0-9]{1,4}([.]|$)') || int(self.split('.')[0]) >= int(oldSelf.split('.')[0])",
     message="the major version can't go down: restore a backup into a new object instead",
     reason="FieldValueForbidden",
 )
@@ -109,7 +128,10 @@ __all__ = [
     "extra",
     "fixed",
     "fixed_optional",
+    "lasts",
     "map_list",
+    "not_longer",
+    "not_more",
     "one_of",
     "only_grows",
     "only_when",
