@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from chandlery.controlplane.builtins.data import definitions, descriptions
+from chandlery.controlplane.builtins.data import descriptions
 from chandlery.controlplane.openapi import schemas
 from chandlery.controlplane.openapi.paths import Writer
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Document", "OpenAPI"]
 
-_FORMAT = b"1"
+_FORMAT = b"2"
 """Changes when documents are made in another way from the same parts."""
 
 
@@ -205,10 +205,9 @@ def _close(paths: Any, own: dict[str, Obj], *, v3: bool) -> dict[str, Obj]:
     texts = descriptions()
     out: dict[str, Obj] = dict(own)
     todo = schemas.refs_in(paths) | schemas.refs_in(own)
-    known = definitions()
     while todo:
         name = todo.pop()
-        if name in out or name not in known:
+        if name in out or not schemas.known(name):
             continue
         out[name] = schemas.builtin(name, texts, v3=v3)
         todo |= schemas.refs_in(out[name])

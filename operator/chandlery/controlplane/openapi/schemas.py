@@ -42,13 +42,14 @@ _OWN_SHAPE: dict[str, tuple[Obj, Obj]] = {
         {"oneOf": [{"type": "string"}, {"type": "number"}]},
         {"type": "string"},
     ),
+    META + "Patch": ({"type": "object"}, {"type": "object"}),
 }
 _TEXTS = {
+    META + "Patch": "Patch is provided to give a concrete name and type to the Kubernetes PATCH request body.",
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": (
         "IntOrString is a type that can hold an int32 or a string.  When used in JSON or YAML marshalling and "
         "unmarshalling, it produces or consumes the inner type.  This allows you to have, for example, a JSON field "
-        "that "
-        "can accept a name or number."
+        "that can accept a name or number."
     ),
 }
 _SCALARS = ("Time", "MicroTime", "Duration", "Quantity", "IntOrString", "RawExtension", "FieldsV1", "Patch", "JSON")
@@ -119,9 +120,13 @@ def _property(schema: Obj, text: str | None, fact: list[Any] | None, *, v3: bool
     return out
 
 
+def known(name: str) -> bool:
+    """Whether `builtin` can make this definition."""
+    return name in _OWN_SHAPE or name in definitions()
+
+
 def builtin(name: str, texts: dict[str, dict[str, str]], *, v3: bool = True) -> Obj:
     """One built-in definition; `texts` are all descriptions."""
-    source = definitions()[name]
     own = texts.get(name, {})
     out: Obj = {}
     text = own.get("") or _TEXTS.get(name)
@@ -130,7 +135,7 @@ def builtin(name: str, texts: dict[str, dict[str, str]], *, v3: bool = True) -> 
     if name in _OWN_SHAPE:
         return {**out, **_OWN_SHAPE[name][0 if v3 else 1]}
     facts = {fact[0]: fact for fact in go_structs().get(name, ())}
-    for key, value in source.items():
+    for key, value in definitions()[name].items():
         if key == "properties":
             out[key] = {
                 prop: _property(schema, own.get(prop), facts.get(prop), v3=v3) for prop, schema in value.items()
