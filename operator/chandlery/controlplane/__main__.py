@@ -1,8 +1,8 @@
 """The control plane's command line: `chandlery controlplane`, also `python -m chandlery.controlplane`.
 
-    chandlery controlplane --data-dir DIR [--port N] [--store sqlite|memory|etcd] [--detach]
-    chandlery controlplane backup --data-dir DIR FILE
-    chandlery controlplane stop --data-dir DIR
+chandlery controlplane --data-dir DIR [--port N] [--store sqlite|memory|etcd] [--detach]
+chandlery controlplane backup --data-dir DIR FILE
+chandlery controlplane stop --data-dir DIR
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Serve the Kubernetes API from one process.",
-        epilog="Also: `backup --data-dir DIR FILE` copies the store while it runs, `stop --data-dir DIR` stops a server.",
+        epilog="Also: `backup --data-dir DIR FILE` copies the store as it runs, `stop --data-dir DIR` stops a server.",
     )
     _common(flags)
     flags.add_argument("--bind-address", default="127.0.0.1", help="address to listen on (default: loopback)")
@@ -60,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--service-cluster-ip-range", default="10.96.0.0/16")
     flags.add_argument("--service-account-issuer", default="https://kubernetes.default.svc")
     flags.add_argument("--audit-log-path", type=Path, help="default: audit.log in the data directory")
-    flags.add_argument("--kubeconfig", type=Path, help="where the admin's kubeconfig goes; default: in the data directory")
+    flags.add_argument(
+        "--kubeconfig", type=Path, help="where the admin's kubeconfig goes; default: in the data directory"
+    )
     flags.add_argument("--no-controllers", action="store_true", help="a kube-controller-manager does their work")
     flags.add_argument("--detach", action="store_true", help="start in the background; return when it is ready")
     flags.add_argument(

@@ -184,7 +184,9 @@ def test_other_formats_and_selectors(kubectl, space):
         kubectl("-n", space, "label", "cm", name, f"tier={tier}")
     assert "kind: ConfigMap" in kubectl("-n", space, "get", "cm", "a", "-o", "yaml")
     assert kubectl("-n", space, "get", "cm", "-l", "tier=x", "-o", "name").split() == ["configmap/a"]
-    assert kubectl("-n", space, "get", "cm", "--field-selector=metadata.name=b", "-o", "name").split() == ["configmap/b"]
+    assert kubectl("-n", space, "get", "cm", "--field-selector=metadata.name=b", "-o", "name").split() == [
+        "configmap/b"
+    ]
     assert "AGE" in kubectl("-n", space, "get", "cm", "-o", "wide", "--show-labels")
     assert "v1" in kubectl("api-versions")
     assert "configmaps" in kubectl("api-resources")
