@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 
+from chandlery.driver.objects import ResourceType as ResourceType  # noqa: PLC0414 - told on: the room speaks of it
 from chandlery.foundation.errors import Conflict
 from chandlery.model.base import Names
 
@@ -20,33 +21,6 @@ MANAGER: Final = "chandlery"
 STATUS_MANAGER: Final = "chandlery-status"
 MANAGED_LABEL: Final = "app.kubernetes.io/managed-by"
 REQUESTED_ANNOTATION: Final = "chandlery.dev/reconcile-requested-at"
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceType:
-    """Where objects of one kind are served."""
-
-    group: str
-    version: str
-    plural: str
-    kind: str
-    namespaced: bool = True
-
-    @property
-    def api_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        """The URL path of a collection or an object."""
-        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
-        if self.namespaced and namespace:
-            parts += ["namespaces", namespace]
-        parts.append(self.plural)
-        if name:
-            parts.append(name)
-        if subresource:
-            parts.append(subresource)
-        return "/".join(parts)
 
 
 SECRETS: Final = ResourceType("", "v1", "secrets", "Secret")

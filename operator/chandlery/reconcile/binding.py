@@ -18,6 +18,7 @@ from chandlery.model.base import AnyResource
 from chandlery.reconcile.api import GROUP, MANAGED_LABEL, MANAGER, SECRETS, Api, Obj
 from chandlery.reconcile.problems import SecretTaken
 
+BINDING_TYPE = "servicebinding.io/"
 MANAGED_SELECTOR = f"{MANAGED_LABEL}={MANAGER}"
 
 
@@ -44,6 +45,8 @@ class Binder:
 
     def seen(self, obj: Obj) -> bool:
         """A Secret as an informer saw it. True when it is not as we left it."""
+        if not str(obj.get("type", "")).startswith(BINDING_TYPE):
+            return False  # a driver's own Secret: not for us to compare, nor to remove
         meta = obj["metadata"]
         place = (meta.get("namespace", ""), meta["name"])
         facts = _facts(obj)
@@ -164,7 +167,7 @@ def manifest(obj: AnyResource, binding: Binding, name: str = "") -> Obj:
                 }
             ],
         },
-        "type": f"servicebinding.io/{binding.type}",
+        "type": f"{BINDING_TYPE}{binding.type}",
         "data": {key: base64.b64encode(str(value).encode()).decode() for key, value in sorted(entries.items())},
     }
 

@@ -167,8 +167,12 @@ class HttpApi:
         except NotFound:
             return None
 
-    async def delete(self, kind: ResourceType, namespace: str, name: str, *, uid: str = "") -> bool:
+    async def delete(
+        self, kind: ResourceType, namespace: str, name: str, *, uid: str = "", propagation: str = ""
+    ) -> bool:
         body: Obj = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if propagation:
+            body["propagationPolicy"] = propagation
         if uid:
             body["preconditions"] = {"uid": uid}
         try:

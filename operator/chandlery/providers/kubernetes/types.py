@@ -1,0 +1,92 @@
+"""The kinds of objects that drivers make, and what is asked of the API server, as a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from chandlery.driver.objects import ResourceType
+
+Obj = dict[str, Any]
+
+MANAGER: Final = "chandlery"
+OWNER_UID: Final = "chandlery.dev/owner-uid"
+ROLE: Final = "chandlery.dev/role"
+
+PODS: Final = ResourceType("", "v1", "pods", "Pod")
+SERVICES: Final = ResourceType("", "v1", "services", "Service")
+SECRETS: Final = ResourceType("", "v1", "secrets", "Secret")
+CONFIG_MAPS: Final = ResourceType("", "v1", "configmaps", "ConfigMap")
+CLAIMS: Final = ResourceType("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+STATEFUL_SETS: Final = ResourceType("apps", "v1", "statefulsets", "StatefulSet")
+DEPLOYMENTS: Final = ResourceType("apps", "v1", "deployments", "Deployment")
+BUDGETS: Final = ResourceType("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+NETWORK_POLICIES: Final = ResourceType("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+CRDS: Final = ResourceType(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+)
+
+BY_KIND: Final = {
+    t.kind: t
+    for t in (
+        PODS,
+        SERVICES,
+        SECRETS,
+        CONFIG_MAPS,
+        CLAIMS,
+        STATEFUL_SETS,
+        DEPLOYMENTS,
+        BUDGETS,
+        NETWORK_POLICIES,
+    )
+}
+
+
+class Page(Protocol):
+    """A whole list and the version to watch from."""
+
+    @property
+    def items(self) -> list[Obj]: ...
+
+    @property
+    def resource_version(self) -> str: ...
+
+
+class Event(Protocol):
+    """One line of a watch."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def object(self) -> Obj: ...
+
+
+class Api(Protocol):
+    """What drivers need of an API server; `chandlery.reconcile.client.HttpApi` has it. Errors are the project's."""
+
+    async def get(self, kind: ResourceType, namespace: str, name: str) -> Obj | None: ...
+
+    async def list(self, kind: ResourceType, namespace: str = "", *, labels: str = "") -> Page: ...
+
+    def watch(
+        self, kind: ResourceType, namespace: str = "", *, version: str, labels: str = "", seconds: float = 290.0
+    ) -> AsyncIterator[Event]: ...
+
+    async def apply(
+        self, kind: ResourceType, body: Obj, *, manager: str = MANAGER, subresource: str = "", force: bool = True
+    ) -> Obj: ...
+
+    async def create(self, kind: ResourceType, body: Obj) -> Obj: ...
+
+    async def json_patch(
+        self, kind: ResourceType, namespace: str, name: str, operations: Sequence[Mapping[str, Any]]
+    ) -> Obj | None: ...
+
+    async def merge_patch(
+        self, kind: ResourceType, namespace: str, name: str, patch: Mapping[str, Any]
+    ) -> Obj | None: ...
+
+    async def delete(
+        self, kind: ResourceType, namespace: str, name: str, *, uid: str = "", propagation: str = ""
+    ) -> bool: ...
