@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from chandlery.foundation.clock import SYSTEM, Clock
+
+NO_PROVIDER: Final = "none"
+"""For drivers that connect to nothing: their `ctx.provider` is None."""
 
 
 @dataclass(frozen=True, slots=True)

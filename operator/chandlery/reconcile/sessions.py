@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chandlery.driver.protocol import Reader
-from chandlery.driver.provider import ProviderFactory, ProviderSetup
+from chandlery.driver.provider import NO_PROVIDER, ProviderFactory, ProviderSetup
 from chandlery.foundation.clock import Clock
 from chandlery.reconcile.classes import Catalogue
 from chandlery.reconcile.problems import ProviderNotFound
@@ -39,6 +39,8 @@ class Sessions:
             ProviderNotFound: no such provider or configuration, or its credentials are missing.
             ChandleryError: the provider can't be opened now.
         """
+        if provider == NO_PROVIDER:
+            return None
         version = self._version(provider, config)
         known = self._open.get((provider, config))
         if known is not None and known[0] == version:

@@ -416,3 +416,44 @@ def test_kopf_stores_nothing_and_never_gives_up():
     assert len(delays) == 100
     assert max(delays) == 15.0
     assert list(zip(iter(made.networking.error_backoffs), range(3), strict=False)) != []
+
+
+# Sessions
+
+
+async def test_sessions_are_shared_renewed_and_closed(api, clock):
+    from chandlery.driver.provider import NO_PROVIDER
+    from chandlery.providers.memory import MemoryProvider
+    from chandlery.reconcile.classes import Catalogue
+    from chandlery.reconcile.problems import ProviderNotFound
+    from chandlery.reconcile.reader import ApiReader
+    from chandlery.reconcile.sessions import Sessions
+    from chandlery.reconcile.store import Store
+
+    catalogue = Catalogue(lambda _: None)
+    provider = MemoryProvider()
+    reader = ApiReader(api, Store(), {}, lambda _: False)
+    sessions = Sessions({"memory": provider}, catalogue, reader, clock, lambda uid: None)
+    assert await sessions.get(NO_PROVIDER, "") is None
+    one, two = await asyncio.gather(sessions.get("memory", ""), sessions.get("memory", ""))
+    assert one is two
+    assert provider.opened == 1
+    with pytest.raises(ProviderNotFound, match="no provider acme"):
+        await sessions.get("acme", "")
+    with pytest.raises(ProviderNotFound, match="no ProviderConfig"):
+        await sessions.get("memory", "far")
+    config = {"metadata": {"name": "far", "uid": "c", "resourceVersion": "1"}, "spec": {"provider": "memory"}}
+    config["spec"]["credentialsSecretRef"] = {"namespace": "ops", "name": "keys"}
+    catalogue.configs["far"] = config
+    with pytest.raises(ProviderNotFound, match="names a Secret that does not exist"):
+        await sessions.get("memory", "far")
+    await api.create(SECRETS, {"metadata": {"name": "keys", "namespace": "ops"}, "data": {"a": "eA=="}})
+    far = await sessions.get("memory", "far")
+    assert await sessions.get("memory", "far") is far
+    sessions.forget("far")  # its credentials were refused: read them again
+    assert await sessions.get("memory", "far") is not far
+    catalogue.configs["far"] = {**config, "metadata": {**config["metadata"], "resourceVersion": "2"}}
+    await sessions.get("memory", "far")
+    assert provider.opened == 4
+    await sessions.close()
+    assert provider.world.listeners == set()
