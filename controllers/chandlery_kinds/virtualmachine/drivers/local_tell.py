@@ -196,14 +196,14 @@ def watch(machine: Machine) -> None:
     known = provider.background.get(key)
     if known is not None and known.running:
         return
-    path, notify, name = instance.run_dir / "events.sock", provider.notify, instance.name
+    path, name = instance.run_dir / "events.sock", instance.name
 
     async def listen(_job: Job) -> None:
         try:
             async with await Qmp.connect(path) as qmp:
                 async for event in qmp.events():
                     if event in EVENTS:
-                        notify(name)
+                        provider.notify(name)
         except ChandleryError:
             return  # the next look begins anew
 
