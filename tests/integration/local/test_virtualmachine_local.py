@@ -51,8 +51,8 @@ async def page(port, path="/"):
         return answer.status, await answer.text()
 
 
-async def console(local, obj, line, *, answer=True):
-    """Type a line at the guest's serial console; returns what the guest says until it is asked for more."""
+async def console(local, obj, line, end=b"done\r\n"):
+    """Type a line at the guest's serial console; returns what the guest says up to `end`."""
     path = local.instance(obj).run_dir / "console.sock"
     fd = os.open(path.parent, os.O_RDONLY)
     try:
@@ -62,11 +62,8 @@ async def console(local, obj, line, *, answer=True):
     try:
         # The end is spelled so that the echo of what was typed isn't taken for it.
         writer.write(f"{line}; echo do''ne\n".encode())
-        await writer.drain()
-        if not answer:
-            return ""
         async with asyncio.timeout(30):
-            return (await reader.readuntil(b"done\r\n")).decode(errors="replace")
+            return (await reader.readuntil(end)).decode(errors="replace")
     finally:
         writer.close()
 
@@ -199,7 +196,7 @@ async def test_power_follows_the_strategy(local):
     woken = asyncio.Event()
     local.provider.notify = lambda _name: woken.set()
     await local.driver.observe(local.ctx, obj)
-    await console(local, obj, "poweroff -f", answer=False)
+    await console(local, obj, "poweroff -f", b"Power down")
     await asyncio.wait_for(woken.wait(), 20)
     seen = await local.converge(obj)
     assert (seen.facts["powerState"], seen.facts["exitReason"]) == ("Off", "Shutdown")
