@@ -24,7 +24,10 @@ from chandlery.foundation.errors import (
 )
 from chandlery.foundation.secret import Secret
 
-EVERY = sorted(tree().values(), key=lambda cls: cls.code)
+# Rooms above add errors of their own; which of them are loaded depends on what else is tested in this process.
+EVERY = sorted(
+    (cls for cls in tree().values() if cls.__module__ == "chandlery.foundation.errors"), key=lambda cls: cls.code
+)
 
 
 def test_every_class_has_a_code_of_its_own_which_is_its_name_and_is_exported() -> None:
