@@ -293,7 +293,7 @@ def _rest(template: Obj, *, resources: bool) -> Obj:
     spec = {k: v for k, v in (template.get("spec") or {}).items() if k not in _SCHEDULING}
     affinity = {k: v for k, v in (spec.pop("affinity", None) or {}).items() if k != "nodeAffinity"}
     for key in ("containers", "initContainers") if resources else ():
-        if key in spec:
+        if spec.get(key):
             spec[key] = [{k: v for k, v in one.items() if k != "resources"} for one in spec[key]]
     return {"metadata": meta, "spec": spec, "affinity": affinity}
 

@@ -490,7 +490,7 @@ def _with_allowed_changes(spec: Obj, before: Obj) -> Obj:
     """The new spec with everything that may change put back."""
     out = dict(spec)
     for group in ("containers", "initContainers"):
-        if group in spec:
+        if spec.get(group):
             old = before.get(group) or []
             out[group] = [{**one, "image": old[index].get("image", "")} for index, one in enumerate(spec[group])]
     for field in ("activeDeadlineSeconds", "tolerations"):
