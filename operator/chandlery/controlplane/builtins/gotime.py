@@ -12,7 +12,8 @@ from functools import lru_cache
 RFC3339 = "2006-01-02T15:04:05Z07:00"
 MICRO = "2006-01-02T15:04:05.000000Z07:00"
 
-_SIMPLE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+_SIMPLE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z", re.ASCII)
+_SIMPLE_MICRO = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z", re.ASCII)
 _STEPS = (
     (r"\d{4}", "2006"), ("-", "-"), (r"\d\d", "01"), ("-", "-"), (r"\d\d", "02"), ("T", "T"),
     (r"\d\d", "15"), (":", ":"), (r"\d\d", "04"), (":", ":"), (r"\d\d", "05"),
@@ -77,15 +78,26 @@ def parse(text: str, layout: str = RFC3339) -> datetime:
         raise TimeError(f'parsing time "{text}": year out of range') from None
 
 
+def _usual(text: str) -> bool:
+    """Whether a text that looks like a UTC time is one: most times come as they are served."""
+    try:
+        year, month, day = int(text[:4]), int(text[5:7]), int(text[8:10])
+        datetime(year, month, day, int(text[11:13]), int(text[14:16]), int(text[17:19]), tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
+
+
 @lru_cache(maxsize=4096)  # an object's times come by again with each of its patches
 def normal_time(text: str) -> str:
     """A metav1.Time as it is served: UTC, whole seconds."""
-    if _SIMPLE.match(text):
-        parse(text)
+    if _SIMPLE.match(text) and _usual(text):
         return text
-    return parse(text).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return parse(text).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def normal_micro_time(text: str) -> str:
     """A metav1.MicroTime as it is served: UTC, six digits of fraction."""
-    return parse(text, MICRO).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if _SIMPLE_MICRO.match(text) and _usual(text):
+        return text
+    return parse(text, MICRO).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
