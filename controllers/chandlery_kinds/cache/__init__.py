@@ -11,6 +11,7 @@ KIND = Kind(
     drivers={
         "memory": "chandlery_kinds.cache.drivers.memory:CacheDriver",
         "local": "chandlery_kinds.cache.drivers.local:CacheDriver",
+        "kubernetes": "chandlery_kinds.cache.drivers.kubernetes:CacheDriver",
     },
     references=secret_references,
     operations=("backup", "restore", "rotate"),

@@ -14,6 +14,7 @@ from chandlery.foundation.config import load
 from chandlery.foundation.errors import InvalidConfiguration
 from chandlery.foundation.logging import configure, get_logger
 from chandlery.foundation.settings import LogSettings, TelemetrySettings
+from chandlery.providers.kubernetes import KubernetesProviderFactory, KubernetesSettings
 from chandlery.reconcile.api import Key
 from chandlery.reconcile.credentials import load as load_credentials
 from chandlery.reconcile.operator import Operator, OperatorSettings
@@ -83,6 +84,8 @@ def make_operator(*, kubeconfig: Path | None, data_dir: Path | None) -> Operator
     def audit(what: str, key: Key, why: str) -> None:
         logger.warning(what, kind=key.kind, namespace=key.namespace, name=key.name, why=why)
 
-    return Operator(
-        load_credentials(kubeconfig), switched_on(run.kinds), providers(data_dir), settings=settings, audit=audit
-    )
+    kubernetes = KubernetesProviderFactory(load(KubernetesSettings))
+    factories = {**providers(data_dir), "kubernetes": kubernetes}
+    operator = Operator(load_credentials(kubeconfig), switched_on(run.kinds), factories, settings=settings, audit=audit)
+    kubernetes.api = operator.api  # workloads are made where our own objects are, over the same connections
+    return operator

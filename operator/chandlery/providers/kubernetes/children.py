@@ -11,10 +11,12 @@ from chandlery.driver.protocol import Difference, Disruption
 from chandlery.foundation.errors import AlreadyExists, DependencyNotReady
 from chandlery.foundation.validation.quantity import Quantity
 from chandlery.providers.kubernetes.drift import changes, stamped
-from chandlery.providers.kubernetes.ownership import Owner
+from chandlery.providers.kubernetes.ownership import Owner, annotated
 from chandlery.providers.kubernetes.session import Key, KubernetesSession
 from chandlery.providers.kubernetes.types import CLAIMS, PODS, Obj
 
+GENERATED = "chandlery.dev/generated"
+"""Annotation of what holds generated values: it is in no manifest, and is not to be removed for that."""
 SCALER = "kube-controller-manager"
 """Field manager of the horizontal pod autoscaler, which writes replicas through the scale subresource."""
 
@@ -93,6 +95,8 @@ class Children:
     def _surplus(self, live: Obj) -> bool:
         if live["kind"] in (PODS.kind, CLAIMS.kind) or live["metadata"].get("deletionTimestamp"):
             return False
+        if GENERATED in (live["metadata"].get("annotations") or {}):
+            return False
         owners = live["metadata"].get("ownerReferences") or ()
         return any(o.get("uid") == self.owner.uid and o.get("controller") for o in owners)
 
@@ -166,7 +170,8 @@ class Children:
                 await self.session.merge(live, {"data": missing})
             return
         try:
-            await self.session.create(self.owner.child(SECRETS, suffix, type="Opaque", data=encoded))
+            body = self.owner.child(SECRETS, suffix, type="Opaque", data=encoded)
+            await self.session.create(annotated(body, {GENERATED: "true"}))
         except AlreadyExists:
             there = await self.session.api.get(SECRETS, self.owner.namespace, self.owner.base + suffix)
             if there is not None:

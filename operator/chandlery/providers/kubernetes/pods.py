@@ -118,3 +118,30 @@ def image(engine: str, default: str, parameters: Mapping[str, Any], catalogue: M
     """
     said = (parameters.get("images") or {}).get(engine) or parameters.get("image") or catalogue.get(engine) or ""
     return str(said or default), str(said)
+
+
+def running(pod: Obj | None) -> bool:
+    """Whether the pod's containers run, as the kubelet last said."""
+    if pod is None or (pod.get("status") or {}).get("phase") != "Running":
+        return False
+    return all("running" in (c.get("state") or {}) for c in pod["status"].get("containerStatuses") or ())
+
+
+def problem(pod: Obj | None) -> tuple[str, str] | None:
+    """What a person should know about a pod that doesn't get on: (reason, sentence)."""
+    if pod is None:
+        return None
+    status = pod.get("status") or {}
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return str(condition.get("reason") or "Unschedulable"), str(
+                condition.get("message") or "can't be scheduled"
+            )
+    for container in status.get("containerStatuses") or ():
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        reason = waiting.get("reason", "")
+        if reason and reason not in ("ContainerCreating", "PodInitializing"):
+            ended = (container.get("lastState") or {}).get("terminated") or {}
+            last = f"; it last ended with {ended.get('reason')} ({ended.get('exitCode')})" if ended else ""
+            return str(reason), f"{waiting.get('message') or reason}{last}"
+    return None

@@ -1,0 +1,643 @@
+"""One pass over the pods of a cache by Valkey or Redis.
+
+Who is primary stands on record in the StatefulSet (an annotation, written with its resourceVersion, so that of two
+deciders one loses). A pod of a replicated cache starts as a follower of nobody and takes no write until it is told; the
+clients' Service selects by a label that the driver puts on the primary.
+"""
+
+from __future__ import annotations
+
+import secrets
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import orjson
+
+from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation, Plan
+from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed, Unauthenticated, Unavailable
+from chandlery.foundation.validation.quantity import Quantity
+from chandlery.model.base import DeletionPolicy, Endpoint
+from chandlery.providers.kubernetes.children import Children
+from chandlery.providers.kubernetes.pods import problem, running
+from chandlery.providers.kubernetes.templates import UPGRADE, Kept, upgrade_condition
+from chandlery.providers.kubernetes.types import (
+    BUDGETS,
+    CLAIMS,
+    PODS,
+    ROLE,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+    Obj,
+)
+from chandlery_kinds.cache import acl
+from chandlery_kinds.cache.kubernetes.children import children, workload
+from chandlery_kinds.cache.kubernetes.config import FENCED, config, probe
+from chandlery_kinds.cache.kubernetes.inputs import PORT, Inputs
+from chandlery_kinds.cache.kubernetes.services import READ
+from chandlery_kinds.cache.kubernetes.statefulset import CONFIG
+from chandlery_kinds.cache.model import Cache
+from chandlery_kinds.cache.resp import RespClient, info, pairs
+from chandlery_kinds.cache.valkey import RESTART_SETTINGS, desired_settings, field_of, setting_differences
+
+KINDS = (STATEFUL_SETS, SERVICES, SECRETS, BUDGETS, PODS, CLAIMS)
+AUTH = "-auth"
+PRIMARY = "chandlery.dev/primary"
+DEFAULTS = "chandlery.dev/defaults"
+ACL_SEEN = "chandlery.dev/acl-seen"
+
+ANSWER_SECONDS = 2.0
+CATCH_UP_SECONDS = 5.0
+HUNG_SECONDS = 3.0
+"""A primary whose pod runs but hasn't answered for so long, while a copy does, is given up."""
+STARTING_POLL = 0.5
+REPLICATED_POLL = 2.0
+
+
+@dataclass(slots=True)
+class Node:
+    """One pod, and what its server said of itself."""
+
+    name: str
+    pod: Obj | None
+    info: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, str] = field(default_factory=dict)
+    acl: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+    locked_out: bool = False
+
+    @property
+    def answers(self) -> bool:
+        return bool(self.info)
+
+    @property
+    def primary(self) -> bool:
+        return self.info.get("role") == "master"
+
+    @property
+    def fenced(self) -> bool:
+        """Has started, and waits to be told whom to follow."""
+        return (self.info.get("master_host"), self.info.get("master_port")) == (FENCED[0], str(FENCED[1]))
+
+    @property
+    def in_step(self) -> bool:
+        return self.answers and (self.primary or self.info.get("master_link_status") == "up")
+
+    @property
+    def offset(self) -> int:
+        return int(self.info.get("master_repl_offset" if self.primary else "slave_repl_offset", "0"))
+
+    @property
+    def label(self) -> str:
+        return str(((self.pod or {}).get("metadata", {}).get("labels") or {}).get(ROLE, ""))
+
+    @property
+    def ip(self) -> str:
+        return str(((self.pod or {}).get("status") or {}).get("podIP", ""))
+
+
+class ValkeyPods:
+    """Everything that one pass does with one cache. Made anew each time; keeps nothing."""
+
+    kinds: ClassVar = KINDS
+
+    def __init__(self, ctx: DriverContext, obj: Cache, there: Children, inputs: Inputs) -> None:
+        self.ctx = ctx
+        self.obj = obj
+        self.spec = obj.spec
+        self.there = there
+        self.session = there.session
+        self.inputs = inputs
+        self.owner = inputs.owner
+        self.settings = self._settings()
+
+    @classmethod
+    async def of(cls, ctx: DriverContext, obj: Cache) -> ValkeyPods:
+        """Read what is there."""
+        session = ctx.provider
+        inputs = Inputs.of(obj, ctx.parameters, session.images, session.pull_secrets)
+        there = await Children(session, inputs.owner, KINDS).look()
+        return cls(ctx, obj, there, inputs)
+
+    def _settings(self) -> dict[str, str]:
+        found = desired_settings(self.spec)
+        if self.spec.min_replicas_to_write is None and self.spec.replicas_per_primary >= 2:
+            found["min-replicas-to-write"] = "1"  # a primary that is cut off from all copies takes no writes
+        return found
+
+    # -- what is on record
+
+    @property
+    def stateful(self) -> Obj | None:
+        return self.there.get(STATEFUL_SETS)
+
+    def _note(self, key: str) -> str:
+        return str(((self.stateful or {}).get("metadata", {}).get("annotations") or {}).get(key, ""))
+
+    async def _take_note(self, key: str, text: str | None) -> None:
+        """On record, unless somebody else wrote in between."""
+        live = self.stateful
+        if live is None:
+            raise Unavailable("the StatefulSet is not there yet", retry_after=0.5)
+        version = live["metadata"]["resourceVersion"]
+        await self.session.merge(live, {"metadata": {"resourceVersion": version, "annotations": {key: text}}})
+        await self.there.look()
+
+    @property
+    def primary_name(self) -> str:
+        return self._note(PRIMARY)
+
+    @property
+    def defaults(self) -> dict[str, str]:
+        """What settings of spec.configuration were before they were set; they go back to it when taken out."""
+        found: dict[str, str] = orjson.loads(self._note(DEFAULTS) or "{}")
+        return found
+
+    def _auth(self) -> dict[str, str]:
+        live = self.there.get(SECRETS, AUTH)
+        return {key: b64decode(value).decode() for key, value in ((live or {}).get("data") or {}).items()}
+
+    def _auth_keys(self) -> list[str]:
+        return ["admin", "password", "probe", *(f"user-{u.name}" for u in self.spec.users if not u.password_secret)]
+
+    async def _ensure_auth(self) -> None:
+        missing = [key for key in self._auth_keys() if key not in self._auth()]
+        if missing:
+            await self.there.secret_once(AUTH, {key: secrets.token_urlsafe(24) for key in missing})
+            await self.there.look()
+
+    async def _user_password(self, name: str) -> str:
+        user = next(u for u in self.spec.users if u.name == name)
+        if user.password_secret is None:
+            return self._auth()[f"user-{name}"]
+        found = await self.ctx.reader.secret(self.obj.metadata.namespace, user.password_secret.name)
+        password = (found or {}).get("password", b"").decode()
+        if not password:
+            raise DependencyNotReady(
+                f"Secret {user.password_secret.name} with the key `password` isn't there",
+                field=f"spec.users[{name}].passwordSecret",
+                hint="Create it, or leave passwordSecret out to have a password generated.",
+            )
+        return password
+
+    async def users(self) -> list[acl.AclUser]:
+        """All users as they should be."""
+        auth = self._auth()
+        found = [acl.admin(auth["admin"]), acl.application([auth["password"]]), probe(auth["probe"])]
+        for user in self.spec.users:
+            found.append(acl.from_spec(user, [await self._user_password(user.name)]))
+        return found
+
+    # -- manifests
+
+    def _workload(self) -> Kept:
+        upgrade = self.obj.metadata.annotations.get(UPGRADE, "")
+        return workload(self.inputs, self.stateful, upgrade=upgrade)
+
+    async def _desired(self) -> tuple[list[Obj], Kept]:
+        auth, kept = self._auth(), self._workload()
+        body = config(self.inputs, self._known_settings(), await self.users(), auth["admin"], auth["probe"])
+        return children(self.inputs, body, kept.workload), kept
+
+    def _known_settings(self) -> dict[str, str]:
+        """What may stand in the file: a setting that can be changed live is set live first, to learn its default."""
+        known = self.defaults
+        return {
+            name: value
+            for name, value in self.settings.items()
+            if name not in self.spec.configuration or name in RESTART_SETTINGS or name in known
+        }
+
+    # -- create, delete
+
+    async def create(self) -> None:
+        await self._ensure_auth()
+        desired, _ = await self._desired()
+        for change in self.there.differences(desired):
+            await self.there.act(*change.payload)
+
+    async def delete(self) -> bool:
+        keep = set()
+        if self.spec.deletion_policy is DeletionPolicy.RETAIN:
+            keep = {key for key in self.there.live if key[0] == CLAIMS.kind}
+            auth = self.there.get(SECRETS, AUTH)
+            if auth is not None:  # without the passwords the data is of little use
+                keep.add((SECRETS.kind, auth["metadata"]["name"]))
+                if auth["metadata"].get("ownerReferences"):
+                    await self.session.merge(auth, {"metadata": {"ownerReferences": None}})
+        return await self.there.remove(keep=keep)
+
+    # -- observe
+
+    async def observe(self) -> Observation:
+        if self.stateful is None and not self.there.pods:
+            return Observation(exists=False, external_name=self.owner.identity)
+        if any(key not in self._auth() for key in self._auth_keys()):
+            missing = Difference(f"Secret {self.owner.base}{AUTH}", "present", "absent", payload=("auth",))
+            return self._seen(differences=(missing,), reason="Starting", message="its passwords are missing")
+        nodes = [await self._ask(node) for node in self._nodes()]
+        desired, kept = await self._desired()
+        found = self._storage_differences()
+        found += self._primary_differences(nodes)
+        found += self.there.differences(desired)
+        found += self._live_differences(nodes, await self.users())
+        found += self._restart_differences(nodes)
+        primary = self._primary(nodes)
+        serves = primary is not None and await self._client_works(primary)
+        ready = serves and all(node.in_step for node in nodes)
+        reason, message = ("", "") if ready else self._explain(nodes, primary)
+        kind = f"{self.obj.names.singular}/{self.owner.name} -n {self.owner.namespace}"
+        return self._seen(
+            ready=ready,
+            reason=reason,
+            message=message,
+            differences=tuple(found),
+            endpoint=self._endpoint(),
+            binding=self._binding(acl.DEFAULT, self._auth()["password"]),
+            user_bindings={
+                f"{self.owner.name}-user-{user.name}": self._binding(user.name, await self._user_password(user.name))
+                for user in self.spec.users
+            },
+            facts=self._facts(nodes, primary),
+            conditions=upgrade_condition(kind, kept.newer),
+            poll_after=STARTING_POLL if not ready else REPLICATED_POLL if len(nodes) > 1 else None,
+        )
+
+    def _seen(self, **what: Any) -> Observation:
+        return Observation(exists=True, external_name=self.owner.identity, **what)
+
+    def _nodes(self) -> list[Node]:
+        pods = {pod["metadata"]["name"]: pod for pod in self.there.pods}
+        names = [f"{self.owner.base}-{index}" for index in range(self.spec.instances)]
+        return [Node(name, pods.get(name)) for name in names]
+
+    async def _ask(self, node: Node) -> Node:
+        """Log in as the driver's own user and read everything in one round trip."""
+        if node.pod is None or not node.ip:
+            return node
+        uid = node.pod["metadata"]["uid"]
+        try:
+            async with await self._connect(node) as client:
+                text, settings, users = await client.pipeline([("INFO",), ("CONFIG", "GET", "*"), ("ACL", "LIST")])
+        except Unauthenticated as error:
+            node.error, node.locked_out = error.message, True
+        except ChandleryError as error:
+            node.error = error.message
+            self.session.silent.setdefault(uid, self.ctx.base.clock.monotonic())
+        else:
+            node.info, node.config, node.acl = info(text), pairs(settings), acl.parse_list(users)
+            self.session.silent.pop(uid, None)
+        return node
+
+    async def _connect(self, node: Node) -> RespClient:
+        assert node.pod is not None
+        host, port = self.session.resolve(node.pod, PORT)
+        return await RespClient.connect(
+            host, port, user=acl.ADMIN, password=self._auth()["admin"], seconds=ANSWER_SECONDS
+        )
+
+    async def _client_works(self, node: Node) -> bool:
+        """What an application would do, with the binding's own credentials, where the Service sends it."""
+        if not node.answers or node.pod is None or (self.inputs.replicated and node.label != "primary"):
+            return False
+        host, port = self.session.resolve(node.pod, PORT)
+        try:
+            async with await RespClient.connect(
+                host, port, password=self._auth()["password"], seconds=ANSWER_SECONDS
+            ) as client:
+                return bool(await client.command("PING") == "PONG")
+        except ChandleryError:
+            return False
+
+    def _primary(self, nodes: list[Node]) -> Node | None:
+        if not self.inputs.replicated:
+            return nodes[0]
+        return next((node for node in nodes if node.name == self.primary_name and node.primary), None)
+
+    def _explain(self, nodes: list[Node], primary: Node | None) -> tuple[str, str]:
+        for node in nodes:
+            wrong = problem(node.pod)
+            if wrong:
+                return wrong[0], f"{node.name}: {wrong[1]}"
+        silent = [node for node in nodes if not node.answers]
+        if silent:
+            why = f" ({silent[0].error})" if silent[0].error else ""
+            return "Starting", f"waiting for {', '.join(node.name for node in silent)} to answer{why}"
+        behind = [node for node in nodes if not node.in_step]
+        if primary is not None and behind:
+            return "Replicating", f"{', '.join(n.name for n in behind)} still copying from the primary"
+        return "Starting", "no instance is primary yet"
+
+    def _endpoint(self) -> Endpoint:
+        host = self.spec.exposure.hostname or f"{self.owner.base}.{self.owner.namespace}.svc"
+        port = self.inputs.service_port
+        if not self.inputs.replicated:
+            return Endpoint(host=host, port=port)
+        return Endpoint(
+            host=host, port=port, read_host=f"{self.owner.base}{READ}.{self.owner.namespace}.svc", read_port=port
+        )
+
+    def _binding(self, user: str, password: str) -> Binding:
+        where = self._endpoint()
+        name = "" if user == acl.DEFAULT else user
+        entries = {
+            "host": where.host,
+            "port": str(where.port),
+            "username": user,
+            "password": password,
+            "uri": f"redis://{name}:{password}@{where.host}:{where.port}/0",
+        }
+        if where.read_host:
+            entries |= {"read-host": where.read_host, "read-port": str(where.read_port)}
+        return Binding("redis", "chandlery", entries)
+
+    def _facts(self, nodes: list[Node], primary: Node | None) -> dict[str, Any]:
+        members = [
+            {
+                "name": node.name,
+                "role": ("primary" if node.primary else "replica") if node.answers else "unknown",
+                "ready": node.in_step,
+                **({"address": f"{node.ip}:{PORT}"} if node.ip else {}),
+                **({"version": _version(node)} if node.answers else {}),
+                **({"message": node.error} if node.error else {}),
+            }
+            for node in nodes
+        ]
+        facts: dict[str, Any] = {
+            "engine": self.spec.engine.value,
+            "instances": len(nodes),
+            "readyInstances": sum(1 for member in members if member["ready"]),
+            "members": members,
+            "selector": ",".join(f"{key}={value}" for key, value in self.owner.selector.items()),
+            "replicas": len(nodes) - 1,
+        }
+        if primary is not None and primary.answers:
+            facts["version"] = _version(primary)
+            if self.inputs.replicated:
+                facts["primary"] = primary.name
+        return facts
+
+    # -- differences
+
+    def _storage_differences(self) -> list[Difference]:
+        storage = self.spec.persistence.storage
+        found = self.there.growth(str(Quantity(str(storage.size)))) if storage is not None else []
+        live = self.stateful
+        if live is not None and bool(live["spec"].get("volumeClaimTemplates")) != self.inputs.persistent:
+            # A StatefulSet can't get or lose volumes: it is made again, and what was in memory only is gone.
+            has = "volumes" if not self.inputs.persistent else "no volumes"
+            wants = "volumes" if self.inputs.persistent else "no volumes"
+            found.append(
+                Difference("spec.persistence.mode", wants, has, Disruption.DATA_LOSS, payload=("delete", live))
+            )
+        return found
+
+    def _primary_differences(self, nodes: list[Node]) -> list[Difference]:
+        """Who is primary, who follows whom, and which pod has which label."""
+        if not self.inputs.replicated:
+            return []
+        heir = self._heir(nodes)
+        if heir is not None:
+            return [Difference("primary", heir.name, self.primary_name or "none", payload=("promote", heir.name))]
+        primary = next((node for node in nodes if node.name == self.primary_name), None)
+        if primary is None or not primary.primary:
+            return []
+        found = []
+        for node in nodes:
+            if node is not primary and node.answers and node.info.get("master_host") != primary.ip:
+                follows = "nobody" if node.fenced or node.primary else node.info.get("master_host", "")
+                found.append(
+                    Difference(f"primary of {node.name}", primary.name, follows, payload=("follow", node.name))
+                )
+            role = "primary" if node is primary else "replica"
+            if node.pod is not None and node.label != role:
+                what = f"role label of {node.name}"
+                found.append(Difference(what, role, node.label or "none", payload=("label", node.name, role)))
+        # the old primary's label goes before the new one's comes: never two behind the clients' Service
+        return sorted(found, key=lambda d: (d.payload[0] == "label", d.payload[-1] == "primary"))
+
+    def _heir(self, nodes: list[Node]) -> Node | None:
+        """Who must become primary now; None while there is one, or nobody can be."""
+        answering = [node for node in nodes if node.answers]
+        name = self.primary_name
+        if not name:
+            already = next((node for node in answering if node.primary), None)
+            return already or next((node for node in answering if node is nodes[0]), None)
+        present = next((node for node in nodes if node.name == name), None)
+        if present is not None and present.answers:
+            if present.primary:
+                return None
+            if not present.fenced:
+                return present  # a promotion that was cut short
+        elif present is not None and not self._lost(present):
+            return None
+        # copies that hold data come first; they were following when the primary went
+        heirs = [node for node in answering if node is not present and not node.fenced and not node.primary]
+        if heirs:
+            return max(heirs, key=lambda node: node.offset)
+        waiting = [node for node in nodes if node is not present and running(node.pod) and not node.answers]
+        if waiting:
+            return None  # one of them may hold what nobody else has
+        if present is not None and present.answers:
+            return present
+        return max(answering, key=lambda node: node.offset, default=None)
+
+    def _lost(self, node: Node) -> bool:
+        """Whether the primary is given up: its pod is gone or ends, or it has been silent for too long."""
+        if node.pod is None or not running(node.pod) or node.pod["metadata"].get("deletionTimestamp"):
+            return True
+        since = self.session.silent.get(node.pod["metadata"]["uid"])
+        return since is not None and self.ctx.base.clock.monotonic() - since >= HUNG_SECONDS
+
+    def _live_differences(self, nodes: list[Node], users: list[acl.AclUser]) -> list[Difference]:
+        """Settings and users, as the servers themselves tell them."""
+        found: list[Difference] = []
+        back = {name: value for name, value in self.defaults.items() if name not in self.settings}
+        for node in nodes:
+            if node.answers:
+                found += setting_differences({**back, **self.settings}, node.config, node.name)
+        seen = ((self.there.get(SECRETS, CONFIG) or {}).get("metadata", {}).get("annotations") or {}).get(ACL_SEEN, "")
+        wanted = acl.digest(acl.render_file(users))
+        answering = [node for node in nodes if node.answers]
+        if any(seen != f"{wanted}:{acl.fingerprint(node.acl)}" for node in answering):
+            found.append(Difference("spec.users", "as in spec", "other rules", Disruption.NONE, True, ("acl",)))
+        return found
+
+    def _restart_differences(self, nodes: list[Node]) -> list[Difference]:
+        """Pods of an older template, and pods that refuse our password; the primary comes last."""
+        live = self.stateful
+        if live is None:
+            return []
+        status = live.get("status") or {}
+        current = status.get("observedGeneration") == live["metadata"].get("generation")
+        revision = status.get("updateRevision") if current else None
+        found = []
+        for node in nodes:
+            if node.pod is None or node.pod["metadata"].get("deletionTimestamp"):
+                continue
+            has = node.pod["metadata"]["labels"].get("controller-revision-hash", "")
+            if node.locked_out or (revision and has != revision):
+                cost = Disruption.RESTART
+                if self.inputs.replicated:
+                    cost = Disruption.FAILOVER if node.name == self.primary_name else Disruption.NONE
+                what = "password" if node.locked_out else "template"
+                found.append(
+                    Difference(f"{what} of {node.name}", revision or "ours", has, cost, payload=("restart", node.name))
+                )
+        return sorted(found, key=lambda d: d.disruption)
+
+    # -- update
+
+    async def update(self, observed: Observation) -> None:
+        """Do what the plan says: storage, then who is primary, then manifests, then settings, then one restart."""
+        changes = observed.plan.changes
+        restarts = []
+        for change in sorted(changes, key=_order):
+            what, *rest = change.payload
+            if what == "promote":
+                await self._promote(rest[0])
+                return  # everything else looks different now
+            if what == "auth":
+                await self._ensure_auth()
+                return
+            if what == "follow":
+                await self._follow(rest[0])
+            elif what == "label":
+                await self._label(rest[0], rest[1])
+            elif what == "acl":
+                await self._load_acl()
+            elif what == "restart" or (what == "set" and change.disruption >= Disruption.RESTART):
+                restarts.append(rest[0])
+            elif what == "set":
+                await self._set(rest[0], rest[1], change)
+            else:
+                await self.there.act(what, *rest)
+        await self._forget_defaults(observed.plan)
+        if restarts:
+            await self._restart(restarts)
+
+    def _node(self, name: str) -> Node:
+        return next(node for node in self._nodes() if node.name == name)
+
+    async def _promote(self, name: str) -> None:
+        """Make a pod the primary: on record first, so that whoever comes next goes on from here."""
+        was = self.primary_name
+        if was != name:
+            await self._take_note(PRIMARY, name)
+        heir = self._node(name)
+        old = next((node for node in self._nodes() if node.name == was and was != name), None)
+        if old is not None and old.pod is not None:
+            await self._step_down(old, heir)
+        async with await self._connect(heir) as client:
+            await client.command("REPLICAOF", "NO", "ONE")
+        for node in self._nodes():
+            if node.pod is not None and node.name != name and node.label != "replica":
+                await self._label(node.name, "replica")
+        await self._label(name, "primary")
+        if was and was != name:
+            self.ctx.event("Warning", "FailedOver", f"{was} no longer serves; {name} is the primary now")
+
+    async def _step_down(self, old: Node, heir: Node) -> None:
+        """An old primary that still answers loses nothing and follows; one that hangs must not wake up as a second."""
+        await self._label(old.name, "replica")
+        if not old.ip:
+            return
+        clock = self.ctx.base.clock
+        try:
+            async with await self._connect(old) as source, await self._connect(heir) as copy:
+                if info(await source.command("INFO", "replication")).get("role") != "master":
+                    return
+                await source.command("CLIENT", "PAUSE", "10000", "WRITE")
+                deadline = clock.monotonic() + CATCH_UP_SECONDS
+                while clock.monotonic() < deadline:
+                    sent = info(await source.command("INFO", "replication"))["master_repl_offset"]
+                    if info(await copy.command("INFO", "replication")).get("slave_repl_offset") == sent:
+                        break
+                    await clock.sleep(0.02)
+                await source.command("REPLICAOF", heir.ip, PORT)
+        except ChandleryError:
+            assert old.pod is not None
+            if running(old.pod):
+                await self.session.delete(old.pod)
+
+    async def _follow(self, name: str) -> None:
+        primary = self._node(self.primary_name)
+        async with await self._connect(self._node(name)) as client:
+            await client.command("REPLICAOF", primary.ip, PORT)
+
+    async def _label(self, name: str, role: str) -> None:
+        pod = self._node(name).pod
+        if pod is not None:
+            await self.session.merge(pod, {"metadata": {"labels": {ROLE: role}}})
+
+    async def _set(self, name: str, setting: str, change: Difference) -> None:
+        known = self.defaults
+        if setting in self.spec.configuration and setting not in known:
+            await self._take_note(DEFAULTS, orjson.dumps({**known, setting: change.actual}).decode())
+        async with await self._connect(self._node(name)) as client:
+            try:
+                await client.command("CONFIG", "SET", setting, change.desired)
+            except ChandleryError as error:
+                raise EngineFailed(
+                    f"{self.spec.engine.value} refused the value: {error.message}",
+                    field=field_of(setting),
+                    value=change.desired,
+                    hint="Correct the value; the engine goes on with its old one.",
+                    retry_after=None,
+                ) from error
+
+    async def _forget_defaults(self, plan: Plan) -> None:
+        """A setting that is back at its default everywhere is no longer ours."""
+        held = {change.payload[2] for change in plan.held if change.payload[0] == "set"}
+        known = self.defaults
+        kept = {name: value for name, value in known.items() if name in self.settings or name in held}
+        if kept != known:
+            await self._take_note(DEFAULTS, orjson.dumps(kept).decode())
+
+    async def _load_acl(self) -> None:
+        """Set each user in every server, remove the others, and note how the engine words it."""
+        users = await self.users()
+        names = {user.name for user in users}
+        seen = ""
+        for node in self._nodes():
+            if node.pod is None or not node.ip:
+                continue
+            async with await self._connect(node) as client:
+                known = acl.parse_list(await client.command("ACL", "LIST"))
+                commands: list[tuple[str, ...]] = [("ACL", "SETUSER", u.name, "reset", *u.rules) for u in users]
+                commands += [("ACL", "DELUSER", name) for name in known if name not in names]
+                await client.pipeline(commands)
+                seen = acl.fingerprint(acl.parse_list(await client.command("ACL", "LIST")))
+        live = self.there.get(SECRETS, CONFIG)
+        if live is not None and seen:
+            note = f"{acl.digest(acl.render_file(users))}:{seen}"
+            await self.session.merge(live, {"metadata": {"annotations": {ACL_SEEN: note}}})
+
+    async def _restart(self, names: list[str]) -> None:
+        """Replace one pod, when all others are in step; the primary hands over before it goes."""
+        nodes = [await self._ask(node) for node in self._nodes()]
+        todo = [node for node in nodes if node.name in names and node.pod is not None]
+        if not todo:
+            return
+        one = next((node for node in todo if node.name != self.primary_name), todo[0])
+        others = [node for node in nodes if node is not one]
+        if others and not all(node.in_step for node in others) and one.answers:
+            return
+        if self.inputs.replicated and one.name == self.primary_name and one.answers:
+            heir = max(others, key=lambda node: node.offset)
+            await self._promote(heir.name)
+            return
+        assert one.pod is not None
+        self.ctx.event("Normal", "Restarting", f"{one.name} is replaced")
+        await self.session.delete(one.pod)
+
+
+def _order(change: Difference) -> int:
+    """Storage first, then who is primary, then the rest as planned."""
+    return {"grow": 0, "auth": 0, "promote": 1, "follow": 2, "label": 3, "apply": 4}.get(change.payload[0], 5)
+
+
+def _version(node: Node) -> str:
+    return node.info.get("valkey_version") or node.info.get("redis_version", "")

@@ -1,0 +1,1 @@
+"""Manifests of caches on Kubernetes, one module for each child. Pure."""

@@ -1,0 +1,110 @@
+"""The StatefulSet of a cache by Valkey or Redis, and its pods.
+
+Pods are replaced by the driver, copies first (`OnDelete`): only it knows who is primary and who is in step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chandlery.foundation.validation.quantity import Quantity
+from chandlery.providers.kubernetes import pods
+from chandlery.providers.kubernetes.types import STATEFUL_SETS, Obj
+from chandlery_kinds.cache.kubernetes.inputs import DATA, MOUNT, PORT, PROBE_USER, Inputs
+
+_MIB = 2**20
+HEADLESS = "-nodes"
+CONFIG = "-config"
+GRACE_SECONDS = 60
+"""For the last save when a pod ends."""
+
+
+def memory_needed(inputs: Inputs) -> tuple[int, int]:
+    """Bytes to request and at most, from the memory for data.
+
+    A fork that saves or copies may double what is written to meanwhile; buffers of clients and copies come on top.
+    """
+    data = inputs.spec.memory.bytes
+    forks = inputs.persistent or inputs.replicated
+    return data * 11 // 10 + 32 * _MIB, data * (15 if forks else 12) // 10 + 64 * _MIB
+
+
+def stateful_set(inputs: Inputs, instances: int, live: Obj | None = None) -> Obj:
+    """The manifest.
+
+    Args:
+        inputs: of all of it.
+        instances: how many pods.
+        live: as it is; the size in its claim templates can't change and is kept.
+    """
+    owner = inputs.owner
+    spec: dict[str, Any] = {
+        "replicas": instances,
+        "serviceName": owner.base + HEADLESS,
+        "podManagementPolicy": "Parallel",
+        "updateStrategy": {"type": "OnDelete"},
+        "selector": {"matchLabels": owner.selector},
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Delete"},
+        "template": template(inputs),
+    }
+    if inputs.persistent:
+        spec["volumeClaimTemplates"] = [_claim(inputs, live)]
+    return owner.child(STATEFUL_SETS, spec=spec)
+
+
+def _claim(inputs: Inputs, live: Obj | None) -> dict[str, Any]:
+    storage = inputs.spec.persistence.storage
+    assert storage is not None  # the CRD asks for it
+    size = str(Quantity(str(storage.size)))
+    for known in ((live or {}).get("spec") or {}).get("volumeClaimTemplates") or ():
+        size = known["spec"]["resources"]["requests"]["storage"]
+    spec: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
+    if storage.class_name:
+        spec["storageClassName"] = storage.class_name
+    return {"metadata": {"name": "data", "labels": inputs.owner.labels}, "spec": spec}
+
+
+def template(inputs: Inputs) -> dict[str, Any]:
+    """The pod template."""
+    owner = inputs.owner
+    volumes: list[dict[str, Any]] = [
+        {"name": "config", "secret": {"secretName": owner.base + CONFIG, "defaultMode": 0o440}}
+    ]
+    if not inputs.persistent:
+        volumes.append({"name": "data", "emptyDir": {}})
+    return {
+        "metadata": {"labels": owner.labels},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": pods.pod_security(),
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            **pods.placement(owner, inputs.spec.placement, inputs.pull_secrets),
+            "containers": [_container(inputs)],
+            "volumes": volumes,
+        },
+    }
+
+
+def _container(inputs: Inputs) -> dict[str, Any]:
+    request, limit = memory_needed(inputs)
+    alive = [inputs.client, "-p", str(PORT), "ping"]
+    # The probe's password stands in a file: neither in argv nor in the pod's environment.
+    serves = f'REDISCLI_AUTH="$(cat {MOUNT}/probe-password)" exec {inputs.client} -e -p {PORT} --user {PROBE_USER} ping'
+    return {
+        "name": "cache",
+        "image": inputs.image,
+        "command": [inputs.server, f"{MOUNT}/cache.conf"],
+        "ports": [{"name": "cache", "containerPort": PORT, "protocol": "TCP"}],
+        "securityContext": pods.CONTAINER_SECURITY,
+        "resources": pods.resources(inputs.spec.resources, memory=request, limit=limit),
+        # answers at all, be it that it is loading or wants a password
+        "livenessProbe": pods.exec_probe(alive, period=10, timeout=5, failures=6),
+        "startupProbe": pods.exec_probe(alive, period=2, timeout=5, failures=150),
+        # serves: logged in, data loaded, in step with its primary
+        "readinessProbe": pods.exec_probe(["sh", "-c", serves], period=5, timeout=3),
+        "volumeMounts": [
+            {"name": "config", "mountPath": MOUNT, "readOnly": True},
+            {"name": "data", "mountPath": DATA},
+        ],
+    }

@@ -1,0 +1,52 @@
+"""Caches as StatefulSets: the real engine in each pod, what clients of redis-py see, what the API server holds."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import redis.asyncio as redis
+from kubernetes_cluster import eventually
+
+from chandlery.providers.kubernetes.types import CLAIMS, PODS, SERVICES, STATEFUL_SETS
+
+pytestmark = pytest.mark.engine
+
+
+@contextlib.asynccontextmanager
+async def client(kube, name, service, **options):
+    """What an application in the cluster gets with the binding, through the Service."""
+    binding = await kube.secret(name)
+    [(host, port)] = await eventually(lambda: kube.workloads.behind(kube.namespace, service))
+    async with redis.Redis(
+        host=host,
+        port=port,
+        username=binding["username"],
+        password=binding["password"],
+        decode_responses=True,
+        **options,
+    ) as made:
+        yield made
+
+
+async def test_life_of_a_single_cache(kube):
+    await kube.apply("Cache", "one", {"memory": "32Mi", "users": [{"name": "app"}]})
+    status = await kube.ready("Cache", "one")
+    binding = await kube.secret("one")
+    assert binding["host"] == f"one-cache.{kube.namespace}.svc"
+    assert status["endpoint"] == {"host": binding["host"], "port": 6379}
+    async with client(kube, "one", "one-cache", single_connection_client=True) as cache:
+        identity = await cache.client_id()
+        await cache.set("greeting", "ahoy")
+        await kube.apply(
+            "Cache", "one", {"memory": "32Mi", "evictionPolicy": "allkeys-lru", "configuration": {"maxclients": "500"}}
+        )
+        await kube.ready("Cache", "one")
+        assert await cache.client_id() == identity
+        assert await cache.get("greeting") == "ahoy"
+    async with client(kube, "one", "one-cache") as cache:
+        with pytest.raises(redis.ResponseError, match="no permissions"):
+            await cache.config_get("*")
+    kinds = (STATEFUL_SETS, SERVICES, PODS, CLAIMS)
+    await kube.delete("Cache", "one")
+    assert [o["metadata"]["name"] for k in kinds for o in (await kube.api.list(k, kube.namespace)).items] == []

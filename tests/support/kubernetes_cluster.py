@@ -1,0 +1,171 @@
+"""The operator with its kubernetes drivers against a control plane, with workloads played on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from workloads import Workloads
+
+from chandlery.providers.kubernetes import KubernetesProviderFactory
+from chandlery.providers.local.engines import Engines
+from chandlery.reconcile.api import NAMESPACES, RESOURCE_CLASSES, ResourceType, type_of
+from chandlery.reconcile.client import HttpApi
+from chandlery.reconcile.credentials import from_kubeconfig
+from chandlery.reconcile.operator import Operator, OperatorSettings
+from chandlery.reconcile.settings import LoopSettings
+from chandlery.testing import RunningControlPlane, start_control_plane
+from chandlery_kinds import KINDS
+
+ROOT = Path(__file__).parents[2]
+CRDS = ResourceType("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False)
+TYPES = {kind.name: type_of(kind.names) for kind in KINDS}
+NAMES = {kind.name: kind.names for kind in KINDS}
+
+
+async def eventually(check: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Until the check gives something true, without raising."""
+    loop = asyncio.get_running_loop()
+    ends, problem, found = loop.time() + seconds, None, None
+    while True:
+        try:
+            found = check()
+            if asyncio.iscoroutine(found):
+                found = await found
+            if found:
+                return found
+            problem = None
+        except Exception as error:
+            problem = error
+        if loop.time() > ends:
+            raise AssertionError(f"not within {seconds} s (last: {found!r})") from problem
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningControlPlane]:
+    with start_control_plane(tmp_path_factory.mktemp("kubernetes-drivers")) as plane:
+        asyncio.run(_prepare(plane.kubeconfig))
+        yield plane
+
+
+async def _prepare(path: Path) -> None:
+    async with HttpApi(from_kubeconfig(path)) as api:
+        for file in sorted((ROOT / "crds").glob("*.yaml")):
+            for document in yaml.safe_load_all(file.read_text()):
+                await api.apply(CRDS, document)
+        for name, kind in TYPES.items():
+            await eventually(lambda kind=kind: api.list(kind))
+            await api.apply(
+                RESOURCE_CLASSES,
+                {"metadata": {"name": name.lower()}, "spec": {"kind": name, "driver": "kubernetes", "default": True}},
+            )
+
+
+def binaries() -> dict[str, str]:
+    """What stands for the commands of containers."""
+    engines = Engines(Path("/nonexistent"))
+    return {"valkey-server": str(engines.find("valkey", None).binary)}
+
+
+class Cluster:
+    """A namespace of a test's own, in a cluster with an operator and workloads."""
+
+    def __init__(self, api: HttpApi, namespace: str, workloads: Workloads, credentials: Any) -> None:
+        self.api = api
+        self.namespace = namespace
+        self.workloads = workloads
+        self.factory = KubernetesProviderFactory()
+        self.operator: Operator | None = None
+        self._credentials = credentials
+
+    async def start(self) -> None:
+        self.factory = KubernetesProviderFactory()
+        self.operator = Operator(
+            self._credentials,
+            list(KINDS),
+            {"kubernetes": self.factory},
+            settings=OperatorSettings(leader_election=False, source="informer", loop=LoopSettings(drift_interval=5.0)),
+        )
+        self.factory.api = self.operator.api
+        await self.operator.start()
+        await asyncio.wait_for(self.operator.settled(), 15)
+
+    async def stop(self) -> None:
+        if self.operator is not None:
+            await self.operator.stop()
+            self.operator = None
+
+    async def apply(self, kind: str, name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+        names = NAMES[kind]
+        meta = {"name": name, "namespace": self.namespace, **metadata}
+        body = {"apiVersion": names.api_version, "kind": kind, "metadata": meta, "spec": spec}
+        return await self.api.apply(TYPES[kind], body, manager="tester")
+
+    async def get(self, kind: str | ResourceType, name: str) -> dict[str, Any] | None:
+        where = TYPES[kind] if isinstance(kind, str) else kind
+        return await self.api.get(where, self.namespace, name)
+
+    async def ready(self, kind: str, name: str, seconds: float = 30.0) -> dict[str, Any]:
+        """Its status, once it is ready and nothing is different."""
+
+        async def check() -> Any:
+            found = await self.get(kind, name)
+            status = found["status"]
+            conditions = {c["type"]: c["status"] for c in status["conditions"]}
+            good = conditions["Ready"] == "True" and conditions["Reconciling"] == "False"
+            current = status["observedGeneration"] == found["metadata"]["generation"]
+            return status if good and current and not status.get("drift") else None
+
+        try:
+            return await eventually(check, seconds)
+        except AssertionError as error:
+            found = await self.get(kind, name)
+            raise AssertionError(json.dumps((found or {}).get("status"), indent=1)) from error
+
+    async def secret(self, name: str) -> dict[str, str]:
+        import base64
+
+        found = await self.api.get(ResourceType("", "v1", "secrets", "Secret"), self.namespace, name)
+        return {k: base64.b64decode(v).decode() for k, v in found["data"].items()}
+
+    async def delete(self, kind: str, name: str, seconds: float = 30.0) -> None:
+        await self.api.delete(TYPES[kind], self.namespace, name)
+
+        async def gone() -> bool:
+            return await self.get(kind, name) is None
+
+        await eventually(gone, seconds)
+
+
+@pytest.fixture
+async def kube(cluster: RunningControlPlane, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
+    credentials = from_kubeconfig(cluster.kubeconfig)
+    name = re.sub("[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40] + "-" + os.urandom(2).hex()
+    async with HttpApi(credentials) as api, Workloads(api, tmp_path / "kubelet", binaries()) as workloads:
+        await api.create(NAMESPACES, {"metadata": {"name": name}})
+        made = Cluster(api, name, workloads, credentials)
+        await made.start()
+        try:
+            yield made
+        finally:
+            for kind in TYPES.values():
+                with contextlib.suppress(Exception):
+                    for obj in (await api.list(kind, name)).items:
+                        await api.delete(kind, name, obj["metadata"]["name"])
+            for kind in TYPES.values():
+
+                async def empty(kind: ResourceType = kind) -> bool:
+                    return not (await api.list(kind, name)).items
+
+                with contextlib.suppress(AssertionError):
+                    await eventually(empty, 10)
+            await made.stop()

@@ -1,0 +1,391 @@
+"""Plays the workload controllers and the kubelet on this machine, for tests: pods of StatefulSets and Deployments.
+
+A container's command is run for real with the engine from this environment: volumes become folders, each pod gets a
+loopback address of its own (127/8 is all ours), ports stay what they are. What is not played is the container.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from chandlery.driver.objects import ResourceType
+from chandlery.foundation.errors import AlreadyExists, ChandleryError, NotFound
+from chandlery.providers.kubernetes.types import (
+    CLAIMS,
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    PODS,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+    Obj,
+)
+
+_ADDRESSES = iter(range(1, 60000))
+
+
+def _address() -> str:
+    number = next(_ADDRESSES)
+    return f"127.{10 + os.getpid() % 200}.{number // 250}.{1 + number % 250}"
+
+
+@dataclass
+class Running:
+    """A pod's containers."""
+
+    ip: str
+    folder: Path
+    argv: dict[str, list[str]] = field(default_factory=dict)
+    env: dict[str, dict[str, str]] = field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    restarts: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    told: str = ""
+
+
+class Workloads:
+    """Runs until closed.
+
+    Args:
+        api: as whom the controllers and the kubelet speak.
+        folder: for volumes.
+        binaries: what stands for a command's first word.
+    """
+
+    def __init__(self, api: Any, folder: Path, binaries: dict[str, str]) -> None:
+        self.api = api
+        self.folder = folder
+        self.binaries = binaries
+        self.pods: dict[str, Running] = {}
+        self.frozen: set[str] = set()
+        """Names of pods that are not brought back."""
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        for pod in self.pods.values():
+            self._end(pod)
+
+    # what tests do and ask
+
+    def running(self, name: str) -> Running:
+        return next(pod for pod in self.pods.values() if pod.folder.name.startswith(f"{name}."))
+
+    def kill(self, name: str, container: str = "") -> None:
+        """kill -9 of a pod's process."""
+        pod = self.running(name)
+        pod.processes[container or next(iter(pod.processes))].kill()
+
+    def freeze(self, name: str, *, on: bool = True) -> None:
+        """SIGSTOP, or SIGCONT."""
+        for process in self.running(name).processes.values():
+            process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+
+    async def behind(self, namespace: str, service: str) -> list[tuple[str, int]]:
+        """Where a Service leads: addresses of the ready pods that it selects, with the target port."""
+        found = await self.api.get(SERVICES, namespace, service)
+        selector = ",".join(f"{k}={v}" for k, v in found["spec"]["selector"].items())
+        target = found["spec"]["ports"][0]["targetPort"]
+        places = []
+        for pod in (await self.api.list(PODS, namespace, labels=selector)).items:
+            ready = any(
+                c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", ())
+            )
+            if ready or found["spec"].get("publishNotReadyAddresses"):
+                ports = [p for c in pod["spec"]["containers"] for p in c.get("ports", ())]
+                number = next((p["containerPort"] for p in ports if p.get("name") == target), target)
+                places.append((pod["status"]["podIP"], number))
+        return places
+
+    # the loop
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(ChandleryError):
+                await self._pass()
+            await asyncio.sleep(0.05)
+
+    async def _pass(self) -> None:
+        pods = (await self.api.list(PODS)).items
+        for kind in (STATEFUL_SETS, DEPLOYMENTS):
+            for workload in (await self.api.list(kind)).items:
+                uid = workload["metadata"]["uid"]
+                mine = [p for p in pods if any(o["uid"] == uid for o in p["metadata"].get("ownerReferences", ()))]
+                with contextlib.suppress(AlreadyExists, NotFound):
+                    await self._workload(kind, workload, mine)
+        for pod in pods:
+            with contextlib.suppress(NotFound):
+                await self._pod(pod)
+        alive = {pod["metadata"]["uid"] for pod in pods}
+        for uid in [uid for uid in self.pods if uid not in alive]:
+            self._end(self.pods.pop(uid))
+
+    # controllers
+
+    async def _workload(self, kind: ResourceType, workload: Obj, mine: list[Obj]) -> None:
+        spec, meta = workload["spec"], workload["metadata"]
+        revision = hashlib.sha256(json.dumps(spec["template"], sort_keys=True).encode()).hexdigest()[:10]
+        if not meta.get("deletionTimestamp"):
+            names = [f"{meta['name']}-{i}" for i in range(spec["replicas"])]
+            there = {p["metadata"]["name"]: p for p in mine}
+            for index, name in enumerate(names):
+                if name not in there and name not in self.frozen:
+                    await self._make(kind, workload, name, index, f"{meta['name']}-{revision}")
+            for name, pod in there.items():
+                if name not in names and not pod["metadata"].get("deletionTimestamp"):
+                    await self.api.delete(PODS, meta["namespace"], name)
+            await self._roll(kind, workload, mine, f"{meta['name']}-{revision}")
+        current = f"{meta['name']}-{revision}"
+        ready = sum(1 for p in mine if _ready(p) and not p["metadata"].get("deletionTimestamp"))
+        status = {
+            "observedGeneration": meta["generation"],
+            "replicas": len(mine),
+            "readyReplicas": ready,
+            "availableReplicas": ready,
+            "updatedReplicas": sum(1 for p in mine if _revision(p) == current),
+        }
+        if kind is STATEFUL_SETS:
+            status |= {"updateRevision": current, "currentRevision": current}
+        if any(workload.get("status", {}).get(k) != v for k, v in status.items()):
+            await self._status(kind, workload, status)
+
+    async def _roll(self, kind: ResourceType, workload: Obj, mine: list[Obj], revision: str) -> None:
+        strategy = workload["spec"].get("updateStrategy") or workload["spec"].get("strategy") or {}
+        if strategy.get("type") != "RollingUpdate" or len(mine) < workload["spec"]["replicas"]:
+            return
+        old = [p for p in mine if _revision(p) != revision]
+        if (
+            old
+            and all(_ready(p) for p in mine if p not in old)
+            and not any(p["metadata"].get("deletionTimestamp") for p in mine)
+        ):
+            last = max(old, key=lambda p: p["metadata"]["name"])
+            await self.api.delete(PODS, last["metadata"]["namespace"], last["metadata"]["name"])
+
+    async def _make(self, kind: ResourceType, workload: Obj, name: str, index: int, revision: str) -> None:
+        meta, template = workload["metadata"], workload["spec"]["template"]
+        spec = {**template["spec"], "nodeName": "node-1"}
+        for claim in workload["spec"].get("volumeClaimTemplates") or ():
+            volume = claim["metadata"]["name"]
+            claim_name = f"{volume}-{name}"
+            spec["volumes"] = [
+                *spec.get("volumes", ()),
+                {"name": volume, "persistentVolumeClaim": {"claimName": claim_name}},
+            ]
+            if await self.api.get(CLAIMS, meta["namespace"], claim_name) is None:
+                labels = {**claim["metadata"].get("labels", {}), **workload["spec"]["selector"]["matchLabels"]}
+                await self.api.create(
+                    CLAIMS,
+                    {
+                        "metadata": {"name": claim_name, "namespace": meta["namespace"], "labels": labels},
+                        "spec": {k: v for k, v in claim["spec"].items() if k != "volumeMode"},
+                    },
+                )
+        labels = {**template["metadata"].get("labels", {}), "controller-revision-hash": revision}
+        if kind is STATEFUL_SETS:
+            labels |= {"statefulset.kubernetes.io/pod-name": name, "apps.kubernetes.io/pod-index": str(index)}
+            spec |= {"hostname": name, "subdomain": workload["spec"]["serviceName"]}
+        owner = {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "controller": True,
+        }
+        await self.api.create(
+            PODS,
+            {
+                "metadata": {
+                    "name": name,
+                    "namespace": meta["namespace"],
+                    "labels": labels,
+                    "annotations": template["metadata"].get("annotations", {}),
+                    "ownerReferences": [{**owner, "blockOwnerDeletion": True}],
+                },
+                "spec": spec,
+            },
+        )
+
+    # kubelet
+
+    async def _pod(self, pod: Obj) -> None:
+        meta = pod["metadata"]
+        known = self.pods.get(meta["uid"])
+        if meta.get("deletionTimestamp"):
+            if known is not None:
+                self._end(self.pods.pop(meta["uid"]))
+            path = PODS.path(meta["namespace"], meta["name"])
+            options = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
+            await self.api._ask("delete", "DELETE", PODS, path, options)
+            return
+        if known is None:
+            known = self.pods[meta["uid"]] = Running(_address(), self.folder / f"{meta['name']}.{meta['uid'][:8]}")
+        if not await self._volumes(pod, known):
+            return
+        containers = []
+        for container in pod["spec"]["containers"]:
+            name = container["name"]
+            if name not in known.argv:
+                self._prepare(pod, container, known)
+            process = known.processes.get(name)
+            if process is None or process.poll() is not None:
+                if process is not None:
+                    known.restarts[name] = known.restarts.get(name, 0) + 1
+                self._start(name, known)
+            up = await _listens(known.ip, [p["containerPort"] for p in container.get("ports", ())])
+            containers.append(
+                {
+                    "name": name,
+                    "image": container["image"],
+                    "imageID": "",
+                    "ready": up,
+                    "started": up,
+                    "restartCount": known.restarts.get(name, 0),
+                    "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+                }
+            )
+        up = all(c["ready"] for c in containers)
+        conditions = [{"type": t, "status": "True" if up else "False"} for t in ("Ready", "ContainersReady")]
+        conditions.append({"type": "PodScheduled", "status": "True"})
+        status = {
+            "phase": "Running",
+            "podIP": known.ip,
+            "podIPs": [{"ip": known.ip}],
+            "conditions": conditions,
+            "containerStatuses": containers,
+        }
+        text = json.dumps(status)
+        if text != known.told:
+            await self._status(PODS, pod, status)
+            known.told = text
+
+    async def _volumes(self, pod: Obj, known: Running) -> bool:
+        """Bring volumes up to date; False while something that they need is missing."""
+        namespace = pod["metadata"]["namespace"]
+        for volume in pod["spec"].get("volumes", ()):
+            folder = known.folder / volume["name"]
+            kind, name = None, ""
+            if "secret" in volume:
+                kind, name = SECRETS, volume["secret"]["secretName"]
+            elif "configMap" in volume:
+                kind, name = CONFIG_MAPS, volume["configMap"]["name"]
+            elif "persistentVolumeClaim" in volume:
+                place = self.folder / "claims" / namespace / volume["persistentVolumeClaim"]["claimName"]
+                place.mkdir(parents=True, exist_ok=True)
+                if not folder.exists():
+                    folder.parent.mkdir(parents=True, exist_ok=True)
+                    folder.symlink_to(place)
+            elif "emptyDir" in volume:
+                folder.mkdir(parents=True, exist_ok=True)
+            if kind is None:
+                continue
+            found = await self.api.get(kind, namespace, name)
+            if found is None:
+                return False
+            version = found["metadata"]["resourceVersion"]
+            if known.versions.get(volume["name"]) != version:
+                known.versions[volume["name"]] = version
+                folder.mkdir(parents=True, exist_ok=True)
+                for key, value in (found.get("data") or {}).items():
+                    data = base64.b64decode(value).decode() if kind is SECRETS else value
+                    (folder / key).write_text(self._adapted(data, pod, known))
+        return True
+
+    def _paths(self, pod: Obj, known: Running) -> dict[str, str]:
+        mounts = [m for c in pod["spec"]["containers"] for m in c.get("volumeMounts", ())]
+        return {
+            m["mountPath"]: str(known.folder / m["name"] / m.get("subPath", "")).rstrip("/")
+            for m in sorted(mounts, key=lambda m: -len(m["mountPath"]))
+        }
+
+    def _adapted(self, text: str, pod: Obj, known: Running) -> str:
+        """Paths of mounts, and 'every address', as they are on this machine."""
+        for mount, path in self._paths(pod, known).items():
+            text = text.replace(mount, path)
+        for everywhere in ("* -::*", "0.0.0.0"):
+            text = text.replace(everywhere, known.ip)
+        return text.replace("bind *:", f"bind {known.ip}:").replace("bind :::", f"bind {known.ip}:")
+
+    def _prepare(self, pod: Obj, container: Obj, known: Running) -> None:
+        words = [*container["command"], *container.get("args", ())]
+        env = {e["name"]: e["value"] for e in container.get("env", ()) if "value" in e}
+        for e in container.get("env", ()):
+            reference = e.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "")
+            if reference:
+                env[e["name"]] = {"metadata.name": pod["metadata"]["name"], "status.podIP": known.ip}[reference]
+        for key, value in env.items():
+            words = [w.replace(f"$({key})", value) for w in words]
+        first = self.binaries.get(words[0])
+        assert first, f"no binary stands for {words[0]}"
+        known.argv[container["name"]] = [first, *(self._adapted(w, pod, known) for w in words[1:])]
+        known.env[container["name"]] = {k: self._adapted(v, pod, known) for k, v in env.items()}
+
+    def _start(self, name: str, known: Running) -> None:
+        with (known.folder / f"{name}.log").open("ab") as log:
+            known.processes[name] = subprocess.Popen(
+                known.argv[name], stdout=log, stderr=log, cwd=known.folder, env={**os.environ, **known.env[name]}
+            )
+
+    @staticmethod
+    def _end(pod: Running) -> None:
+        for process in pod.processes.values():
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for process in pod.processes.values():
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(pod.folder, ignore_errors=True)
+
+    async def _status(self, kind: ResourceType, obj: Obj, status: Obj) -> None:
+        meta = obj["metadata"]
+        await self.api._ask(
+            "patch",
+            "PATCH",
+            kind,
+            kind.path(meta["namespace"], meta["name"], "status"),
+            {"status": status},
+            params={"fieldManager": "kubelet"},
+            content="application/merge-patch+json",
+        )
+
+
+def _revision(pod: Obj) -> str:
+    return str(pod["metadata"]["labels"].get("controller-revision-hash", ""))
+
+
+def _ready(pod: Obj) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+async def _listens(ip: str, ports: list[int]) -> bool:
+    for port in ports:
+        try:
+            async with asyncio.timeout(0.5):
+                _, writer = await asyncio.open_connection(ip, port)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    return True
