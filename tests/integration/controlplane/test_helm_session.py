@@ -1,16 +1,14 @@
 """Charts with the real helm, 3 and 4: install, upgrade, rollback, uninstall, with and without --wait.
 
-Binaries come from PATH (`helm`), and from `CHANDLERY_HELM`, a list of paths separated by colons.
+Binaries come from `CHANDLERY_HELM`, a list of paths separated by colons, else from hack/fetch-helm, else from PATH.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from helms import MAJORS, Helm, binary
 
 CHART = {
     "Chart.yaml": "apiVersion: v2\nname: sample\nversion: 0.1.0\n",
@@ -48,28 +46,9 @@ spec: {size: {{ .Values.size }}}
 }
 
 
-def binaries() -> list[str]:
-    found = [path for path in os.environ.get("CHANDLERY_HELM", "").split(":") if path]
-    on_path = shutil.which("helm")
-    return found + ([on_path] if on_path else [])
-
-
-@pytest.fixture(params=binaries() or [None])
-def helm(request, plane, tmp_path):
-    if request.param is None:
-        pytest.skip("no helm here: put it on PATH, or name it in CHANDLERY_HELM")
-    env = {
-        **os.environ, **plane.env, "HELM_CACHE_HOME": str(tmp_path / "cache"),
-        "HELM_CONFIG_HOME": str(tmp_path / "config"), "HELM_DATA_HOME": str(tmp_path / "data"),
-    }  # fmt: skip
-
-    def run(*args: str, check: bool = True) -> str:
-        done = subprocess.run([request.param, *args], env=env, capture_output=True, text=True, timeout=120, check=False)
-        if check and done.returncode:
-            raise AssertionError(f"helm {' '.join(args)}: {done.stderr or done.stdout}")
-        return done.stdout + done.stderr
-
-    return run
+@pytest.fixture(params=MAJORS)
+def helm(request, plane, tmp_path) -> Helm:
+    return Helm(binary(request.param), tmp_path, plane.env)
 
 
 @pytest.fixture
@@ -83,8 +62,7 @@ def chart(tmp_path) -> Path:
 
 @pytest.mark.parametrize("wait", [(), ("--wait", "--timeout=30s")], ids=["plain", "wait"])
 def test_a_chart_s_life(helm, chart, kubectl, wait):
-    major = helm("version", "--short").lstrip("v")[0]
-    name = f"rel{major}-{'wait' if wait else 'plain'}"
+    name = f"rel{helm.major}-{'wait' if wait else 'plain'}"
     space = ("-n", f"helm-{name}")
     size = ("get", "cm", f"{name}-config", "-o", "jsonpath={.data.size}")
     helm(*space, "install", name, str(chart), "--create-namespace", *wait)
