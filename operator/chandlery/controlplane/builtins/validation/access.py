@@ -12,18 +12,18 @@ from urllib.parse import urlsplit
 from chandlery.controlplane.builtins.validation.common import (
     Errors,
     dns_subdomain,
+    duplicate,
     each,
-    forbidden,
-    immutable,
     invalid,
     invalid_struct,
     label_selector,
     one_of,
     required,
+    too_many,
     unsupported,
 )
 from chandlery.controlplane.builtins.validation.common import dns_1035_errors as label_1035_errors
-from chandlery.controlplane.metadata import path_segment_errors, subdomain_errors
+from chandlery.controlplane.metadata import path_segment_errors, qualified_name_errors, subdomain_errors
 from chandlery.controlplane.types import Obj, RequestContext
 
 RBAC = "rbac.authorization.k8s.io"
@@ -190,28 +190,8 @@ _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 
 
 def webhook_rule(rule: Obj, path: str) -> Errors:
+    """Which operations on which resources; the order is the API's."""
     errors: Errors = []
-    for field in ("apiGroups", "apiVersions", "resources"):
-        values = rule.get(field) or []
-        if not values:
-            errors.append(required(f"{path}.{field}"))
-        if len(values) > 1 and "*" in values:
-            text = (
-                "if '*' is present, must not specify other "
-                + {
-                    "apiGroups": "API groups",
-                    "apiVersions": "API versions",
-                    "resources": "resources",
-                }[field]
-            )
-            if field != "resources":
-                errors.append(invalid(f"{path}.{field}", values, text))
-        for index, value in enumerate(values):
-            if not value and field != "apiGroups":
-                errors.append(required(f"{path}.{field}[{index}]"))
-    errors += _resources(rule.get("resources") or [], f"{path}.resources")
-    if rule.get("scope") is not None:
-        errors += one_of(f"{path}.scope", rule["scope"], ("*", "Cluster", "Namespaced"))
     operations = rule.get("operations") or []
     if not operations:
         errors.append(required(f"{path}.operations"))
@@ -219,24 +199,49 @@ def webhook_rule(rule: Obj, path: str) -> Errors:
         text = "if '*' is present, must not specify other operations"
         errors.append(invalid(f"{path}.operations", operations, text))
     for index, one in enumerate(operations):
-        if one not in _OPERATIONS:
-            errors.append(unsupported(f"{path}.operations[{index}]", one, _OPERATIONS))
+        errors += one_of(f"{path}.operations[{index}]", one, _OPERATIONS)
+    for field, words in (("apiGroups", "API groups"), ("apiVersions", "API versions")):
+        values = rule.get(field) or []
+        if not values:
+            errors.append(required(f"{path}.{field}"))
+        if len(values) > 1 and "*" in values:
+            text = f"if '*' is present, must not specify other {words}"
+            errors.append(invalid(f"{path}.{field}", values, text))
+    for index, version in enumerate(rule.get("apiVersions") or ()):
+        if not version:
+            errors.append(required(f"{path}.apiVersions[{index}]"))
+    errors += _resources(rule.get("resources") or [], f"{path}.resources")
+    if rule.get("scope") is not None:
+        errors += one_of(f"{path}.scope", rule["scope"], ("*", "Cluster", "Namespaced"))
     return errors
 
 
 def _resources(values: list[str], path: str) -> Errors:
-    errors: Errors = []
-    if len(values) > 1 and "*/*" in values:
-        errors.append(invalid(path, values, "if '*/*' is present, must not specify other resources"))
+    errors: Errors = [] if values else [required(path)]
+    all_subresources: set[str] = set()
+    all_resources: set[str] = set()
+    whole = False
     for index, value in enumerate(values):
         here = f"{path}[{index}]"
         name, slash, sub = value.partition("/")
-        if slash and name != "*" and sub != "*" and f"{name}/*" in values:
-            errors.append(invalid(here, value, f"if '{name}/*' is present, must not specify {value}"))
-        elif slash and name != "*" and f"*/{sub}" in values:
-            errors.append(invalid(here, value, f"if '*/{sub}' is present, must not specify {value}"))
-        elif not slash and value and value != "*" and "*" in values:
-            errors.append(invalid(here, value, "if '*' is present, must not specify resources without subresources"))
+        if not value:
+            errors.append(required(here))
+        elif not slash:
+            whole = value != "*"
+        else:
+            if name in all_subresources:
+                errors.append(invalid(here, value, f"if '{name}/*' is present, must not specify {value}"))
+            if sub in all_resources:
+                errors.append(invalid(here, value, f"if '*/{sub}' is present, must not specify {value}"))
+            if sub == "*":
+                all_subresources.add(name)
+            if name == "*":
+                all_resources.add(sub)
+    if len(values) > 1 and "*/*" in values:
+        errors.append(invalid(path, values, "if '*/*' is present, must not specify other resources"))
+    if "*" in values and whole:
+        text = "if '*' is present, must not specify other resources without subresources"
+        errors.append(invalid(path, values, text))
     return errors
 
 
@@ -260,7 +265,7 @@ def _webhook(hook: Obj, path: str, *, mutating: bool) -> Errors:
         errors += one_of(f"{path}.matchPolicy", hook["matchPolicy"], ("Equivalent", "Exact"))
     effects = hook.get("sideEffects")
     if effects is None:
-        errors.append(required(f"{path}.sideEffects", 'must specify one of "None", "NoneOnDryRun"'))
+        errors.append(required(f"{path}.sideEffects", "must specify one of None, NoneOnDryRun"))
     elif effects not in ("None", "NoneOnDryRun"):
         errors.append(unsupported(f"{path}.sideEffects", effects, ("None", "NoneOnDryRun")))
     seconds = hook.get("timeoutSeconds")
@@ -272,9 +277,8 @@ def _webhook(hook: Obj, path: str, *, mutating: bool) -> Errors:
     if mutating and hook.get("reinvocationPolicy") is not None:
         errors += one_of(f"{path}.reinvocationPolicy", hook["reinvocationPolicy"], ("IfNeeded", "Never"))
     errors += _client(hook.get("clientConfig") or {}, f"{path}.clientConfig")
-    errors += _versions(hook.get("admissionReviewVersions") or [], f"{path}.admissionReviewVersions")
     errors += match_conditions(hook.get("matchConditions") or [], f"{path}.matchConditions")
-    return errors
+    return errors + _versions(hook.get("admissionReviewVersions") or [], f"{path}.admissionReviewVersions")
 
 
 def _client(found: Obj, path: str) -> Errors:
@@ -311,17 +315,14 @@ def expression_errors(path: str, text: str, *, result: str, names: tuple[str, ..
     try:
         compile_program(text, (*NAMES, *names), result=result)
     except ValueError as error:
-        return [invalid(path, text, f"compilation failed: {error}")]
+        return [invalid(path, text, getattr(error, "detail", f"compilation failed: {error}"))]
     return []
 
 
 def match_conditions(found: list[Obj], path: str, names: tuple[str, ...] = ()) -> Errors:
     errors: Errors = []
     if len(found) > 64:
-        text = f"Too many: {len(found)}: must have at most 64 items"
-        from chandlery.controlplane.types import FieldError
-
-        errors.append(FieldError(path, "FieldValueTooMany", text))
+        errors.append(too_many(path, len(found), 64))
     known: set[str] = set()
     for index, condition in enumerate(found):
         here = f"{path}[{index}]"
@@ -333,12 +334,8 @@ def match_conditions(found: list[Obj], path: str, names: tuple[str, ...] = ()) -
         if not name:
             errors.append(required(f"{here}.name"))
         elif name in known:
-            from chandlery.controlplane.builtins.validation.common import duplicate
-
             errors.append(duplicate(f"{here}.name", name))
         else:
-            from chandlery.controlplane.metadata import qualified_name_errors
-
             errors += each(f"{here}.name", name, qualified_name_errors(name))
         known.add(name)
     return errors
@@ -351,8 +348,6 @@ def _webhooks(obj: Obj, *, mutating: bool) -> Errors:
         errors += _webhook(hook, f"webhooks[{index}]", mutating=mutating)
         name = hook.get("name", "")
         if name and name in names:
-            from chandlery.controlplane.builtins.validation.common import duplicate
-
             errors.append(duplicate(f"webhooks[{index}].name", name))
         names.add(name)
     return errors
@@ -390,10 +385,7 @@ def api_service(_: RequestContext, obj: Obj) -> Errors:
         errors.append(required("spec.group", "only v1 may have an empty group and it better be legacy kube"))
     elif group:
         errors += dns_subdomain("spec.group", group)
-    if not version:
-        errors.append(required("spec.version"))
-    else:
-        errors += each("spec.version", version, label_1035_errors(version))
+    errors += each("spec.version", version, label_1035_errors(version))
     for field, limit in (("groupPriorityMinimum", 20000), ("versionPriority", 1000)):
         value = spec.get(field, 0)
         if value <= 0 or value > limit:
@@ -410,6 +402,9 @@ def api_service(_: RequestContext, obj: Obj) -> Errors:
     for field in ("namespace", "name"):
         if not service.get(field):
             errors.append(required(f"spec.service.{field}"))
+    port = service.get("port", 0)
+    if not 1 <= port <= 65535:
+        errors.append(invalid("spec.service.port", port, "port is not valid: must be between 1 and 65535, inclusive"))
     if spec.get("insecureSkipTLSVerify") and spec.get("caBundle"):
         text = "may not be true if caBundle is present"
         errors.append(invalid("spec.insecureSkipTLSVerify", spec["insecureSkipTLSVerify"], text))
@@ -417,7 +412,10 @@ def api_service(_: RequestContext, obj: Obj) -> Errors:
 
 
 def api_service_update(ctx: RequestContext, obj: Obj, _: Obj) -> Errors:
-    return [] if ctx.subresource == "status" else api_service(ctx, obj)
-
-
-__all__ = ["forbidden", "immutable"]
+    if ctx.subresource != "status":
+        return api_service(ctx, obj)
+    errors: Errors = []
+    for index, condition in enumerate((obj.get("status") or {}).get("conditions") or ()):
+        here = f"status.conditions[{index}].status"
+        errors += one_of(here, condition.get("status", ""), ("True", "False", "Unknown"))
+    return errors
