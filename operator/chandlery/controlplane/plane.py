@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -395,6 +396,8 @@ async def serve(settings: ControlPlaneSettings, *, announce: bool = True) -> Non
 
 def run(settings: ControlPlaneSettings, *, announce: bool = True) -> None:
     """Run a control plane in this process until it is told to stop, on uvloop where there is one."""
+    # The thread that commits must get its turn at once: with the usual 5 ms a busy loop would hold up every commit.
+    sys.setswitchinterval(0.0005)
     try:
         import uvloop
     except ImportError:
