@@ -191,7 +191,7 @@ class ValkeyServers:
                 hint=f"End that program (`ss -ltnp 'sport = :{node.port}'` names it); it goes on by itself then.",
                 retry_after=2.0,
             )
-        engine = self.instance.provider.engines.find(self.spec.engine.value, self.spec.version)
+        engine = self.instance.engine(self.spec.engine.value, self.spec.version)
         self._write_config(node)
         argv = [str(engine.binary), str(self.instance.config_dir / f"{node.name}.conf")]
         await node.process.start(ProcessSpec(argv, env=engine.env, stop=STOP))

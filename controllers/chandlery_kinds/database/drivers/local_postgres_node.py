@@ -78,7 +78,7 @@ class NodeFiles:
 
     @property
     def engine(self) -> Engine:
-        return self.instance.provider.engines.find("postgres", self.spec.version)
+        return self.instance.engine("postgres", self.spec.version)
 
     def data(self, node: Node) -> Any:
         return self.instance.data_dir / node.name

@@ -147,7 +147,7 @@ class HaproxyServer:
                 )
         await self._check(text)
         self.instance.write_config(CONFIG, text)
-        engine = self.instance.provider.engines.find("haproxy")
+        engine = self.instance.engine("haproxy")
         argv = [str(engine.binary), "-W", "-db", "-f", f"config/{CONFIG}"]
         await self.process.start(ProcessSpec(argv, env=engine.env, cwd=self.instance.root, stop=STOP))
 
@@ -158,7 +158,7 @@ class HaproxyServer:
             EngineFailed: what it says is wrong.
         """
         self.instance.write_config("next.cfg", text)
-        engine = self.instance.provider.engines.find("haproxy")
+        engine = self.instance.engine("haproxy")
         argv = [str(engine.binary), "-c", "-f", "config/next.cfg"]
         done = await run_tool(self.instance, argv, env=engine.env, cwd=self.instance.root, check=False)
         if done.code != 0:

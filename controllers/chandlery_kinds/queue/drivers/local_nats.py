@@ -114,7 +114,7 @@ class NatsServers:
     async def _check(self, text: str) -> None:
         """NATS's own opinion of a configuration, before any server sees it."""
         self.instance.write_config("next.conf", text)
-        engine = self.instance.provider.engines.find("nats", self.spec.version)
+        engine = self.instance.engine("nats", self.spec.version)
         argv = [str(engine.binary), "-t", "-c", str(self.instance.config_dir / "next.conf")]
         done = await run_tool(self.instance, argv, env=engine.env, check=False)
         (self.instance.config_dir / "next.conf").unlink(missing_ok=True)
@@ -144,7 +144,7 @@ class NatsServers:
                 hint=f"End that program (`ss -ltnp 'sport = :{node.port}'` names it); it goes on by itself then.",
                 retry_after=2.0,
             )
-        engine = self.instance.provider.engines.find("nats", self.spec.version)
+        engine = self.instance.engine("nats", self.spec.version)
         self.instance.write_config(f"{node.name}.conf", self._render(node, users))
         argv = [str(engine.binary), "-c", str(self.instance.config_dir / f"{node.name}.conf")]
         await node.process.start(ProcessSpec(argv, env=engine.env, stop=STOP))

@@ -69,9 +69,6 @@ class Machine:
     def now(self) -> float:
         return float(self.ctx.base.now().timestamp())
 
-    def wake(self) -> None:
-        self.instance.provider.notify(self.instance.name)
-
     async def qmp(self) -> Qmp:
         return await Qmp.connect(self.instance.run_dir / "qmp.sock")
 
@@ -401,7 +398,7 @@ class Machine:
     # -- starting
 
     def _engine(self) -> Engine:
-        return self.instance.provider.engines.require(ENGINE, wake=self.wake)
+        return self.instance.engine(ENGINE)
 
     def _image(self, want: Wanted) -> Image:
         """The image; where it isn't here, fetching it is begun.
@@ -413,7 +410,7 @@ class Machine:
         found = self.images.look(want)
         if found is not None:
             return found
-        job = self.images.begin(want, self.wake)
+        job = self.images.begin(want, self.instance.wake)
         if job.error is not None and not job.running:
             raise job.error
         raise InstallingEngine(job.message)

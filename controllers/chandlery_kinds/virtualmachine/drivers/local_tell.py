@@ -233,7 +233,7 @@ async def fetch_sources(machine: Machine) -> None:
         async def work(job: Job, url: str = url, checksum: str = checksum, field: str = field) -> None:
             await downloads.fetch(url, checksum, provider.images_dir, field=field, tell=job.tell)
 
-        job = provider.background.start(("image", checksum), f"fetching {url}", work, machine.wake)
+        job = provider.background.start(("image", checksum), f"fetching {url}", work, machine.instance.wake)
         if job.error is not None and not job.running:
             raise job.error
         raise InstallingEngine(job.message)

@@ -18,6 +18,7 @@ from chandlery.providers.local.files import make_dir, read_json, remove_tree, wr
 from chandlery.providers.local.process import Process
 
 if TYPE_CHECKING:
+    from chandlery.providers.local.engines import Engine
     from chandlery.providers.local.provider import LocalProvider
 
 RECORD = "record.json"
@@ -142,6 +143,19 @@ class Instance:
             self.save()
 
     # -- files and processes
+
+    def engine(self, name: str, version: str | None = None) -> Engine:
+        """An engine; where it isn't here its installation is begun, and the object is woken when it ended.
+
+        Raises:
+            NotSupported: this platform can't have it.
+            InstallingEngine: it is on its way.
+        """
+        return self.provider.engines.require(name, version, wake=self.wake)
+
+    def wake(self) -> None:
+        """Have the loop look at the object now."""
+        self.provider.notify(self.name)
 
     def write_config(self, name: str, content: str | bytes) -> bool:
         """Write config/<name> whole, 0600, readable by the engine; True when it changed."""
