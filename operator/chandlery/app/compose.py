@@ -78,6 +78,9 @@ def make_operator(*, kubeconfig: Path | None, data_dir: Path | None) -> Operator
         lease_namespace=run.lease_namespace,
         plain=Listen(run.metrics_host, run.metrics_port),
         webhook=Listen(run.webhook_host, run.webhook_port, run.webhook_certificate, run.webhook_key),
+        webhook_service=run.webhook_service,
+        webhook_registration=run.webhook_registration,
+        namespace=run.namespace,
     )
     logger = get_logger("chandlery.audit")
 

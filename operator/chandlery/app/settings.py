@@ -25,6 +25,13 @@ class RunSettings:
     """File with the certificate chain for webhooks, PEM."""
     webhook_key: Path | None = None
     """File with its key, PEM."""
+    webhook_service: str = ""
+    """The Service before the webhooks, as name.namespace; without it the API server is given a URL."""
+    webhook_registration: str = ""
+    """A ValidatingWebhookConfiguration that somebody else keeps, as a Helm chart: only the CA of our own certificate
+    is written into it. Without it the operator makes its own."""
+    namespace: str = ""
+    """The only namespace to work in; by default all."""
     leader_election: bool = True
     """Elect a leader by a Lease. Off where only one operator can run, as on a laptop."""
     lease_namespace: str = ""

@@ -49,6 +49,7 @@ class HttpApi:
         clock: for waits between repetitions.
         on_request: told (verb, resource, code) of each answer, for metrics.
         agent: the User-Agent header.
+        namespace: lists and watches of all namespaces are of this one instead; "" for all.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class HttpApi:
         clock: Clock = SYSTEM,
         on_request: OnRequest = lambda _verb, _resource, _code: None,
         agent: str = "chandlery",
+        namespace: str = "",
     ) -> None:
         self.credentials = credentials
         self._limit = limit
@@ -67,6 +69,7 @@ class HttpApi:
         self._clock = clock
         self._on_request = on_request
         self._agent = agent
+        self._namespace = namespace
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -81,6 +84,9 @@ class HttpApi:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def _within(self, kind: ResourceType) -> str:
+        return self._namespace if kind.namespaced else ""
+
     # Verbs
 
     async def get(self, kind: ResourceType, namespace: str, name: str) -> Obj | None:
@@ -91,6 +97,7 @@ class HttpApi:
 
     async def list(self, kind: ResourceType, namespace: str = "", *, labels: str = "") -> Page:
         items: list[Obj] = []
+        namespace = namespace or self._within(kind)
         params = {"limit": str(_PAGE), **({"labelSelector": labels} if labels else {})}
         while True:
             answer = await self._ask("list", "GET", kind, kind.path(namespace), params=params)
@@ -107,6 +114,7 @@ class HttpApi:
     async def watch(
         self, kind: ResourceType, namespace: str = "", *, version: str, labels: str = "", seconds: float = 290.0
     ) -> AsyncIterator[WatchEvent]:
+        namespace = namespace or self._within(kind)
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",

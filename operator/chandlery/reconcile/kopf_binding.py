@@ -138,6 +138,7 @@ class KopfSource:
         feed: called in the loop that called `start`.
         restarted: called there when kopf had to be started again: events may have been lost.
         logger: for what happens to kopf itself.
+        namespace: the only one to follow; "" for all.
     """
 
     def __init__(
@@ -148,11 +149,13 @@ class KopfSource:
         *,
         restarted: Callable[[], None],
         logger: Logger,
+        namespace: str = "",
     ) -> None:
         self._types = types
         self._credentials = credentials
         self._feed = feed
         self._restarted = restarted
+        self._namespace = namespace
         self._logger = logger
         self._stop = threading.Event()
         self._ready = threading.Event()
@@ -214,7 +217,8 @@ class KopfSource:
             await kopf.operator(
                 registry=registry(self._types, self._credentials, self._hand, sessions),
                 settings=settings(),
-                clusterwide=True,
+                clusterwide=not self._namespace,
+                namespaces=[self._namespace] if self._namespace else [],
                 standalone=True,
                 stop_flag=self._flag,
                 ready_flag=self._ready,

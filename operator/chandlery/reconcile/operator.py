@@ -51,6 +51,10 @@ class OperatorSettings:
     """Admission. Without a certificate of its own, one is made, kept in a Secret and registered with the API server."""
     webhook_service: str = ""
     """`name.namespace` of the Service before the replicas' webhooks; without it the API server is given a URL."""
+    webhook_registration: str = ""
+    """A ValidatingWebhookConfiguration that somebody else keeps: only the CA is written into it."""
+    namespace: str = ""
+    """The only namespace to work in; "" for all."""
 
 
 class Operator:
@@ -77,7 +81,9 @@ class Operator:
     ) -> None:
         self.settings = settings or OperatorSettings()
         self.metrics = Metrics()
-        self.api: Api = HttpApi(credentials, clock=clock, on_request=self.metrics.request)
+        self.api: Api = HttpApi(
+            credentials, clock=clock, on_request=self.metrics.request, namespace=self.settings.namespace
+        )
         self.core: Core | None = None
         self.source: KopfSource | None = None
         self._credentials = credentials
@@ -205,7 +211,12 @@ class Operator:
         core.primaries_synced = lambda _kind: True
         core.sweep_regularly()
         self.source = KopfSource(
-            core.types, self._credentials, core.engine.feed, restarted=core.sweep_soon, logger=self._logger
+            core.types,
+            self._credentials,
+            core.engine.feed,
+            restarted=core.sweep_soon,
+            logger=self._logger,
+            namespace=self.settings.namespace,
         )
         self.source.start()
 
@@ -240,6 +251,7 @@ class Operator:
             {kind.name: kind for kind in self._kinds},
             namespace=self.settings.lease_namespace or self._credentials.namespace,
             service=self.settings.webhook_service,
+            registration=self.settings.webhook_registration,
             host=listen.host,
             clock=self._clock,
             logger=self._logger,

@@ -14,7 +14,7 @@ from chandlery.driver.kind import Kind
 from chandlery.foundation.clock import Clock
 from chandlery.foundation.context import Logger
 from chandlery.foundation.errors import ChandleryError
-from chandlery.reconcile.admission import PATH, configuration
+from chandlery.reconcile.admission import PATH, WEBHOOK_NAME, configuration
 from chandlery.reconcile.api import Api, ResourceType
 from chandlery.reconcile.certificates import Certificate, shared_certificate
 
@@ -38,6 +38,7 @@ class Webhook:
         namespace: where the certificate's Secret is.
         service: `name.namespace` of the Service before the replicas; without it the API server is given a URL.
         host: address in that URL.
+        registration: a configuration that somebody else keeps, as a chart; without it we make our own.
         clock: the only source of time.
         logger: for what goes wrong.
     """
@@ -50,6 +51,7 @@ class Webhook:
         namespace: str,
         service: str,
         host: str,
+        registration: str = "",
         clock: Clock,
         logger: Logger,
     ) -> None:
@@ -58,6 +60,7 @@ class Webhook:
         self._namespace = namespace
         self._service = service
         self._host = host
+        self._registration = registration
         self._clock = clock
         self._logger = logger
         self._folder = Path(tempfile.mkdtemp(prefix="chandlery-webhook-"))
@@ -84,12 +87,31 @@ class Webhook:
         """Tell the API server to ask us."""
         assert self._current is not None
         client: dict[str, Any] = {"caBundle": base64.b64encode(self._current.authority).decode()}
+        if self._registration:
+            await self._trust(client)
+            return
         if self._service:
             name, _, namespace = self._service.partition(".")
             client["service"] = {"name": name, "namespace": namespace, "path": PATH, "port": 443}
         else:
             client["url"] = f"https://{self._host}:{port}{PATH}"
         await self._api.apply(CONFIGURATIONS, configuration(self._kinds, client))
+
+    async def _trust(self, client: dict[str, Any]) -> None:
+        """Write the CA into the configuration that somebody else keeps, and nothing more."""
+        live = await self._api.get(CONFIGURATIONS, "", self._registration)
+        if live is None:
+            self._logger.warning("there is no such webhook configuration: nothing is checked", name=self._registration)
+            return
+        await self._api.apply(
+            CONFIGURATIONS,
+            {
+                "apiVersion": CONFIGURATIONS.api_version,
+                "kind": CONFIGURATIONS.kind,
+                "metadata": {"name": self._registration},
+                "webhooks": [{"name": WEBHOOK_NAME, "clientConfig": client}],
+            },
+        )
 
     async def keep(self, port: int) -> None:
         """Renew in time; runs until cancelled."""
