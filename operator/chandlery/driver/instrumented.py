@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 from chandlery.driver.protocol import Driver, DriverContext, Observation, Unsupported
 from chandlery.foundation.config import Seconds
 from chandlery.foundation.context import Context
-from chandlery.foundation.errors import ChandleryError, Internal, as_error
+from chandlery.foundation.errors import ChandleryError, Internal, Timeout, as_error
 from chandlery.model.base import AnyResource
 
 T = TypeVar("T")
@@ -84,8 +84,7 @@ class Instrumented:
         outcome = "Cancelled"
         with self._telemetry.span(f"{self._kind}.{verb}", ctx.base, kind=self._kind, driver=self.name):
             try:
-                async with ctx.base.limit(f"{verb} by the driver {self.name}", timeout=seconds) as base:
-                    result = await call(_with_base(ctx, base))
+                result = await self._limited(verb, ctx, seconds, call)
                 outcome = "ok"
                 return result
             except ChandleryError as error:
@@ -102,6 +101,21 @@ class Instrumented:
                 self._telemetry.verb(self._kind, self.name, verb, outcome, took)
                 if verb != "observe" and outcome == "ok":
                     ctx.base.logger.info("driver call done", verb=verb, driver=self.name, seconds=round(took, 4))
+
+    async def _limited(
+        self, verb: str, ctx: DriverContext, seconds: float, call: Callable[[DriverContext], Awaitable[T]]
+    ) -> T:
+        base = ctx.base.child(timeout=seconds)
+        left = base.remaining()
+        try:
+            async with base.clock.timeout(left):
+                return await call(_with_base(ctx, base))
+        except Timeout:
+            raise
+        except TimeoutError as error:
+            if base.remaining():
+                raise  # somebody else's, inside the driver
+            raise Timeout(f"the time allowed for {verb} by the driver {self.name} is used up ({left:g} s)") from error
 
     def _fault(self, verb: str, error: Exception) -> ChandleryError:
         translated = as_error(error)

@@ -61,6 +61,7 @@ class Catalogue:
         self.classes: dict[str, Obj] = {}
         self.configs: dict[str, Obj] = {}
         self._interval = parse_interval
+        self._places: dict[str, tuple[Obj, str, Place]] = {}
 
     def choose(self, kind: str, asked: str | None, recorded: str | None) -> Place:
         """The class for an object of a kind.
@@ -103,6 +104,14 @@ class Catalogue:
         return class_name in known or not any(known)
 
     def _place(self, kind: str, name: str, obj: Obj) -> Place:
+        known = self._places.get(name)
+        if known is not None and known[0] is obj and known[1] == kind:
+            return known[2]
+        place = self._read(kind, name, obj)
+        self._places[name] = (obj, kind, place)
+        return place
+
+    def _read(self, kind: str, name: str, obj: Obj) -> Place:
         spec = obj.get("spec", {})
         if _for_kind(obj) != kind:
             raise ClassMismatch(

@@ -24,6 +24,7 @@ from chandlery.reconcile.store import Store
 from chandlery.reconcile.writer import Writer
 
 _IDS = random.Random(os.urandom(16))  # noqa: S311 - trace ids must be unlikely to meet, not hard to guess; urandom costs more
+_LOGGER = Context().logger
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,11 @@ class Environment:
         def event(kind: str, reason: str, message: str) -> None:
             self.recorder.record(obj, kind, reason, message)
 
-        base = Context(clock=self.clock, trace_id=f"{_IDS.getrandbits(128):032x}", fencing_token=self.fence()).child(
-            kind=key.kind,
-            namespace=key.namespace,
-            name=key.name,
-            uid=meta.get("uid", ""),
-            generation=meta.get("generation", 0),
+        words = {"kind": key.kind, "namespace": key.namespace, "name": key.name}
+        base = Context(
+            clock=self.clock,
+            trace_id=f"{_IDS.getrandbits(128):032x}",
+            fencing_token=self.fence(),
+            logger=_LOGGER.bind(**words, uid=meta.get("uid", ""), generation=meta.get("generation", 0)),
         )
         return DriverContext(base, self.reader, session, place.parameters, place.class_name, event)
