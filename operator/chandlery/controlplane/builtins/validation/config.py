@@ -127,59 +127,6 @@ def config_map_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     return errors + config_map(ctx, obj)
 
 
-_EVENT_TEXT = "does not match event.namespace"
-
-
-def event(ctx: RequestContext, obj: Obj) -> Errors:
-    """Paths are those of core/v1, whichever API the event came by."""
-    new = ctx.resource.group == "events.k8s.io"
-    about = obj.get("regarding" if new else "involvedObject") or {}
-    namespace_name = obj["metadata"].get("namespace") or ""
-    errors: Errors = []
-    there = about.get("namespace", "")
-    if (not there and namespace_name != "default") or (there and there != namespace_name):
-        errors.append(invalid("involvedObject.namespace", there, _EVENT_TEXT))
-    if not obj.get("eventTime"):
-        if new:
-            errors.append(required("eventTime"))
-        return errors
-    controller = obj.get("reportingController" if new else "reportingComponent", "")
-    if not controller:
-        errors.append(required("reportingController"))
-    else:
-        errors += each("reportingController", controller, qualified_name_errors(controller))
-    instance = obj.get("reportingInstance", "")
-    if not instance:
-        errors.append(required("reportingInstance"))
-    elif len(instance) > 128:
-        errors.append(invalid("reportingInstance", "", "can have at most 128 characters"))
-    for field, limit in (("action", 128), ("reason", 128)):
-        if not obj.get(field):
-            errors.append(required(field))
-        elif len(obj[field]) > limit:
-            errors.append(invalid(field, "", f"can have at most {limit} characters"))
-    message = obj.get("note" if new else "message", "")
-    if len(message) > 1024:
-        errors.append(invalid("message", "", "can have at most 1024 characters"))
-    if new and obj.get("type") not in ("Normal", "Warning"):
-        errors.append(invalid("type", "", "has invalid value: " + str(obj.get("type", ""))))
-    return errors
-
-
-def event_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
-    errors = event(ctx, obj)
-    if ctx.resource.group == "events.k8s.io":
-        for field, shown in (
-            ("regarding", "involvedObject"),
-            ("reason", "reason"),
-            ("note", "message"),
-            ("action", "action"),
-        ):
-            if obj.get(field) != old.get(field):
-                errors.append(invalid(shown, obj.get(field), IMMUTABLE))
-    return errors
-
-
 def lease(_: RequestContext, obj: Obj) -> Errors:
     spec = obj.get("spec") or {}
     errors: Errors = []
