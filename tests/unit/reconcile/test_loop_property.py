@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from chandlery.driver.plan import APPROVE_ANNOTATION
 from chandlery.foundation.errors import PermissionDenied, Unavailable
 from chandlery.providers.memory import World
-from chandlery.reconcile.api import FINALIZER, SECRETS
+from chandlery.reconcile.api import FINALIZER, RESOURCE_CLASSES, SECRETS
+from chandlery.reconcile.memory import MemoryApi
 from chandlery_kinds import KINDS
 
 CACHE = next(kind for kind in KINDS if kind.name == "Cache")
@@ -36,6 +37,9 @@ OPS = st.one_of(
     st.tuples(st.just("down"), st.booleans()),
     st.tuples(st.just("crash"), st.tuples(st.integers(1, 8), st.sampled_from(["before", "after"]))),
     st.tuples(st.just("kill"), st.none()),
+    st.tuples(st.just("api"), st.tuples(st.integers(1, 4), st.sampled_from(["before", "after"]))),
+    st.tuples(st.just("class_gone"), st.booleans()),
+    st.tuples(st.just("compact"), st.none()),
     st.tuples(st.just("wait"), st.sampled_from([0.01, 0.3, 1.0, 30.0, 400.0])),
 )
 
@@ -163,6 +167,28 @@ class Scenario:
         await self.stage.kill()
         await self.stage.start()
 
+    async def do_api(self, how: tuple[int, str]) -> None:
+        """The next writes of the operator fail, before or after they took effect."""
+        left = how[0]
+
+        async def hook(verb: str, kind: Any, name: str) -> None:
+            nonlocal left
+            if verb in {"apply", "json_patch"} and left > 0:
+                left -= 1
+                raise Unavailable("the API server hangs up", retry_after=0.2)
+
+        setattr(self.stage.api, how[1], hook)
+
+    async def do_class_gone(self, gone: bool) -> None:
+        name = "near"
+        if gone:
+            await self.stage.api.delete(RESOURCE_CLASSES, "", name)
+        elif await self.stage.api.get(RESOURCE_CLASSES, "", name) is None:
+            await self.stage.add_class(name, "Cache", parameters={"note": "the same provider"})
+
+    async def do_compact(self, _: None) -> None:
+        self.stage.api.compact()
+
     async def do_wait(self, seconds: float) -> None:
         await self.survive(seconds)
 
@@ -186,6 +212,8 @@ class Scenario:
     async def check(self) -> None:
         live = await self.stage.get("Cache")
         if live is None or not live.get("status") or not self.healthy():
+            return
+        if self.stage.api.before is not MemoryApi().before or self.stage.api.after is not MemoryApi().after:
             return
         said = self.conditions(live)
         assert {"Ready", "Reconciling", "Stalled"} <= set(said)
@@ -212,6 +240,8 @@ class Scenario:
         stage = self.stage
         for world in self.worlds():
             world.heal()
+        stage.api.before = stage.api.after = MemoryApi().before
+        await self.do_class_gone(False)
         for _ in range(12):
             await self.survive(400.0)
             await self.do_approve(None)
