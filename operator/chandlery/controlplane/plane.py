@@ -249,6 +249,8 @@ class ControlPlane:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             self._app.reap_watches()
+            if self._http is not None:
+                self._app.reap_silent(self._http.connections, asyncio.get_running_loop().time())
             now = time.monotonic()
             if not marks or now - marks[-1][0] >= every:
                 marks.append((now, store.revision))

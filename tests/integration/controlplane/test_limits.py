@@ -166,3 +166,24 @@ async def test_a_control_plane_that_stops_ends_its_watches():
         rest = await asyncio.wait_for(connection.reader.read(), 10)
         assert rest.endswith(b"0\r\n\r\n") or rest == b"" or b"kube-root-ca.crt" in rest
         connection.close()
+
+
+async def test_clients_that_fall_silent_are_let_go(target, small, monkeypatch):
+    monkeypatch.setattr("chandlery.controlplane.server.app._HEAD_SECONDS", 0.5)
+    monkeypatch.setattr("chandlery.controlplane.server.app._BODY_SECONDS", 0.5)
+    silent = await bench.Connection(target).open()
+    half = await bench.Connection(target).open()
+    half.writer.write(b"GET /api/v1/name")
+    bodiless = await bench.Connection(target).open()
+    bodiless.writer.write(f"POST {CMS} HTTP/1.1\r\n{target.headers}Content-Length: 100\r\n\r\n{{".encode())
+    status, body = await asyncio.wait_for(bodiless.receive(), 20)
+    assert (status, json.loads(body)["reason"]) == (408, "Timeout")
+    kept = await bench.Connection(target).open()
+    await kept.ask("GET", "/api/v1/namespaces/default")
+    for connection in (silent, half):
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await asyncio.wait_for(connection.receive(), 20)
+    status, _ = await kept.ask("GET", "/api/v1/namespaces/default")
+    assert status == 200
+    for connection in (silent, half, bodiless, kept):
+        connection.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -466,13 +466,20 @@ class App:
             if transport is None or transport.is_closing():
                 watch.end()
 
+    def reap_silent(self, connections: Iterable[Any], now: float) -> None:
+        """Close connections whose client began a request, or none at all, and fell silent; call now and then."""
+        for connection in list(connections):
+            since = connection.waiting_since if isinstance(connection, Connection) else 0.0
+            if since and now - since > _HEAD_SECONDS and connection.transport is not None:
+                connection.transport.abort()
+
     def end_watches(self) -> None:
         for watch in list(self._watches):
             watch.end()
 
     async def _mutate(self, call: Call, ctx: RequestContext) -> web.StreamResponse:
         request, core, resource, verb = call.request, self._core, ctx.resource, ctx.verb
-        raw = await request.read()
+        raw = await _body(request)
         content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if verb in ("delete", "deletecollection"):
             body = decode_options(raw, content_type, "DeleteOptions")
@@ -532,6 +539,20 @@ class App:
 
 
 _BUFFERED = 256 * 1024
+_BODY_SECONDS = 60.0
+_HEAD_SECONDS = 30.0
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    """The body, for which a client has a minute. Raises ApiError 408."""
+    if request.content.is_eof() or not request.can_read_body:
+        return await request.read()
+    try:
+        return await asyncio.wait_for(request.read(), _BODY_SECONDS)
+    except TimeoutError:
+        raise ApiError(
+            408, "Timeout", f"the body of the request did not arrive within {_BODY_SECONDS:.0f} seconds"
+        ) from None
 
 
 def _send_at_once(request: web.BaseRequest, chunk: bytes) -> bool:

@@ -119,7 +119,7 @@ class Quick:
 class Connection(RequestHandler):
     """A client's connection; remembers the certificate that it was opened with, and knows the short way."""
 
-    __slots__ = ("_broken", "_peer", "_peer_known", "_quick", "header_block", "headers")
+    __slots__ = ("_broken", "_peer", "_peer_known", "_quick", "header_block", "headers", "waiting_since")
 
     def __init__(self, *args: Any, quick: Quick | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -130,6 +130,8 @@ class Connection(RequestHandler):
         """A request has arrived in part: the parser holds its beginning."""
         self.header_block: bytes | None = None
         self.headers: Headers | None = None
+        self.waiting_since = self._loop.time()
+        """Since when the client owes us the rest of a request (or its first); 0.0 when it doesn't."""
 
     def peer_certificate(self) -> Any:
         """What `getpeercert` says of the client; None without a verified certificate."""
@@ -151,9 +153,14 @@ class Connection(RequestHandler):
         ):
             answer = self._quick.answer(self, data)
             if answer is not None:
+                self.waiting_since = 0.0
                 transport.write(answer)
                 self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
                 return
         super().data_received(data)
         waiter = self._waiter
         self._broken = waiter is not None and not waiter.done() and not self._messages
+        if not self._broken:
+            self.waiting_since = 0.0
+        elif not self.waiting_since:
+            self.waiting_since = self._loop.time()
