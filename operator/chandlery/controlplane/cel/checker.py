@@ -44,10 +44,14 @@ from chandlery.controlplane.cel.types import (
     type_of,
     unwrap_optional,
 )  # fmt: skip
-from chandlery.controlplane.cel.values import Timestamp, TypeValue, UInt
+from chandlery.controlplane.cel.values import MAX_SECONDS, MIN_SECONDS, Timestamp, TypeValue, UInt
 from chandlery.controlplane.schema.goduration import parse_duration
 from chandlery.controlplane.schema.regex import RegexError, compile_re2
 
+RESERVED_FIELDS = frozenset(
+    "as break const continue else for function if import let loop package namespace return var void while".split()
+)
+"""Words that are no names but may follow a dot."""
 _CONSTANTS: dict[type, Type] = {
     bool: BOOL, int: INT, UInt: UINT, float: DOUBLE, str: STRING, bytes: BYTES, type(None): NULL,
 }  # fmt: skip
@@ -180,7 +184,12 @@ class _Checker:
         if target.kind == "map":
             result = target.params[1]
         elif target.kind == "object":
-            found = (target.fields or {}).get(name)
+            fields = target.fields or {}
+            found = fields.get(name)
+            if found is None and name in RESERVED_FIELDS and f"__{name}__" in fields:
+                name = f"__{name}__"
+                found = fields[name]
+                _rename(expr, name)
             if found is None:
                 self.problem(expr, f"undefined field '{name}'")
             else:
@@ -389,13 +398,10 @@ class _Checker:
         if not isinstance(expr, Call):
             return
         name, args = expr.function, expr.args
-        position = 1 if name == "matches" and expr.target is None else 0
-        if name not in ("duration", "timestamp", "matches") or len(args) <= position:
+        if name not in ("duration", "timestamp", "matches") or not args:
             return
-        arg = args[position]
-        if not isinstance(arg, Const) or not isinstance(arg.value, str):
-            return
-        if not _valid_literal(name, arg.value):
+        arg = args[0]
+        if isinstance(arg, Const) and not _valid_literal(name, arg.value):
             self.problem(arg, f"invalid {name} argument")
 
     def _same_types(self, members: list[tuple[Expr, bool]]) -> None:
@@ -412,7 +418,19 @@ class _Checker:
 BOOL_AS_INT = INT
 
 
-def _valid_literal(name: str, text: str) -> bool:
+def _rename(expr: Expr, name: str) -> None:
+    """Let a selection name the field as its declaration does."""
+    if isinstance(expr, Select):
+        expr.field = name
+    elif isinstance(expr, Call) and isinstance(expr.args[1], Const):
+        expr.args[1].value = name
+
+
+def _valid_literal(name: str, text: Any) -> bool:
+    if name == "timestamp" and type(text) is int:
+        return MIN_SECONDS <= text <= MAX_SECONDS
+    if not isinstance(text, str):
+        return True
     if name == "duration":
         return parse_duration(text) is not None
     if name == "timestamp":

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from chandlery.controlplane.cel.checker import RESERVED_FIELDS
 from chandlery.controlplane.cel.types import (
     BOOL,
     BYTES,
@@ -31,10 +32,7 @@ from chandlery.controlplane.schema.node import MISSING, Node
 
 REQUEST_BYTES = 3 * 1024 * 1024
 _NAME_LIMIT = 253
-_RESERVED = frozenset(
-    "true false null in as break const continue else for function if import let loop package namespace return var void "
-    "while".split()
-)
+_RESERVED = RESERVED_FIELDS | {"true", "false", "null", "in"}
 _NAME = re.compile(r"[a-zA-Z_./-][a-zA-Z0-9_./-]*")
 
 
@@ -122,8 +120,19 @@ def _resource_fields(node: Node, name: str) -> dict[str, Declared]:
         field_name: Declared(STRING, min(limit, _own_limit(own, field_name, limit)) * 4, 2)
         for field_name, limit in (("name", _NAME_LIMIT), ("generateName", _NAME_LIMIT - 1))
     }
-    kind = Type("object", f"{name}.metadata", fields=dict.fromkeys(meta, STRING))
+    if own is not None and _names_itself(node, own):
+        whole = declare(own, resource=False, name=f"{name}.metadata")
+        meta = {**(whole.fields if whole is not None else {}), **meta}
+    kind = Type("object", f"{name}.metadata", fields={field: found.type for field, found in meta.items()})
     return {"kind": unlimited, "apiVersion": unlimited, "metadata": Declared(kind, 0, 2, fields=meta)}
+
+
+def _names_itself(node: Node, metadata: Node) -> bool:
+    """Whether a schema declares kind, apiVersion, name and generateName: then all its metadata can be seen."""
+    places = ((node, "kind"), (node, "apiVersion"), (metadata, "name"), (metadata, "generateName"))
+    return metadata.type == "object" and all(
+        name in where.properties and where.properties[name].type == "string" for where, name in places
+    )
 
 
 def _own_limit(metadata: Node | None, name: str, limit: int) -> int:

@@ -20,6 +20,24 @@ class CompileError(ValueError):
         self.problems = sorted(set(problems), key=lambda problem: problem[0])
         super().__init__("\n".join(render(source, offset, message) for offset, message in self.problems))
 
+    @property
+    def detail(self) -> str:
+        """The text with what failed in front."""
+        return f"compilation failed: {self}"
+
+
+class PlanError(CompileError):
+    """A type-checked expression that can't be used: a constant that always fails, the wrong type of result."""
+
+    def __init__(self, text: str, stage: str = "program instantiation failed: ") -> None:
+        super().__init__("", [])
+        self.args = (text,)
+        self._stage = stage
+
+    @property
+    def detail(self) -> str:
+        return f"{self._stage}{self}"
+
 
 def render(source: str, offset: int, message: str) -> str:
     """One problem as `ERROR: <input>:line:column: message`, the line, and a mark below the place."""

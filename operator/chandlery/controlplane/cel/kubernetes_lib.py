@@ -236,9 +236,14 @@ def _url(text: str) -> URLValue:
         raise CelError(f"URL parse error during conversion from string: parse {quoted(text)}: {error}") from None
 
 
+_ENCODED_PATH = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@\[\]/%]*")
+
+
 def _escaped_path(value: URLValue) -> str:
     raw = value.url.raw_path
-    return raw if unquote(raw) == value.url.path else quote(value.url.path, safe="/$&+,;=:@!'()*~")
+    if _ENCODED_PATH.fullmatch(raw) and unquote(raw) == value.url.path:
+        return raw
+    return quote(value.url.path, safe="/$&+,;=:@~")
 
 
 def _add_url(f: Functions) -> None:

@@ -60,9 +60,9 @@ def add(left: Any, right: Any) -> Any:
     if is_list(left) and is_list(right):
         return _add_lists(left, right)
     if kind is Timestamp and type(right) is Duration:
-        return Timestamp(left.nanos + right.nanos)
+        return Timestamp(left.nanos + right.nanos, left.zone)
     if kind is Duration and type(right) is Timestamp:
-        return Timestamp(left.nanos + right.nanos)
+        return Timestamp(left.nanos + right.nanos, right.zone)
     raise no_overload()
 
 
@@ -94,7 +94,7 @@ def subtract(left: Any, right: Any) -> Any:
         if kind is Duration or kind is Timestamp:
             return Duration(left.nanos - right.nanos)
     if kind is Timestamp and type(right) is Duration:
-        return Timestamp(left.nanos - right.nanos)
+        return Timestamp(left.nanos - right.nanos, left.zone)
     raise no_overload()
 
 

@@ -14,7 +14,7 @@ from chandlery.controlplane.cel import operators as op
 from chandlery.controlplane.cel.ast import Call, Comprehension, Const, Expr, Ident, ListExpr, MapExpr, Select
 from chandlery.controlplane.cel.checker import children
 from chandlery.controlplane.cel.decls import Overload
-from chandlery.controlplane.cel.errors import CelCostError, CelError
+from chandlery.controlplane.cel.errors import CelCostError, CelError, PlanError
 from chandlery.controlplane.cel.lists_lib import sort_by
 from chandlery.controlplane.cel.types import Type, unwrap_optional
 from chandlery.controlplane.cel.values import (
@@ -32,6 +32,7 @@ from chandlery.controlplane.cel.values import (
     URLValue,
     is_list,
 )  # fmt: skip
+from chandlery.controlplane.schema.regex import RegexError, compile_re2
 
 Frame = list[Any]
 Run = Callable[[Frame], Any]
@@ -39,6 +40,8 @@ Run = Callable[[Frame], Any]
 BUDGET = 1_000_000
 """What one evaluation may cost, in units of about one operation."""
 _ABSENT: Any = object()
+_WITH_PATTERN = frozenset(("matches", "find", "findAll"))
+_CONVERSIONS = frozenset(("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"))
 _KINDS: dict[str, type] = {
     "bool": bool, "int": int, "uint": UInt, "double": float, "string": str, "bytes": bytes, "map": dict,
     "timestamp": Timestamp, "duration": Duration, "type": TypeValue, "null": type(None),
@@ -60,11 +63,32 @@ def fits(kind: Type, value: Any) -> bool:
     if wanted is not None:
         return type(value) is wanted
     if kind.kind == "list":
-        return is_list(value)
+        return is_list(value) and (not value or kind.params[0].kind == "list" or fits(kind.params[0], value[0]))
     if kind.kind in ("dyn", "param"):
         return True
     known = _CLASSES.get(kind.name)
     return type(value) is known if known is not None else type(value) is dict
+
+
+def check_constants(expr: Expr) -> None:
+    """Raise PlanError for a constant pattern or a conversion of a constant that fails whenever it is evaluated."""
+    for child in children(expr):
+        check_constants(child)
+    if not isinstance(expr, Call):
+        return
+    nodes = ([expr.target] if expr.target is not None else []) + expr.args
+    if expr.function in _WITH_PATTERN and len(nodes) > 1:
+        pattern = nodes[1]
+        if isinstance(pattern, Const) and isinstance(pattern.value, str):
+            try:
+                compile_re2(pattern.value)
+            except RegexError as error:
+                raise PlanError(f"error parsing regexp: {error}") from None
+    elif expr.function in _CONVERSIONS and len(nodes) == 1 and isinstance(nodes[0], Const) and expr.overloads:
+        try:
+            expr.overloads[0].call(nodes[0].value)
+        except CelError as error:
+            raise PlanError(str(error)) from None
 
 
 class Program:
@@ -73,6 +97,7 @@ class Program:
     __slots__ = ("_places", "_run", "_size", "names", "type")
 
     def __init__(self, expr: Expr, variables: Mapping[str, Type], names: frozenset[str]) -> None:
+        check_constants(expr)
         planner = _Planner(variables)
         self._run = planner.plan(expr)
         self._size = planner.size

@@ -29,7 +29,7 @@ from chandlery.controlplane.cel.types import (
     param,
     type_of,
 )  # fmt: skip
-from chandlery.controlplane.cel.values import NONE, Duration, Optional, Timestamp, equal, is_list
+from chandlery.controlplane.cel.values import MIN_SECONDS, NONE, Duration, Optional, Timestamp, equal, is_list
 from chandlery.controlplane.schema.regex import RegexError, compile_re2
 
 A, B, V = param("A"), param("B"), param("V")
@@ -251,6 +251,8 @@ def _non_zero(value: Any) -> Optional:
     zero = value is None or value in (0, "", b"", False) or (is_list(value) and not value) or value == {}
     if type(value) is Duration:
         zero = value.nanos == 0
+    elif type(value) is Timestamp:
+        zero = value.nanos == MIN_SECONDS * 1_000_000_000
     return NONE if zero else Optional(value)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 from chandlery.controlplane.cel import operators as op
@@ -12,13 +11,14 @@ from chandlery.controlplane.cel.decls import Functions
 from chandlery.controlplane.cel.errors import CelError
 from chandlery.controlplane.cel.types import DYN, INT, STRING, list_of
 from chandlery.controlplane.cel.values import Duration, Timestamp, TypeValue, UInt, is_list, type_name
-from chandlery.controlplane.schema.gotext import plain_float
+from chandlery.controlplane.schema.gotext import quote
 from chandlery.controlplane.schema.regex import RegexError, compile_re2
 
 _QUOTED = {
     "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\",
     '"': '\\"',
 }  # fmt: skip
+_SPACE = "".join(char for char in map(chr, range(0x3001)) if char.isspace() and not "\x1c" <= char <= "\x1f")
 
 
 def add_strings(f: Functions) -> None:
@@ -36,7 +36,7 @@ def add_strings(f: Functions) -> None:
     f.member("split", "string_split_string_int", two, list_of(STRING), _split)
     f.member("substring", "string_substring_int", (STRING, INT), STRING, _substring)
     f.member("substring", "string_substring_int_int", (STRING, INT, INT), STRING, _substring)
-    f.member("trim", "string_trim", (STRING,), STRING, lambda text: text.strip())
+    f.member("trim", "string_trim", (STRING,), STRING, lambda text: text.strip(_SPACE))
     f.member("format", "string_format", (STRING, list_of(DYN)), STRING, format_string)
     f.add("strings.quote", "strings_quote", (STRING,), STRING, _quote)
     f.member("join", "list_join", (list_of(STRING),), STRING, _join)
@@ -53,17 +53,21 @@ def _char_at(text: str, position: int) -> str:
 
 
 def _index_of(text: str, part: str, start: int = 0) -> int:
-    if start < 0 or start > len(text):
+    if not part:
+        return start
+    if start < 0:
         raise CelError(f"index out of range: {start}")
-    return start if not part else text.find(part, start)
+    return text.find(part, start)
 
 
 def _last_index_of(text: str, part: str, start: int | None = None) -> int:
     if start is None:
         return len(text) if not part else text.rfind(part)
-    if start < 0 or start > len(text):
+    if not part:
+        return start
+    if start < 0:
         raise CelError(f"index out of range: {start}")
-    return start if not part else text.rfind(part, 0, start + len(part))
+    return -1 if start >= len(text) else text.rfind(part, 0, start + len(part))
 
 
 def _lower(text: str) -> str:
@@ -106,8 +110,9 @@ def _quote(text: str) -> str:
 
 
 def _join(items: list[Any], separator: str = "") -> str:
-    if any(type(item) is not str for item in items):
-        raise op.no_overload()
+    for item in items:
+        if type(item) is not str:
+            raise CelError(f"join: invalid input: {op.as_string(item)}")
     return separator.join(items)
 
 
@@ -137,98 +142,125 @@ def format_string(template: str, args: list[Any]) -> str:
     position = used = 0
     while position < len(template):
         char = template[position]
+        position += 1
         if char != "%":
             out.append(char)
-            position += 1
             continue
-        position += 1
-        if position >= len(template):
-            raise CelError("unexpected end of string")
-        if template[position] == "%":
+        if template[position : position + 1] == "%":
             out.append("%")
             position += 1
             continue
-        precision = 6
-        if template[position] == ".":
-            digits = ""
-            position += 1
-            while position < len(template) and template[position].isdigit():
-                digits += template[position]
-                position += 1
-            if not digits:
-                raise CelError("error while parsing precision: unable to find end of precision specifier")
-            precision = int(digits)
-        clause = template[position : position + 1]
+        if used >= len(args):
+            raise CelError(f"index {used} out of range")
+        if position >= len(template):
+            raise CelError("unexpected end of string")
+        precision, position = _precision(template, position)
+        clause = template[position]
         position += 1
         if clause not in _CLAUSES:
             raise CelError(f'could not parse formatting clause: unrecognized formatting clause "{clause}"')
-        if used >= len(args):
-            raise CelError(f"index {used} out of range")
         out.append(_CLAUSES[clause](args[used], precision))
         used += 1
     return "".join(out)
 
 
+def _precision(template: str, position: int) -> tuple[int, int]:
+    """The precision of a clause, and where it goes on."""
+    if template[position] != ".":
+        return 6, position
+    start = position = position + 1
+    while template[position : position + 1] in _DIGITS:
+        position += 1
+    problem = "could not parse formatting clause: error while parsing precision: "
+    if position >= len(template):
+        raise CelError(f"{problem}could not find end of precision specifier")
+    if start == position:
+        raise CelError(
+            f'{problem}error while converting precision to integer: strconv.Atoi: parsing "": invalid syntax'
+        )
+    return min(int(template[start:position]), _MOST_DIGITS), position
+
+
 def _as_text(value: Any, _precision: int = 0) -> str:
     kind = type(value)
-    if kind is str:
-        return str(value)
     if value is None:
         return "null"
-    if kind is bool:
-        return "true" if value else "false"
-    if kind is int or kind is UInt:
-        return str(int(value))
-    if kind is float:
-        if math.isnan(value) or math.isinf(value):
-            return _special(value)
-        return plain_float(value)
-    if kind is bytes:
-        return str(value, "utf-8", "replace")
-    if kind is Timestamp or kind is Duration:
-        return str(value)
     if kind is TypeValue:
         return str(value.name)
     if is_list(value):
-        return "[" + ", ".join(_as_text(item) for item in value) + "]"
+        return "[" + ", ".join(map(_as_literal, value)) + "]"
     if kind is dict:
-        pairs = sorted((_as_text(key), _as_text(member)) for key, member in value.items())
-        return "{" + ", ".join(f"{key}: {member}" for key, member in pairs) + "}"
-    raise _wrong("string", value, "strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps")
+        pairs = sorted((_as_key(key), _as_literal(member)) for key, member in value.items())
+        return "{" + ", ".join(f"{key}:{member}" for key, member in pairs) + "}"
+    if kind in (str, bool, int, UInt, float, bytes, Timestamp, Duration):
+        return op.as_string(value)
+    accepted = "strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps"
+    raise _wrong(f"string clause can only be used on {accepted}", value)
 
 
-def _wrong(clause: str, value: Any, accepted: str) -> CelError:
-    return CelError(
-        f"error during formatting: {clause} clause can only be used on {accepted}, was given {type_name(value)}"
-    )
+def _as_key(key: Any) -> str:
+    if type(key) not in (str, bool, int, UInt):
+        raise CelError(f"error during formatting: no formatting function for map key of type {type_name(key)}")
+    return _as_literal(key)
 
 
-def _special(value: float) -> str:
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+def _as_literal(value: Any) -> str:
+    """A member of a list or map, written as an expression would."""
+    kind = type(value)
+    if kind is str:
+        return quote(value)
+    if kind is bytes:
+        return "b" + quote(op.as_string(value))
+    if kind is float:
+        if math.isnan(value) or math.isinf(value):
+            return f'"{op.as_string(value)}"'
+        return f"{value:.6f}"
+    if kind is Timestamp or kind is Duration:
+        return f'{"timestamp" if kind is Timestamp else "duration"}("{value}")'
+    if kind in (int, UInt, bool, dict, TypeValue) or value is None or is_list(value):
+        return _as_text(value)
+    raise CelError(f"error during formatting: no formatting function for {type_name(value)}")
+
+
+def _wrong(what: str, value: Any) -> CelError:
+    return CelError(f"error during formatting: {what}, was given {type_name(value)}")
 
 
 def _decimal(value: Any, _precision: int) -> str:
-    kind = type(value)
-    if kind is int or kind is UInt:
-        return str(int(value))
-    if kind is float and (math.isnan(value) or math.isinf(value)):
-        return _special(value)
-    raise _wrong("decimal", value, "integers")
-
-
-def _float(value: Any, precision: int, form: str, name: str) -> str:
     if type(value) in (int, UInt):
-        value = float(value)
+        return str(int(value))
+    raise _wrong("decimal clause can only be used on integers", value)
+
+
+def _double(value: Any, clause: str) -> float:
     if type(value) is str and value in ("NaN", "Infinity", "-Infinity"):
-        return str(value)
+        return float(value)
     if type(value) is not float:
-        raise _wrong(name, value, "doubles")
-    if math.isnan(value) or math.isinf(value):
-        return _special(value)
-    return format(Decimal(value), f".{precision}{form}") if form == "f" else f"{value:.{precision}e}"
+        raise _wrong(f"{clause} clause can only be used on doubles", value)
+    return value
 
 
-def _based(value: Any, form: str, name: str) -> str:
+def _special(value: float) -> str:
+    """NaN and the infinities as they are written in English text."""
+    return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
+
+
+def _fixed(value: Any, precision: int) -> str:
+    number = _double(value, "fixed-point")
+    if not math.isfinite(number):
+        return _special(number)
+    return f"{number:,.{precision}f}"
+
+
+def _scientific(value: Any, precision: int) -> str:
+    number = _double(value, "scientific")
+    if not math.isfinite(number):
+        return _special(number)
+    mantissa, _, exponent = f"{number:.{precision}e}".partition("e")
+    return f"{mantissa}×10{'⁻' if exponent[0] == '-' else ''}{exponent[1:].translate(_SUPERSCRIPT)}"
+
+
+def _based(value: Any, form: str) -> str:
     kind = type(value)
     if kind is bool and form == "b":
         return str(int(value))
@@ -237,17 +269,24 @@ def _based(value: Any, form: str, name: str) -> str:
     if form in ("x", "X") and kind in (str, bytes):
         text: str = (value if kind is bytes else value.encode()).hex()
         return text.upper() if form == "X" else text
-    accepted = {"b": "integers and bools", "o": "integers"}.get(form, "integers, byte buffers, and strings")
-    raise _wrong(name, value, accepted)
+    raise _wrong(_BASES[form.lower()], value)
 
 
+_DIGITS = tuple("0123456789")
+_MOST_DIGITS = 2000
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_BASES = {
+    "b": "only integers and bools can be formatted as binary",
+    "o": "octal clause can only be used on integers",
+    "x": "only integers, byte buffers, and strings can be formatted as hex",
+}
 _CLAUSES: dict[str, Callable[[Any, int], str]] = {
     "s": _as_text,
     "d": _decimal,
-    "f": lambda value, precision: _float(value, precision, "f", "fixed-point"),
-    "e": lambda value, precision: _float(value, precision, "e", "scientific"),
-    "b": lambda value, _precision: _based(value, "b", "binary"),
-    "o": lambda value, _precision: _based(value, "o", "octal"),
-    "x": lambda value, _precision: _based(value, "x", "hex"),
-    "X": lambda value, _precision: _based(value, "X", "hex"),
+    "f": _fixed,
+    "e": _scientific,
+    "b": lambda value, _precision: _based(value, "b"),
+    "o": lambda value, _precision: _based(value, "o"),
+    "x": lambda value, _precision: _based(value, "x"),
+    "X": lambda value, _precision: _based(value, "X"),
 }

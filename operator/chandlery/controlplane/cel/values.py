@@ -26,14 +26,15 @@ class UInt(int):
 
 
 class Timestamp:
-    """Nanoseconds since 1970, between the years 1 and 9999."""
+    """Nanoseconds since 1970, between the years 1 and 9999; shown in the zone that it was written in."""
 
-    __slots__ = ("nanos",)
+    __slots__ = ("nanos", "zone")
 
-    def __init__(self, nanos: int) -> None:
+    def __init__(self, nanos: int, zone: timedelta = timedelta()) -> None:
         if not MIN_SECONDS <= nanos // 1_000_000_000 <= MAX_SECONDS:
             raise CelError("timestamp overflow")
         self.nanos = nanos
+        self.zone = zone
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Timestamp) and self.nanos == other.nanos
@@ -47,24 +48,30 @@ class Timestamp:
     @staticmethod
     def parse(text: str) -> Timestamp | None:
         """RFC 3339, to the nanosecond; None for anything else."""
-        match = re.fullmatch(r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(?:[.,](\d+))?([Zz]|[+-]\d{2}:\d{2})", text)
+        match = re.fullmatch(r"(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})(?:[.,](\d+))?(Z|[+-]\d{2}:\d{2})", text)
         if match is None:
             return None
         try:
-            zone = "+00:00" if match[4] in "Zz" else match[4]
+            zone = "+00:00" if match[4] == "Z" else match[4]
             whole = datetime.fromisoformat(f"{match[1]}T{match[2]}{zone}")
             fraction = int((match[3] or "0")[:9].ljust(9, "0"))
             seconds = int((whole - _EPOCH) / timedelta(seconds=1))
-            return Timestamp(seconds * 1_000_000_000 + fraction)
+            return Timestamp(seconds * 1_000_000_000 + fraction, whole.utcoffset() or timedelta())
         except (ValueError, OverflowError, CelError):
             return None
 
     def __str__(self) -> str:
-        text = self.datetime().strftime("%Y-%m-%dT%H:%M:%S")
-        if self.datetime().year < 1000:
-            text = f"{self.datetime().year:04d}" + text[text.index("-") :]
+        shown = self.datetime()
+        try:
+            shown += self.zone
+        except OverflowError:
+            pass  # within a day of the first or the last year
         fraction = self.nanos % 1_000_000_000
-        return text + (f".{fraction:09d}".rstrip("0") if fraction else "") + "Z"
+        text = shown.replace(tzinfo=None, microsecond=0).isoformat()
+        text += f".{fraction:09d}".rstrip("0") if fraction else ""
+        minutes = int(self.zone.total_seconds()) // 60
+        hours, rest = divmod(abs(minutes), 60)
+        return text + (f"{'-' if minutes < 0 else '+'}{hours:02d}:{rest:02d}" if minutes else "Z")
 
 
 class Duration:

@@ -7,6 +7,7 @@ from typing import Any
 from chandlery.controlplane.cel.cost import MOST, estimate
 from chandlery.controlplane.cel.declared import REQUEST_BYTES, Declared, declare, escape
 from chandlery.controlplane.cel.errors import CompileError
+from chandlery.controlplane.cel.program import check_constants
 from chandlery.controlplane.cel.types import BOOL, STRING
 from chandlery.controlplane.crd.internal import rule_text
 from chandlery.controlplane.schema import Node, errors
@@ -144,9 +145,11 @@ def check_rules(schema: Obj, path: str, context: CelContext, uncorrelatable: str
         rule_at = errors.child(at, "rule")
         try:
             checked = check_rule(key, rule, declared)
+            if checked.type == BOOL:
+                check_constants(checked.expr)
         except CompileError as error:
             context.total.add(rule_at, 0)
-            found.append(errors.invalid_raw(rule_at, rule_text(rule), f"compilation failed: {error}"))
+            found.append(errors.invalid_raw(rule_at, rule_text(rule), error.detail))
             if rule.get("optionalOldSelf") is not None:
                 found.append(_unused_optional(rule, at))
             continue
@@ -181,8 +184,10 @@ def _message_errors(
     message_at = errors.child(at, "messageExpression")
     try:
         message = check_rule(key, rule, declared, message=True)
+        if message.type == STRING:
+            check_constants(message.expr)
     except CompileError as error:
-        detail = f"messageExpression compilation failed: {error}"
+        detail = f"messageExpression {error.detail.removeprefix('program ')}"
         return [errors.invalid_raw(message_at, rule_text(rule), detail)]
     if message.type != STRING:
         return [errors.invalid_raw(message_at, rule_text(rule), "messageExpression must evaluate to a string")]

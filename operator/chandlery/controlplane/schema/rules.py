@@ -17,13 +17,13 @@ import orjson
 from chandlery.controlplane.cel import CelCostError, CelError, CompileError, Program, kubernetes_functions
 from chandlery.controlplane.cel.checker import Checked, check
 from chandlery.controlplane.cel.declared import Declared, converter, declare, escape
+from chandlery.controlplane.cel.errors import PlanError
 from chandlery.controlplane.cel.parser import parse
 from chandlery.controlplane.cel.types import BOOL, STRING, optional_of
 from chandlery.controlplane.cel.values import NONE, Optional
 from chandlery.controlplane.schema import errors
 from chandlery.controlplane.schema.correlation import Correlation, list_key
 from chandlery.controlplane.schema.node import Node
-from chandlery.controlplane.schema.regex import RegexError
 from chandlery.controlplane.types import FieldError, Obj
 
 _LONGEST_MESSAGE = 5 * 1024
@@ -49,8 +49,8 @@ class CompiledRule:
             self.uses_old = "oldSelf" in self.program.names
             if rule.get("messageExpression"):
                 self.message = compile_rule(key, rule, declared, message=True)
-        except (CompileError, RegexError) as error:
-            self.problem = str(error)
+        except CompileError as error:
+            self.problem = error.detail
 
     def text(self) -> str:
         return ((self.raw.get("message") or "") or (self.raw.get("rule") or "")).strip()
@@ -99,9 +99,8 @@ def compile_rule(key: bytes, rule: Obj, declared: Declared, *, message: bool = F
     """The program of a rule, or of its messageExpression. Raises CompileError."""
     checked = check_rule(key, rule, declared, message=message)
     if checked.type != (STRING if message else BOOL):
-        source = rule.get("messageExpression" if message else "rule") or ""
         wanted = "messageExpression must evaluate to a string" if message else "cel expression must evaluate to a bool"
-        raise CompileError(source, [(0, wanted)])
+        raise PlanError(wanted, "")
     return Program(checked.expr, rule_variables(rule, declared), checked.names)
 
 

@@ -111,6 +111,43 @@ def test_the_root_of_a_resource_knows_its_name() -> None:
 
 
 @pytest.mark.parametrize(
+    "rule", ["self.namespace == self.__namespace__", "has(self.namespace)", "self.?namespace.hasValue()"]
+)
+def test_reserved_words_are_fields_after_a_dot(rule: str) -> None:
+    assert broken(obj([{"rule": rule}], namespace={"type": "string"}), {"namespace": "n"}) == []
+
+
+def test_embedded_resources_that_declare_their_names_show_all_metadata() -> None:
+    text = {"type": "string"}
+    metadata = obj([], name=text, generateName=text, namespace=text)
+    resource = {
+        **obj([{"rule": "self.metadata.namespace == 'n'"}], kind=text, apiVersion=text, metadata=metadata),
+        "x-kubernetes-embedded-resource": True,
+    }
+    assert broken(obj([], inner=resource), {"inner": {"metadata": {"namespace": "n"}}}) == []
+    del metadata["properties"]["generateName"]
+    [error] = broken(obj([], inner=resource), {"inner": {"metadata": {"namespace": "n"}}})
+    assert "undefined field 'namespace'" in error
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ("self.a.find('(') == ''", "program instantiation failed: error parsing regexp: missing closing ): `(`"),
+        ("int('x') == 1", "program instantiation failed: type conversion error from 'string' to 'int'"),
+        (
+            "timestamp(-62135596801) == timestamp(0)",
+            "compilation failed: ERROR: <input>:1:11: invalid timestamp argument",
+        ),
+        ("self.a", "cel expression must evaluate to a bool"),
+    ],
+)
+def test_rules_that_never_work_say_why(rule: str, problem: str) -> None:
+    [error] = broken(obj([{"rule": rule}], a={"type": "string"}), {"a": "x"})
+    assert f"rule compile error: {problem}" in error
+
+
+@pytest.mark.parametrize(
     ("name", "escaped"),
     [("a", "a"), ("a-b", "a__dash__b"), ("x__y", "x__underscores__y"), ("namespace", "__namespace__"), ("a b", None)],
 )
