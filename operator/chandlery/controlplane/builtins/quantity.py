@@ -19,6 +19,10 @@ _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "
 _DECIMAL_BY_EXPONENT = {v: k for k, v in _DECIMAL.items()}
 _BINARY_BY_EXPONENT = {v: k for k, v in _BINARY.items()}
 _NANO = Fraction(1, 10**9)
+_CAP = Fraction(2**63 - 1)
+"""No binary quantity is larger."""
+_MOST = 1000
+"""Digits and powers of ten that are still told apart: a request may not make the server count forever."""
 
 
 class QuantityError(ValueError):
@@ -59,15 +63,17 @@ def parse(text: str) -> tuple[Fraction, str]:
     elif suffix in _DECIMAL:
         exponent = _DECIMAL[suffix]
         scale, style = Fraction(10) ** exponent, "DecimalSI"
-    elif len(suffix) > 1 and suffix[0] in "eE" and suffix[1:].lstrip("+-").isdigit():
-        scale, style = Fraction(10) ** int(suffix[1:]), "DecimalExponent"
+    elif 1 < len(suffix) < 16 and suffix[0] in "eE" and suffix[1:].lstrip("+-").isdigit():
+        scale, style = Fraction(10) ** max(-_MOST, min(_MOST, int(suffix[1:]))), "DecimalExponent"
     else:
         raise QuantityError(SUFFIX_WRONG)
     digits = number.lstrip("-")
-    if not any(c.isdigit() for c in digits):
+    if not any(c.isdigit() for c in digits) or len(digits) > _MOST:
         raise QuantityError(NUMERIC_WRONG)
     value = Fraction(digits if digits[-1] != "." else digits[:-1]) if digits[0] != "." else Fraction("0" + digits)
     value *= scale
+    if style == "BinarySI":
+        value = min(value, _CAP)
     if value and value % _NANO:  # never finer than nano: rounded away from zero
         value = (value // _NANO + 1) * _NANO
     return (-value if number.startswith("-") else value), style

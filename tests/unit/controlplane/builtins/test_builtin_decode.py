@@ -41,6 +41,8 @@ def decode(definition: str, obj: Any) -> tuple[Any, list[str]]:
         ("0.0000000001", "1n"),
         ("12345678901234567890", "12345678901234567890"),
         ("+5", "5"),
+        ("16Ei", "9223372036854775807"),
+        ("1e-999999999", "1e-9"),
     ],
 )
 def test_quantities_are_written_in_one_way(text: str, want: str) -> None:

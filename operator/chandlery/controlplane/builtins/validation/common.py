@@ -346,9 +346,17 @@ def int_or_percent(path: str, value: Any) -> Errors:
     return non_negative(path, value)
 
 
+def _atoi(text: str) -> int:
+    """The number of a text of digits; one beyond 64 bits is the largest or smallest there is."""
+    most = 2**63 - 1
+    if len(text.lstrip("+-0")) > 19:
+        return -most if text.startswith("-") else most
+    return max(-most, min(most, int(text)))
+
+
 def percent_of(value: Any) -> int | None:
     if isinstance(value, str) and re.fullmatch(r"[0-9]+%", value):
-        return int(value[:-1])
+        return _atoi(value[:-1])
     return None
 
 
@@ -363,7 +371,7 @@ def as_int(value: Any) -> int:
         found = percent_of(value)
         if found is not None:
             return found
-        return int(value) if re.fullmatch(r"[+-]?[0-9]+", value) else 0
+        return _atoi(value) if re.fullmatch(r"[+-]?[0-9]+", value) else 0
     return int(value or 0)
 
 

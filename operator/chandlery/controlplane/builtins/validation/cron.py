@@ -29,6 +29,8 @@ def _number(text: str, names: dict[str, int]) -> int:
         return found
     if not re.fullmatch(r"[-+]?\d+", text):
         raise CronError(f'failed to parse int from {text}: strconv.Atoi: parsing "{text}": invalid syntax')
+    if len(text.lstrip("+-0")) > 18:
+        raise CronError(f'failed to parse int from {text}: strconv.Atoi: parsing "{text}": value out of range')
     value = int(text)
     if value < 0:
         raise CronError(f"negative number ({value}) not allowed: {text}")
