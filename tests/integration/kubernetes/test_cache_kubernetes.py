@@ -50,3 +50,29 @@ async def test_life_of_a_single_cache(kube):
     kinds = (STATEFUL_SETS, SERVICES, PODS, CLAIMS)
     await kube.delete("Cache", "one")
     assert [o["metadata"]["name"] for k in kinds for o in (await kube.api.list(k, kube.namespace)).items] == []
+
+
+async def test_copies_follow_and_one_takes_over(kube):
+    await kube.apply("Cache", "two", {"memory": "32Mi", "mode": "replicated", "replicas": 1})
+    status = await kube.ready("Cache", "two")
+    assert status["primary"] == "two-cache-0"
+    async with client(kube, "two", "two-cache") as cache:
+        await cache.set("kept", "yes")
+        assert await cache.wait(1, 5000) == 1
+    async with client(kube, "two", "two-cache-read") as reader:
+        assert await reader.get("kept") == "yes"
+        with pytest.raises(redis.ReadOnlyError):
+            await reader.set("kept", "no")
+
+    kube.workloads.kill("two-cache-0")  # it comes back at once, with nothing in memory
+
+    async def taken_over():
+        found = await kube.get("Cache", "two")
+        return found["status"].get("primary") == "two-cache-1"
+
+    await eventually(taken_over)
+    await kube.ready("Cache", "two")
+    async with client(kube, "two", "two-cache") as cache:
+        assert await cache.get("kept") == "yes"
+    async with client(kube, "two", "two-cache-read") as reader:
+        assert await reader.get("kept") == "yes"

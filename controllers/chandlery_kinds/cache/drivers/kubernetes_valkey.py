@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64decode
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import orjson
@@ -34,8 +32,9 @@ from chandlery.providers.kubernetes.types import (
 )
 from chandlery_kinds.cache import acl
 from chandlery_kinds.cache.kubernetes.children import children, workload
-from chandlery_kinds.cache.kubernetes.config import FENCED, config, probe
+from chandlery_kinds.cache.kubernetes.config import config, probe
 from chandlery_kinds.cache.kubernetes.inputs import PORT, Inputs
+from chandlery_kinds.cache.kubernetes.nodes import Node, role_differences
 from chandlery_kinds.cache.kubernetes.services import READ
 from chandlery_kinds.cache.kubernetes.statefulset import CONFIG
 from chandlery_kinds.cache.model import Cache
@@ -54,48 +53,6 @@ HUNG_SECONDS = 3.0
 """A primary whose pod runs but hasn't answered for so long, while a copy does, is given up."""
 STARTING_POLL = 0.5
 REPLICATED_POLL = 2.0
-
-
-@dataclass(slots=True)
-class Node:
-    """One pod, and what its server said of itself."""
-
-    name: str
-    pod: Obj | None
-    info: Mapping[str, str] = field(default_factory=dict)
-    config: Mapping[str, str] = field(default_factory=dict)
-    acl: Mapping[str, str] = field(default_factory=dict)
-    error: str = ""
-    locked_out: bool = False
-
-    @property
-    def answers(self) -> bool:
-        return bool(self.info)
-
-    @property
-    def primary(self) -> bool:
-        return self.info.get("role") == "master"
-
-    @property
-    def fenced(self) -> bool:
-        """Has started, and waits to be told whom to follow."""
-        return (self.info.get("master_host"), self.info.get("master_port")) == (FENCED[0], str(FENCED[1]))
-
-    @property
-    def in_step(self) -> bool:
-        return self.answers and (self.primary or self.info.get("master_link_status") == "up")
-
-    @property
-    def offset(self) -> int:
-        return int(self.info.get("master_repl_offset" if self.primary else "slave_repl_offset", "0"))
-
-    @property
-    def label(self) -> str:
-        return str(((self.pod or {}).get("metadata", {}).get("labels") or {}).get(ROLE, ""))
-
-    @property
-    def ip(self) -> str:
-        return str(((self.pod or {}).get("status") or {}).get("podIP", ""))
 
 
 class ValkeyPods:
@@ -360,7 +317,7 @@ class ValkeyPods:
                 "role": ("primary" if node.primary else "replica") if node.answers else "unknown",
                 "ready": node.in_step,
                 **({"address": f"{node.ip}:{PORT}"} if node.ip else {}),
-                **({"version": _version(node)} if node.answers else {}),
+                **({"version": node.version} if node.answers else {}),
                 **({"message": node.error} if node.error else {}),
             }
             for node in nodes
@@ -374,7 +331,7 @@ class ValkeyPods:
             "replicas": len(nodes) - 1,
         }
         if primary is not None and primary.answers:
-            facts["version"] = _version(primary)
+            facts["version"] = primary.version
             if self.inputs.replicated:
                 facts["primary"] = primary.name
         return facts
@@ -395,54 +352,7 @@ class ValkeyPods:
         return found
 
     def _primary_differences(self, nodes: list[Node]) -> list[Difference]:
-        """Who is primary, who follows whom, and which pod has which label."""
-        if not self.inputs.replicated:
-            return []
-        heir = self._heir(nodes)
-        if heir is not None:
-            return [Difference("primary", heir.name, self.primary_name or "none", payload=("promote", heir.name))]
-        primary = next((node for node in nodes if node.name == self.primary_name), None)
-        if primary is None or not primary.primary:
-            return []
-        found = []
-        for node in nodes:
-            if node is not primary and node.answers and node.info.get("master_host") != primary.ip:
-                follows = "nobody" if node.fenced or node.primary else node.info.get("master_host", "")
-                found.append(
-                    Difference(f"primary of {node.name}", primary.name, follows, payload=("follow", node.name))
-                )
-            role = "primary" if node is primary else "replica"
-            if node.pod is not None and node.label != role:
-                what = f"role label of {node.name}"
-                found.append(Difference(what, role, node.label or "none", payload=("label", node.name, role)))
-        # the old primary's label goes before the new one's comes: never two behind the clients' Service
-        return sorted(found, key=lambda d: (d.payload[0] == "label", d.payload[-1] == "primary"))
-
-    def _heir(self, nodes: list[Node]) -> Node | None:
-        """Who must become primary now; None while there is one, or nobody can be."""
-        answering = [node for node in nodes if node.answers]
-        name = self.primary_name
-        if not name:
-            already = next((node for node in answering if node.primary), None)
-            return already or next((node for node in answering if node is nodes[0]), None)
-        present = next((node for node in nodes if node.name == name), None)
-        if present is not None and present.answers:
-            if present.primary:
-                return None
-            if not present.fenced:
-                return present  # a promotion that was cut short
-        elif present is not None and not self._lost(present):
-            return None
-        # copies that hold data come first; they were following when the primary went
-        heirs = [node for node in answering if node is not present and not node.fenced and not node.primary]
-        if heirs:
-            return max(heirs, key=lambda node: node.offset)
-        waiting = [node for node in nodes if node is not present and running(node.pod) and not node.answers]
-        if waiting:
-            return None  # one of them may hold what nobody else has
-        if present is not None and present.answers:
-            return present
-        return max(answering, key=lambda node: node.offset, default=None)
+        return role_differences(nodes, self.primary_name, self._lost) if self.inputs.replicated else []
 
     def _lost(self, node: Node) -> bool:
         """Whether the primary is given up: its pod is gone or ends, or it has been silent for too long."""
@@ -637,7 +547,3 @@ class ValkeyPods:
 def _order(change: Difference) -> int:
     """Storage first, then who is primary, then the rest as planned."""
     return {"grow": 0, "auth": 0, "promote": 1, "follow": 2, "label": 3, "apply": 4}.get(change.payload[0], 5)
-
-
-def _version(node: Node) -> str:
-    return node.info.get("valkey_version") or node.info.get("redis_version", "")
