@@ -7,31 +7,17 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from chandlery.foundation.errors import EngineFailed, Timeout, Unavailable
+from chandlery.providers.local.asking import reachable
 
-LONGEST_PATH = 100
-"""A unix socket's address holds 104 to 108 bytes."""
 _FORWARD = re.compile(r"^\s*(TCP|UDP)\[(\w+)\]\s+\S+\s+(\S+)\s+(\d+)\s+(\S+)\s+(\d+)", re.MULTILINE)
 _MANY = 1 << 22
-
-
-@contextlib.contextmanager
-def reachable(path: Path) -> Iterator[str]:
-    """A name for a socket that fits into an address, however long its path is."""
-    if len(os.fsencode(path)) <= LONGEST_PATH or not Path("/proc/self/fd").is_dir():
-        yield str(path)
-        return
-    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{path.name}"
-    finally:
-        os.close(fd)
 
 
 class Refused(EngineFailed):
@@ -73,10 +59,16 @@ class Qmp:
         reader, writer = await _open(path, seconds)
         client = cls(reader, writer, seconds)
         try:
-            greeting = await client._read()
+            async with asyncio.timeout(seconds):
+                greeting = await client._read()
+                while "QMP" not in greeting:  # what was meant for the one before us
+                    greeting = await client._read()
             parts = greeting["QMP"]["version"]["qemu"]
             client.version = f"{parts['major']}.{parts['minor']}.{parts['micro']}"
             await client.execute("qmp_capabilities")
+        except TimeoutError as error:
+            await client.close()
+            raise Unavailable(f"QEMU doesn't greet at {path}", retry_after=0.1) from error
         except BaseException:
             await client.close()
             raise

@@ -187,7 +187,7 @@ class Up:
                     raise Unavailable(f"{title}: {stalled}", hint="Correct the manifest and run it again.")
                 elif live is not None and (words := fetched_now(live)):
                     fetching = f"{title}: {words}"
-                    what = words.partition(":")[0].rstrip(".")
+                    what = words.partition(":")[0].partition(". ")[0].rstrip(".")
                     if what not in said:
                         said.add(what)
                         self.progress.note(f"{title}: {what}")

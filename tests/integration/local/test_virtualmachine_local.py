@@ -214,6 +214,13 @@ async def test_power_follows_the_strategy(local):
     assert ("spec.memory", "restart") in local.plans
     assert seen.facts["powerState"] == "Running"
 
+    # Who stops everything (`chandlery down`) presses the power button too; what ran goes on afterwards.
+    log = local.instance(obj).log_dir / "console.log"
+    before = log.read_bytes().count(b"Power down")
+    assert await local.provider.stop_all() == 1
+    assert log.read_bytes().count(b"Power down") == before + 1
+    await local.converge(obj, BOOT)
+
     # Off by request.
     obj = local.changed(obj, runStrategy="Halted")
     seen = await local.converge(obj)

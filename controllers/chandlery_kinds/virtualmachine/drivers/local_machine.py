@@ -13,7 +13,7 @@ from typing import Any
 
 from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation
 from chandlery.foundation.errors import DependencyNotReady, Unavailable
-from chandlery.providers.local import Instance, ProcessSpec, StopStep
+from chandlery.providers.local import Instance, ProcessSpec, StopRequest, StopStep
 from chandlery.providers.local.background import Job
 from chandlery.providers.local.engines import Engine, InstallingEngine
 from chandlery.providers.local.ports import is_free
@@ -39,6 +39,13 @@ SHORT_LIFE = 5.0
 """A guest that ends sooner isn't started again at once."""
 # SIGTERM ends QEMU in order; its disks are as after a power cut, so the guest was asked to shut down before.
 STOP = (StopStep(signal.SIGTERM, 5.0), StopStep(signal.SIGKILL, 5.0))
+# For whoever stops all processes: the guest's power button, and QEMU ends with the guest.
+PRESS = (
+    '{"execute": "qmp_capabilities"}',
+    '{"execute": "set-action", "arguments": {"shutdown": "poweroff"}}',
+    '{"execute": "cont"}',
+    '{"execute": "system_powerdown"}',
+)
 ENDED = {"shutdown": Ended.SHUTDOWN, "guest-panicked": Ended.CRASHED, "internal-error": Ended.CRASHED}
 
 
@@ -468,7 +475,8 @@ class Machine:
             self.record.pop(key, None)
         self.save()
         argv = [str(engine.binary), *command.render(machine)]
-        await self.process.start(ProcessSpec(argv, env=engine.env, cwd=self.instance.run_dir, stop=STOP))
+        ask = StopRequest("qmp.sock", PRESS, self.spec.shutdown_timeout.seconds, RESEND)
+        await self.process.start(ProcessSpec(argv, env=engine.env, cwd=self.instance.run_dir, stop=STOP, ask=ask))
 
     def _ports_free(self) -> None:
         for forward in self.forwards():

@@ -4,6 +4,7 @@
 a `Process` is one engine process of it. Processes outlive the operator and are taken up again by it.
 """
 
+from chandlery.providers.local.asking import StopRequest
 from chandlery.providers.local.factory import LocalProviderFactory
 from chandlery.providers.local.instance import Instance
 from chandlery.providers.local.process import ExitInfo, Process, ProcessSpec, ProcessState, StopStep
@@ -17,5 +18,6 @@ __all__ = [
     "Process",
     "ProcessSpec",
     "ProcessState",
+    "StopRequest",
     "StopStep",
 ]

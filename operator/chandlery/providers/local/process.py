@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from chandlery.foundation.errors import EngineFailed
 from chandlery.providers.local import pids
+from chandlery.providers.local.asking import StopRequest, ask_to_stop
 from chandlery.providers.local.files import os_error
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class ProcessSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
     stop: Sequence[StopStep] = GRACEFUL
+    ask: StopRequest | None = None
+    """Said before the first signal."""
     cgroups: Sequence[Path] = ()
     """`cgroup.procs` files to join before the engine starts."""
     unprivileged: bool = True
@@ -191,6 +194,7 @@ class Process:
         pid = self._spawn(spec)
         # With the pid goes the engine's own way to stop: whoever stops it later may not know the engine.
         self._entry["stop"] = [[int(step.signal), step.wait] for step in spec.stop]
+        self._entry["ask"] = spec.ask.dump() if spec.ask is not None else None
         self._remember(pid, pids.start_time(pid) or "")
         return pid
 
@@ -307,6 +311,7 @@ class Process:
         entry["wanted"] = False
         self.instance.save()
         if steps is None:
+            await self._ask(entry)
             steps = [StopStep(number, wait) for number, wait in entry.get("stop", ())] or GRACEFUL
         if state.pid is not None:
             for step in steps:
@@ -319,6 +324,14 @@ class Process:
         entry.update({"pid": None, "started": None, "stopped": True, "not_before": 0.0, "streak": 0})
         self.pid_path.unlink(missing_ok=True)
         self.instance.save()
+
+    async def _ask(self, entry: Mapping[str, Any]) -> None:
+        """Have the engine end by itself, where it said how to ask it for that."""
+        pid, started = entry.get("pid"), entry.get("started")
+        if entry.get("ask") and pid is not None:
+            request = StopRequest.load(entry["ask"])
+            clock = self.instance.provider.clock
+            await ask_to_stop(request, self.instance.run_dir, lambda: pids.is_same(pid, started), clock)
 
     async def _signal_and_wait(self, pid: int, started: str | None, step: StopStep) -> bool:
         try:

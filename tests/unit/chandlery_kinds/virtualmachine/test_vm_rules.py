@@ -5,6 +5,7 @@ import struct
 
 import pytest
 
+from chandlery.providers.local.asking import reachable
 from chandlery_kinds.virtualmachine.command import DiskArgs, ForwardArgs, MachineArgs, node_name, render, restart_needed
 from chandlery_kinds.virtualmachine.drivers.local import VirtualMachineDriver
 from chandlery_kinds.virtualmachine.drivers.local_images import disk_format, wanted
@@ -12,7 +13,7 @@ from chandlery_kinds.virtualmachine.drivers.local_look import accepting
 from chandlery_kinds.virtualmachine.model import VirtualMachine
 from chandlery_kinds.virtualmachine.power import POWER_ANNOTATION, Ended, Power
 from chandlery_kinds.virtualmachine.power import wanted as wanted_power
-from chandlery_kinds.virtualmachine.qmp import parse_usernet, reachable
+from chandlery_kinds.virtualmachine.qmp import parse_usernet
 from chandlery_kinds.virtualmachine.spec_parts import RunStrategy
 
 TABLE = """Hub -1 (n0):

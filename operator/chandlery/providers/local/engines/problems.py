@@ -12,4 +12,4 @@ class InstallingEngine(Unavailable):
 
     code: ClassVar[str] = "InstallingEngine"
     default_retry_after: ClassVar[float] = 1.0
-    default_hint: ClassVar[str] = "It goes on by itself; `chandlery engines list` shows what is here."
+    default_hint: ClassVar[str] = "It goes on by itself."
