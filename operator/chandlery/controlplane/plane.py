@@ -152,8 +152,8 @@ class ControlPlane:
         metrics = Metrics()
         discovery = Discovery(core.registry, f"{_shown(settings.host)}:{sock.getsockname()[1]}")
         documents = Documents(discovery, _open_api(core), metrics, self._failing)
-        documents.jwks = (tokens.discovery, tokens.jwks)
-        documents.jwks = (lambda: tokens.discovery(), lambda: tokens.jwks())  # noqa: PLW0108 - not before they are asked for
+        documents.tokens = tokens
+        documents.tokens = tokens
         app = self._app = App(core, settings, documents, authenticator, authorizer, self._audit, metrics)
         metrics.gauge(
             "apiserver_storage_objects",

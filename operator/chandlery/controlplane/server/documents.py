@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import web
@@ -50,8 +50,8 @@ class Documents:
         self._discovery, self._openapi, self._metrics = discovery, openapi, metrics
         self._ready = ready
         """The names of the checks that fail."""
-        self.jwks: tuple[Callable[[], Obj], Callable[[], Obj]] | None = None
-        """The OpenID configuration and the keys of the service account issuer."""
+        self.tokens: Any = None
+        """Whoever signs ServiceAccount tokens: has `discovery()` and `jwks()`."""
 
     async def answer(self, request: web.BaseRequest, target: Target, query: Mapping[str, str]) -> web.StreamResponse:
         path = target.path.rstrip("/")
@@ -76,11 +76,11 @@ class Documents:
                 body=self._metrics.render(),
                 headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
             )
-        if self.jwks is not None:
+        if self.tokens is not None:
             if path == "/.well-known/openid-configuration":
-                return self._json(request, self.jwks[0]())
+                return self._json(request, self.tokens.discovery())
             if path == "/openid/v1/jwks":
-                return self._json(request, self.jwks[1](), "application/jwk-set+json")
+                return self._json(request, self.tokens.jwks(), "application/jwk-set+json")
         return not_found()
 
     def _discover(self, request: web.BaseRequest, parts: list[str]) -> web.StreamResponse:
