@@ -23,7 +23,19 @@ _RAW_EXTENSION = "io.k8s.apimachinery.pkg.runtime.RawExtension"
 class Type:
     """How values of one schema are owned and merged. Several of scalar, list and map at once: decided by the value."""
 
-    __slots__ = ("defaults", "elem", "fields", "is_list", "is_map", "item", "keys", "list_kind", "map_atomic", "scalar")
+    __slots__ = (
+        "defaults",
+        "elem",
+        "elements",
+        "fields",
+        "is_list",
+        "is_map",
+        "item",
+        "keys",
+        "list_kind",
+        "map_atomic",
+        "scalar",
+    )
 
     def __init__(self) -> None:
         self.scalar: str = ""
@@ -40,6 +52,8 @@ class Type:
         """The keys of a KEYED list's elements, sorted."""
         self.defaults: dict[str, Any] = {}
         """Default values of those keys."""
+        self.elements: dict[str, str] = {}
+        """Path elements of this list's elements by their only key, as far as they were asked for."""
 
 
 def _untyped_atomic() -> Type:

@@ -6,7 +6,6 @@ Source: Kubernetes documentation, Server-Side Apply; structured-merge-diff (sema
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 from chandlery.controlplane.codec.gotext import go_quote
 from chandlery.controlplane.fields import managed as mf
@@ -30,12 +29,6 @@ from chandlery.controlplane.fields.walk import TypedError, field_set, merge, rem
 from chandlery.controlplane.types import ApiError, Obj, Resource
 
 _BEFORE_FIRST_APPLY = "before-first-apply"
-
-
-def _without_managed(meta: Any) -> Any:
-    if isinstance(meta, dict) and "managedFields" in meta:
-        return {key: value for key, value in meta.items() if key != "managedFields"}
-    return meta
 
 
 def apply(
@@ -128,7 +121,8 @@ class _Attempt:
         if self.reset:
             mine = recursive_difference(mine, self.reset)
         managed[entry.identity] = entry.with_fields(mine)
-        if last is not None and difference(last.fields, mine):
+        owned = difference(mine, mf.STRIPPED_SET)
+        if last is not None and last.fields != owned and difference(last.fields, owned):
             merged = _prune(t, merged, managed, last.fields)
         changes = changes_between(t, self.base, merged, self.reset)
         touched = union(changes.modified, changes.added)
@@ -141,13 +135,10 @@ class _Attempt:
             if conflicts:
                 raise _ConflictsError(conflicts)
         move(managed, touched, changes.removed, entry.identity)
-        mine = difference(mine, mf.STRIPPED_SET)
-        if mine:
-            same = _without_managed(merged.get("metadata")) == _without_managed(self.base.get("metadata")) and {
-                k: v for k, v in merged.items() if k != "metadata"
-            } == {k: v for k, v in self.base.items() if k != "metadata"}
-            time = (last.time if last is not None else "") if same else entry.time
-            managed[entry.identity] = Entry(entry.manager, "Apply", entry.api_version, entry.subresource, time, mine)
+        if owned:
+            known_time = last.time if last is not None else ""
+            time = known_time if merged == self.base else entry.time  # who changes nothing gets no new time
+            managed[entry.identity] = Entry(entry.manager, "Apply", entry.api_version, entry.subresource, time, owned)
         else:
             managed.pop(entry.identity, None)
         out = dict(merged)

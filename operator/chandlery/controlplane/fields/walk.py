@@ -15,6 +15,7 @@ from chandlery.controlplane.fields.sets import Node, element_json, is_member
 
 _MISSING: Final = object()
 _NOTHING: Final[Node] = {}
+_REMEMBERED: Final = 2000
 
 
 class TypedError(Exception):
@@ -44,6 +45,13 @@ def _json(value: Any) -> str:
 def element_of(t: Type, item: Any) -> str:
     """The path element of one element of a set or keyed list; ValueError with the reason when it has none."""
     if t.list_kind == KEYED:
+        if len(t.keys) == 1 and type(item) is dict and type(name := item.get(t.keys[0])) is str:
+            known = t.elements.get(name)
+            if known is None:
+                if len(t.elements) > _REMEMBERED:
+                    t.elements.clear()
+                known = t.elements[name] = f'k:{{"{t.keys[0]}":{_json(name)}}}'
+            return known
         if item is None:
             raise ValueError("associative list with keys may not have a null element")
         if type(item) is not dict:
@@ -303,7 +311,7 @@ def merge(t: Type, old: Any, new: Any) -> Any:
         out = dict(old)
         for key, value in new.items():
             before = old.get(key, _MISSING)
-            out[key] = value if before is _MISSING else merge(_child(t, key), before, value)
+            out[key] = value if before is _MISSING or before == value else merge(_child(t, key), before, value)
         return out
     if type(old) is list and type(new) is list and t.is_list and t.list_kind != ATOMIC and (old or new):
         return _merge_items(t, old, new)
@@ -319,7 +327,9 @@ def merge(t: Type, old: Any, new: Any) -> Any:
 def _merge_items(t: Type, old: list[Any], new: list[Any]) -> list[Any]:
     """Elements of both: the order of `new` rules among its own, elements of `old` alone keep their places."""
     old_items, new_items = _index(t, old), _index(t, new)
-    old_order = [element_of(t, item) for item in old]
+    old_order = list(old_items)
+    if len(old_order) != len(old):  # some are there twice
+        old_order = [element_of(t, item) for item in old]
     new_order = list(new_items)
     shared = iter([element for element in new_order if element in old_items])
     next_shared = next(shared, None)
@@ -328,7 +338,7 @@ def _merge_items(t: Type, old: list[Any], new: list[Any]) -> list[Any]:
 
     def both(element: str) -> Any:
         was, item = old_items.get(element, _MISSING), new_items[element]
-        if was is _MISSING:
+        if was is _MISSING or was == item:
             return item
         return merge(t.item, None if type(was) is _Repeated else was, item)
 
