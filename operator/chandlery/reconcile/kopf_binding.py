@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import aiohttp
-import kopf
 
 from chandlery.foundation.context import Logger
 from chandlery.reconcile.api import GROUP, Obj, ResourceType
 from chandlery.reconcile.client import Connector, proxy_for
 from chandlery.reconcile.credentials import Credentials
+from chandlery.reconcile.kopf_import import kopf
 
 Feed = Callable[[str, str | None, Obj], None]
 """(kind, event type or None for an object from a list, object)."""

@@ -46,10 +46,8 @@ async def test_a_crash_is_no_error_that_somebody_could_handle(clock):
     world.crash_at(2)
     await world.look("a")
     with pytest.raises(Crash):
-        try:
-            await world.make("volume", "a", {})
-        except Exception:
-            pytest.fail("a crash was caught")
+        await world.make("volume", "a", {})
+    assert not issubclass(Crash, Exception)
     world.heal()
     await world.make("volume", "a", {})
     assert [call.verb for call in world.calls] == ["look", "make", "make"]
