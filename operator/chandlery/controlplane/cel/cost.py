@@ -21,6 +21,7 @@ _PATTERN = 0.25
 _LIST, _MAP = 10, 30
 _SCALARS = frozenset(("bool", "double", "duration", "int", "timestamp", "uint"))
 _FORMAT_PATTERN = 128
+_SETS = {"list_sets_contains_list": 1, "list_sets_intersects_list": 1, "list_sets_equivalent_list": 2}
 
 
 class Range(NamedTuple):
@@ -49,6 +50,17 @@ def _scale(value: int, factor: float) -> int:
 
 def exactly(value: int) -> Range:
     return Range(value, value)
+
+
+def _new_list(size: Range, factor: float = 1) -> tuple[Range, Range]:
+    """The cost of making a list of this size, and the size."""
+    return size.scaled(factor).plus(exactly(1 + _LIST)), size
+
+
+def _constant(expr: Expr, otherwise: int) -> int:
+    """The value of a literal that is no negative number."""
+    value = expr.value if isinstance(expr, Const) else None
+    return value if type(value) is int and value >= 0 else otherwise
 
 
 ZERO, ONE, UNKNOWN = exactly(0), exactly(1), Range(0, MOST)
@@ -243,7 +255,7 @@ class _Coster:
             self.entries[id(to)] = entries
 
     def _function(self, expr: Call, overload: str, arg_costs: list[Range], spent: Range) -> tuple[Range, Range | None]:
-        library = self._library(expr, overload)
+        library = self._collections(expr, overload) or self._library(expr, overload)
         if library is not None:
             return library[0].plus(spent), library[1]
         args, target = expr.args, expr.target
@@ -295,6 +307,30 @@ class _Coster:
         if overload == "add_list":
             return ONE.plus(spent), size
         return size.scaled(_STRING).plus(spent), size
+
+    # -- the extensions for lists and sets
+
+    def _collections(self, expr: Call, overload: str) -> tuple[Range, Range | None] | None:
+        args, target = expr.args, expr.target
+        if overload in _SETS:
+            product = self.known_size(args[0]).times(self.known_size(args[1]))
+            return product.scaled(_SETS[overload]).plus(ONE), None
+        if overload == "lists_range":
+            return _new_list(exactly(_constant(args[0], MOST)))
+        if target is None:
+            return None
+        if overload == "list_slice":
+            last = _constant(args[1], self.known_size(target).high)
+            return _new_list(exactly((last - _constant(args[0], 0)) & MOST))
+        if overload == "list_reverse":
+            return _new_list(self.known_size(target))
+        if overload in ("list_flatten", "list_flatten_int"):
+            return _new_list(self.known_size(target), _constant(args[0], MOST) if args else 1)
+        if overload == "list_distinct" or (overload.startswith("list_") and expr.function == "sort"):
+            size = self.known_size(target)
+            text = overload in ("list_string_sort", "list_bytes_sort")
+            return _new_list(size.times(size), 2 + _STRING if text else 2)
+        return None
 
     # -- the Kubernetes libraries
 

@@ -53,6 +53,7 @@ _SUFFIXES: dict[str, Decimal] = {
     "Ei": Decimal(2**60),
 }  # fmt: skip
 _QUANTITY = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([eE][+-]?[0-9]+)|([numkMGTPE]|[KMGTPE]i)?)")
+_QUANTITY_FORM = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eEinumkKMGTP]*[-+]?[0-9]*")
 _NO_QUANTITY = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 _SEMVER = re.compile(
     r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
@@ -87,7 +88,8 @@ def parse_quantity(text: str) -> Decimal | None:
 def _quantity(text: str) -> QuantityValue:
     value = parse_quantity(text)
     if value is None:
-        raise CelError(_NO_QUANTITY)
+        known = _QUANTITY_FORM.fullmatch(text)
+        raise CelError("unable to parse quantity's suffix" if known else _NO_QUANTITY)
     return QuantityValue(value)
 
 
@@ -266,18 +268,23 @@ def _add_url(f: Functions) -> None:
 def _semver(text: str, normalize: bool = False) -> SemverValue:
     body = text
     if normalize:
-        body = body.removeprefix("v")
-        numbers, mark, rest = body, "", ""
-        if split := re.search(r"[-+]", body):
-            numbers, mark, rest = body[: split.start()], split.group(), body[split.end() :]
-        parts = [part.lstrip("0") or "0" for part in numbers.split(".")]
-        parts += ["0"] * (3 - len(parts))
-        body = ".".join(parts) + mark + rest
+        parts = body.removeprefix("v").split(".", 2)
+        parts = [_without_zeros(part) for part in parts]
+        if len(parts) < 3 and re.search(r"[+-]", parts[-1]):
+            raise CelError("short version cannot contain PreRelease/Build meta data")
+        body = ".".join(parts + ["0"] * (3 - len(parts)))
     match = _SEMVER.fullmatch(body)
     if match is None:
         raise CelError(_semver_problem(body))
     pre = tuple(match[4].split(".")) if match[4] else ()
     return SemverValue(int(match[1]), int(match[2]), int(match[3]), pre)
+
+
+def _without_zeros(part: str) -> str:
+    if len(part) < 2:
+        return part
+    rest = part.lstrip("0")
+    return rest if rest[:1].isdigit() else f"0{rest}"
 
 
 def _semver_problem(text: str) -> str:
