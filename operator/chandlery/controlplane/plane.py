@@ -106,6 +106,7 @@ class ControlPlane:
         from chandlery.controlplane.server.documents import Documents
         from chandlery.controlplane.server.metrics import Metrics
         from chandlery.controlplane.server.quick import Quick
+        from chandlery.controlplane.verbs.pods import binding_handler
 
         service_ip = str(next(ipaddress.ip_network(settings.service_cluster_ip_range).hosts()))
         pki = settings.tls_folder or folder / "pki"
@@ -133,6 +134,7 @@ class ControlPlane:
         authenticator = Authenticator(static_tokens=static, service_accounts=tokens, anonymous=settings.anonymous_auth)
         authorizer = core.authorizer = Authorizer(api)
         core.virtual.update(virtual_resources(api, authenticator, authorizer, tokens))
+        core.virtual["", "bindings", ""] = binding_handler(core)
         core.cache.listen(lambda kind, where, event: _observe(core, authorizer, kind, where, event))
         from chandlery.controlplane.admission import AdmissionChain
 

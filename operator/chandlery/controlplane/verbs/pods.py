@@ -5,11 +5,16 @@ Nothing here runs pods, so their logs, shells and ports answer as a cluster does
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from chandlery.controlplane import errors, metadata
+from chandlery.controlplane.builtins.data import REF
+from chandlery.controlplane.builtins.resources import definition_name
+from chandlery.controlplane.builtins.strategy import BuiltinStrategy
 from chandlery.controlplane.cache import Entry
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.selectors import parse_labels
@@ -41,12 +46,44 @@ SUBRESOURCES: dict[tuple[str, str], dict[str, Obj]] = {
 
 
 def install(resources: list[Resource]) -> None:
-    """Add these subresources to the built-in resources."""
+    """Add these subresources to the built-in resources, and `bindings`, which is `pods/binding` under another path."""
     for resource in resources:
         more = SUBRESOURCES.get((resource.group, resource.plural))
         if more:
             merged = {**resource.subresources, **more}
             resource.subresources = {name: merged[name] for name in sorted(merged)}
+    pod = next(resource for resource in resources if (resource.group, resource.plural) == ("", "pods"))
+    if not any((resource.group, resource.plural) == ("", "bindings") for resource in resources):
+        definition = definition_name("", "v1", "Binding")
+        resources.append(
+            Resource(
+                group="",
+                version="v1",
+                plural="bindings",
+                singular="binding",
+                kind="Binding",
+                list_kind="BindingList",
+                namespaced=True,
+                strategy=BuiltinStrategy("", "v1", "Binding", definition, subresources=frozenset()),
+                schema={"$ref": REF + definition},
+                definitions=pod.definitions,
+                verbs=("create",),
+                has_generation=False,
+                builtin=True,
+            )
+        )
+
+
+def binding_handler(core: Core) -> Callable[[RequestContext, Obj], Awaitable[Obj]]:
+    """Answers a create of `bindings`: the binding's name is the pod's."""
+
+    async def handle(ctx: RequestContext, binding: Obj) -> Obj:
+        pod = core.registry.stored("", "pods")
+        assert pod is not None
+        about = replace(ctx, resource=pod, name=str(binding["metadata"].get("name") or ""), subresource="binding")
+        return orjson.loads(await bind(core, about, binding))  # type: ignore[no-any-return]
+
+    return handle
 
 
 def on_node(core: Core, ctx: RequestContext) -> ApiError:
