@@ -5,8 +5,9 @@
 
 DIR holds the sources of k8s.io/api, apimachinery, apiextensions-apiserver and kube-aggregator, as folders api,
 apimachinery, apiextensions-apiserver and kube-aggregator (git checkouts of a release tag, or the contents of
-Debian's golang-k8s-*-dev packages). Numbers and wire types come from the generated.proto files, JSON names and inlining from the struct tags of the
-Go types. Only the numbers, names and types are kept, for the messages of the group versions in GROUPS.
+Debian's golang-k8s-*-dev packages). Numbers and wire types come from the generated.proto files, JSON names and
+inlining from the struct tags of the Go types. Only the numbers, names and types are kept, for the messages of
+the group versions in GROUPS.
 """
 
 import json

@@ -5,6 +5,7 @@ Source: Kubernetes API reference, ManagedFieldsEntry; server-side apply document
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,6 +58,17 @@ class Entry:
             "" if self.operation == "Apply" else self.api_version,
             self.subresource,
         )
+
+    @property
+    def sort_key(self) -> str:
+        """What the real server sorts managers by where times don't decide: its text form of the identity."""
+        parts = {
+            "manager": self.manager,
+            "operation": self.operation,
+            "apiVersion": "" if self.applied else self.api_version,
+            "subresource": self.subresource,
+        }
+        return json.dumps({name: part for name, part in parts.items() if part}, separators=(",", ":"))
 
     @property
     def applied(self) -> bool:
@@ -129,7 +141,7 @@ def cap_update_managers(managed: Managed) -> None:
     count = len(updaters)
     if count <= MAX_UPDATE_MANAGERS:
         return
-    updaters.sort(key=lambda e: (e.time, e.manager, e.operation, e.api_version, e.subresource))
+    updaters.sort(key=lambda e: (e.time, e.sort_key))
     first: dict[str, Entry] = {}
     for entry in updaters:
         if count <= MAX_UPDATE_MANAGERS:

@@ -171,7 +171,7 @@ class _ConflictsError(Exception):
 
     def __init__(self, conflicts: list[tuple[Entry, Node]]) -> None:
         super().__init__("conflicts")
-        self.conflicts = sorted(conflicts, key=lambda pair: pair[0].identity)
+        self.conflicts = sorted(conflicts, key=lambda pair: pair[0].sort_key)
 
     def error(self) -> ApiError:
         causes: list[Obj] = []

@@ -125,6 +125,18 @@ def test_the_oldest_updaters_are_merged(claim: Resource) -> None:
     assert entries(obj)[0]["fieldsV1"]["f:spec"]["f:opts"].keys() == {".", "f:k", "f:k0", "f:k1", "f:k2"}
 
 
+def test_at_equal_times_the_text_of_the_identity_decides(claim: Resource) -> None:
+    obj = write(claim, None, make({"opts": {"k": "v"}}), "a")
+    obj = write(claim, obj, {**obj, "status": {"ready": True}}, "a", sub="status")
+    for number in range(9):
+        opts = {**obj["spec"]["opts"], f"k{number}": "v"}
+        obj = write(claim, obj, {**make({"opts": opts}), "status": {"ready": True}}, f"b{number}")
+    managers = [(entry["manager"], entry.get("subresource")) for entry in entries(obj)]
+    assert len(managers) == 10
+    assert ("ancient-changes", None) in managers
+    assert not {("a", None), ("a", "status")} & set(managers)
+
+
 def test_scale_moves_the_replicas_only(claim: Resource) -> None:
     live = write(claim, None, make({"engine": "a", "size": 1}))
     obj = write(claim, live, make({"engine": "a", "size": 3}), "hpa", sub="scale", now=LATER)
