@@ -6,6 +6,7 @@ from pathlib import Path
 
 from chandlery.driver.kind import Kind
 from chandlery.foundation.config import all_sections, render_markdown
+from chandlery.gen.chart import dashboard, kinds_file
 from chandlery.gen.crds import HEADER, crd_files
 from chandlery.gen.reference import MARK, index, page
 from chandlery.model.base import AnyResource
@@ -27,6 +28,8 @@ def outputs() -> dict[str, str]:
     for name, content in crd_files(m for m, _ in models()).items():
         out[f"crds/{name}"] = content
         out[f"charts/chandlery/files/crds/{name}"] = content
+    out["charts/chandlery/files/kinds.yaml"] = kinds_file(KINDS)
+    out["charts/chandlery/files/dashboard.json"] = dashboard()
     out["docs/reference/README.md"] = index(models())
     out["docs/reference/configuration.md"] = MARK + "\n" + render_markdown(all_sections())
     for model, kind in models():

@@ -53,8 +53,8 @@ async def shared_certificate(
             if live is None:
                 await api.create(SECRETS, body)
             else:
-                body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
-                await api.replace(SECRETS, body)
+                # labels and type are whoever made it, as a chart that brings an empty one to remove it in the end
+                await api.replace(SECRETS, {**live, "data": body["data"]})
         except (AlreadyExists, Conflict):
             continue  # another replica was faster: take its certificate
         return made
