@@ -66,7 +66,12 @@ def start(home: Home, processes: Sequence[tuple[str, Sequence[str]]]) -> subproc
             stderr=log,
             start_new_session=True,
             # -S leaves out site-packages, and with them every .pth file; the package is found by this instead.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([_source_root(), os.environ.get("PYTHONPATH", "")])},
+            # One arena: glibc gives each thread one of its own else, and what they hold is never given back.
+            env={
+                "MALLOC_ARENA_MAX": "1",
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([_source_root(), os.environ.get("PYTHONPATH", "")]),
+            },
         )
     finally:
         os.close(log)
