@@ -73,7 +73,10 @@ async def _prepare(path: Path) -> None:
 def binaries() -> dict[str, str]:
     """What stands for the commands of containers."""
     engines = Engines(Path("/nonexistent"))
-    return {"valkey-server": str(engines.find("valkey", None).binary)}
+    return {
+        "valkey-server": str(engines.find("valkey", None).binary),
+        "haproxy": str(engines.find("haproxy", None).binary),
+    }
 
 
 class Cluster:
@@ -169,3 +172,4 @@ async def kube(cluster: RunningControlPlane, request: pytest.FixtureRequest, tmp
                 with contextlib.suppress(AssertionError):
                     await eventually(empty, 10)
             await made.stop()
+    await asyncio.sleep(0.2)  # aiohttp leaves the end of TLS connections to the loop, and has nothing to wait for

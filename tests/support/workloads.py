@@ -321,7 +321,7 @@ class Workloads:
             text = text.replace(mount, path)
         for everywhere in ("* -::*", "0.0.0.0"):
             text = text.replace(everywhere, known.ip)
-        return text.replace("bind *:", f"bind {known.ip}:").replace("bind :::", f"bind {known.ip}:")
+        return text.replace("bind *:", f"bind {known.ip}:").replace("ipv4@*:", f"ipv4@{known.ip}:")
 
     def _prepare(self, pod: Obj, container: Obj, known: Running) -> None:
         words = [*container["command"], *container.get("args", ())]

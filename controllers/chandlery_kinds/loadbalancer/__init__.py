@@ -11,6 +11,7 @@ KIND = Kind(
     drivers={
         "memory": "chandlery_kinds.loadbalancer.drivers.memory:LoadBalancerDriver",
         "local": "chandlery_kinds.loadbalancer.drivers.local:LoadBalancerDriver",
+        "kubernetes": "chandlery_kinds.loadbalancer.drivers.kubernetes:LoadBalancerDriver",
     },
     references=references,
     package=__name__,

@@ -38,8 +38,12 @@ def make_ca(name: str, now: datetime) -> tuple[str, str]:
     return _pem(certificate), _key_pem(key)
 
 
-def make_certificate(ca: tuple[str, str], names: Sequence[str], now: datetime) -> str:
-    """A server certificate for these host names and addresses: certificate, CA and key in one PEM, as HAProxy wants."""
+def make_certificate(ca: tuple[str, str], names: Sequence[str], now: datetime, *, client: bool = False) -> str:
+    """A certificate for these host names and addresses: certificate, CA and key in one PEM, as HAProxy wants.
+
+    It is a server's, or a client's.
+    """
+    usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
     ca_certificate = x509.load_pem_x509_certificate(ca[0].encode())
     ca_key = serialization.load_pem_private_key(ca[1].encode(), None)
     assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
@@ -55,7 +59,7 @@ def make_certificate(ca: tuple[str, str], names: Sequence[str], now: datetime) -
         .not_valid_after(min(now + LIFETIME, ca_certificate.not_valid_after_utc))
         .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         .add_extension(_key_usage(ca=False), critical=True)
         .add_extension(issuer, critical=False)
         .sign(ca_key, hashes.SHA256())

@@ -26,6 +26,7 @@ from chandlery_kinds.loadbalancer.haproxy import (
     server_options,
 )
 from chandlery_kinds.loadbalancer.listeners import Listener, Protocol
+from chandlery_kinds.loadbalancer.live import server_differences
 from chandlery_kinds.loadbalancer.model import LoadBalancer
 from chandlery_kinds.loadbalancer.pools import Pool
 from chandlery_kinds.loadbalancer.runtime import Runtime
@@ -230,7 +231,7 @@ class HaproxyServer:
             backend = backend_name(pool_name, mode)
             wanted = {server.id: server for server in servers.get(pool_name, ())}
             present = {name: row for (proxy, name), row in live.items() if proxy == backend}
-            found += _server_differences(pool, backend, wanted, present)
+            found += server_differences(pool, backend, wanted, present)
         return found
 
     def _facts(
@@ -393,29 +394,3 @@ class HaproxyServer:
         answer = await self.runtime.command(command)
         if answer and not any(word in answer for word in ("registered", "deleted", "changed", "no need to change")):
             raise EngineFailed(f"HAProxy refused `{command}`: {answer}")
-
-
-def _server_differences(
-    pool: Pool, backend: str, wanted: Mapping[str, Server], present: Mapping[str, Mapping[str, str]]
-) -> list[Difference]:
-    found = []
-    for name in sorted(set(present) - set(wanted)):
-        field = f"spec.pools[{pool.name}].targets[{name}]"
-        found.append(Difference(field, "absent", "present", payload=("remove", pool.name, backend, name)))
-    for name, server in wanted.items():
-        field = f"spec.pools[{pool.name}].targets[{server.name}]"
-        row = present.get(name)
-        if row is None:
-            found.append(Difference(field, server.address, "absent", payload=("add", pool.name, backend, name)))
-            continue
-        if row.get("addr") and row["addr"] != server.address and not _is_name(server.host):
-            found.append(Difference(field, server.address, row["addr"], payload=("move", pool.name, backend, name)))
-        if row.get("weight") and int(row["weight"]) != server.weight and "DRAIN" not in row.get("status", ""):
-            change = ("weight", pool.name, backend, name)
-            found.append(Difference(f"{field}.weight", str(server.weight), row["weight"], payload=change))
-    return found
-
-
-def _is_name(host: str) -> bool:
-    """A DNS name: what it resolves to is HAProxy's business."""
-    return not host.replace(".", "").isdigit() and ":" not in host

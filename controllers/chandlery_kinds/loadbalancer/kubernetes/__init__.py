@@ -1,0 +1,1 @@
+"""Manifests of load balancers on Kubernetes, one module for each child. Pure."""
