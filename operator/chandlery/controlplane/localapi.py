@@ -43,7 +43,8 @@ class Local:
         resource = self._core.registry.stored(group, plural)
         if resource is None:
             return []
-        return [entry.obj for entry in self._core.table(resource).span(namespace or "")]
+        table = self._core.table(resource)
+        return [entry.obj for entry in table.span(namespace or "")] if table.entries else []
 
     def count(self, group: str, plural: str, namespace: str | None = None) -> int:
         resource = self._core.registry.stored(group, plural)
