@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from chandlery.controlplane.schema import Node, Validator, copy_json, errors, prune
@@ -17,7 +18,7 @@ def validate_defaults(schema: Obj, path: str, *, pruned: bool) -> list[FieldErro
     """Errors of all defaults; `pruned` demands that they have no unknown fields."""
     found: list[FieldError] = []
     root = Node(schema)
-    _walk(root, path, found, resource=True, in_meta=False, pruned=pruned)
+    _walk(root, path, found, _Inside(root), pruned=pruned)
     return found
 
 
@@ -38,23 +39,44 @@ def has_unpruned_defaults(schema: Obj) -> bool:
     return bool(found)
 
 
-def _walk(node: Node, path: str, found: list[FieldError], *, resource: bool, in_meta: bool, pruned: bool) -> None:
-    if resource:
-        in_meta = False
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """Where a schema stands in the resource around it."""
+
+    resource: Node
+    names: tuple[str | None, ...] = ()
+    """Fields from the resource down, None for the items of a list."""
+    in_meta: bool = False
+
+    def below(self, name: str | None, node: Node) -> _Inside:
+        if node.embedded:
+            return _Inside(node)
+        in_meta = self.in_meta or (not self.names and name in _META)
+        return _Inside(self.resource, (*self.names, name), in_meta)
+
+    def object(self, value: Any) -> Obj:
+        """The smallest resource that holds a value here."""
+        for name in reversed(self.names):
+            value = [value] if name is None else {name: value}
+        return {"kind": "Validation", "apiVersion": "validation/v1", **value}
+
+
+def _walk(node: Node, path: str, found: list[FieldError], inside: _Inside, *, pruned: bool) -> None:
     if node.default is not MISSING:
-        found.extend(_default(node, node.default, f"{path}.default", in_meta=in_meta, pruned=pruned))
+        found.extend(_default(node, node.default, f"{path}.default", inside, pruned=pruned))
     if node.items is not None:
-        _walk(node.items, f"{path}.items", found, resource=node.items.embedded, in_meta=in_meta, pruned=pruned)
+        _walk(node.items, f"{path}.items", found, inside.below(None, node.items), pruned=pruned)
     for name, sub in node.properties.items():
-        inside = in_meta or (resource and name in _META)
-        at = errors.key(f"{path}.properties", name)
-        _walk(sub, at, found, resource=sub.embedded, in_meta=inside, pruned=pruned)
+        _walk(sub, errors.key(f"{path}.properties", name), found, inside.below(name, sub), pruned=pruned)
 
 
-def _default(node: Node, value: Any, path: str, *, in_meta: bool, pruned: bool) -> list[FieldError]:
+def _default(node: Node, value: Any, path: str, inside: _Inside, *, pruned: bool) -> list[FieldError]:
     found: list[FieldError] = []
     value = copy_json(value)
-    if not in_meta:
+    if inside.in_meta:
+        if problem := _metadata_problem(inside, value):
+            return [errors.invalid(path, value, f"must result in valid metadata: {problem}")]
+    else:
         if pruned:
             copy = copy_json(value)
             prune(copy, node, resource_root=node.embedded)
@@ -74,3 +96,14 @@ def _default(node: Node, value: Any, path: str, *, in_meta: bool, pruned: bool) 
         if rules is not None:
             found += rules.validate_default(value, path)
     return found
+
+
+def _metadata_problem(inside: _Inside, value: Any) -> str:
+    """What is wrong with a resource that has this default in its metadata, apiVersion or kind."""
+    obj = inside.object(copy_json(value))
+    try:
+        coerce(obj, inside.resource, root=True)
+    except MetadataError as error:
+        return str(error)
+    texts = list(dict.fromkeys(f"{e.path}: {e.detail}" for e in validate_embedded(obj, inside.resource, root=True)))
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]" if texts else ""

@@ -34,7 +34,13 @@ class Tightness:
     map_keys: bool = True
     recognized_reviews: bool = True
     old_rules: frozenset[str] = frozenset()
+    same_versions: frozenset[str] = frozenset()
+    """Versions whose schema is what it was."""
     expression_cost: bool = True
+
+    def of_version(self, name: str) -> Tightness:
+        """The same for one version's schema: what was stored may go on costing what it costs."""
+        return replace(self, expression_cost=False) if name in self.same_versions else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,16 @@ def _schemas(crd: Obj) -> list[Obj | None]:
     return [(version.get("schema") or {}).get("openAPIV3Schema") for version in versions]
 
 
+def _same_versions(obj: Obj, old: Obj) -> frozenset[str]:
+    before = {version.get("name"): version.get("schema") for version in old["spec"].get("versions") or ()}
+    versions = (obj.get("spec") or {}).get("versions") or ()
+    return frozenset(
+        version["name"]
+        for version in versions
+        if version.get("name") in before and before[version["name"]] == version.get("schema")
+    )
+
+
 def _tightness(obj: Obj, old: Obj) -> Tightness:
     schemas = _schemas(old)
     parts = [part for schema in schemas for part in all_schemas(schema)]
@@ -133,7 +143,7 @@ def _tightness(obj: Obj, old: Obj) -> Tightness:
         map_keys=not any(list_key_rules(part, "") for part in parts),
         recognized_reviews=not reviews or any(review in REVIEWS for review in reviews),
         old_rules=frozenset(rules),
-        expression_cost=_schemas(obj) != schemas,
+        same_versions=_same_versions(obj, old),
     )
 
 
@@ -156,7 +166,9 @@ def _spec(crd: Obj, tightness: Tightness, old: Obj | None = None) -> list[FieldE
     found += _versions(internal, tightness, old)
     found += _names(spec.get("names") or {}, "spec.names", complete=True)
     any_status = any(_has_status(version.get("subresources")) for version in internal.versions)
-    found += _validation(internal.shared.get("validation"), "spec.validation", any_status, tightness)
+    first = (internal.versions[0].get("name") or "") if internal.versions else ""
+    shared = internal.shared.get("validation")
+    found += _validation(shared, "spec.validation", any_status, tightness.of_version(first))
     found += _subresources(internal.shared.get("subresources"), "spec.subresources")
     for position, column in enumerate(internal.shared.get("additionalPrinterColumns") or ()):
         found += _column(column, f"spec.additionalPrinterColumns[{position}]")
@@ -206,7 +218,8 @@ def _versions(internal: InternalSpec, tightness: Tightness, old: Obj | None) -> 
             found.append(errors.invalid(f"{at}.name", name, ",".join(problems)))
         seen.add(name)
         found += _deprecation(version, at)
-        found += _validation(part.get("schema"), f"{at}.schema", _has_status(version.get("subresources")), tightness)
+        has_status = _has_status(version.get("subresources"))
+        found += _validation(part.get("schema"), f"{at}.schema", has_status, tightness.of_version(name))
         found += _subresources(part.get("subresources"), f"{at}.subresources")
         for column_at, column in enumerate(part.get("additionalPrinterColumns") or ()):
             found += _column(column, f"{at}.additionalPrinterColumns[{column_at}]")
