@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from local_harness import shared_cache
 
 from chandlery.providers.local import pids
 
@@ -28,6 +29,7 @@ class Installation:
         self.kubeconfig = root / "kubeconfig"
         self.env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "CHANDLERY_DATA_DIR": str(root)}
         self.env |= {"KUBECONFIG": str(self.kubeconfig), "NO_COLOR": "1"}
+        self.env["CHANDLERY_LOCAL_CACHE_DIR"] = str(shared_cache())
 
     def run(self, *argv, code=0, text=None):
         done = subprocess.run(

@@ -36,7 +36,7 @@ class Abilities:
 
 
 async def abilities(instance: Instance, engine: Engine, libraries: list[str]) -> Abilities:
-    """Measured once for this QEMU, this boot of the machine and these privileges; kept in a file.
+    """Measured once for this QEMU, this /dev/kvm and these privileges; kept in a file.
 
     Raises:
         EngineFailed: QEMU can't run any guest.
@@ -47,7 +47,7 @@ async def abilities(instance: Instance, engine: Engine, libraries: list[str]) ->
     device = Path("/dev/kvm")
     kvm = str(device.stat().st_mode) if device.exists() else ""
     fact = {"binary": str(engine.binary), "changed": stat.st_mtime_ns, "uid": drop.uid or os.geteuid(), "kvm": kvm}
-    path = provider.data_dir / "qemu-abilities.json"
+    path = provider.cache_dir / f"qemu-abilities-{fact['uid']}.json"
     known = read_json(path) or {}
     if known.get("of") == fact:
         return Abilities(**known["are"])

@@ -6,6 +6,7 @@ background. A guest that ends leaves QEMU paused, so that how it ended can be re
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -440,12 +441,16 @@ class Machine:
             return  # the next look tells how far it is
         _enough_memory(self.spec.memory.bytes)
         disks = self.disks.wanted(has_root=want.disk is not None)
-        await self.disks.prepare(engine, image, disks)
         self.claim_ports()
         self._ports_free()
-        await self._write_seed()
         libraries = _libraries(engine)
-        able = await local_accel.abilities(self.instance, engine, [p for folder in libraries for p in ("-L", folder)])
+        options = [part for folder in libraries for part in ("-L", folder)]
+        # None of these waits for another, and the machine waits for all.
+        _, _, able = await asyncio.gather(
+            self.disks.prepare(engine, image, disks),
+            self._write_seed(),
+            local_accel.abilities(self.instance, engine, options),
+        )
         arguments = self.arguments(image, disks, able)
         await self._launch(engine, replace(arguments, libraries=libraries), image, disks)
 
