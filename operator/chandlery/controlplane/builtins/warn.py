@@ -192,6 +192,8 @@ def _service(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
             "service.kubernetes.io/topology-mode instead"
         )
     headless = spec.get("clusterIP") == "None" or (spec.get("clusterIPs") or [""])[0] == "None"
+    for index, text in enumerate(() if headless else spec.get("clusterIPs") or ()):
+        found += _odd_ip(f"spec.clusterIPs[{index}]", text)
     if headless:
         if spec.get("loadBalancerIP"):
             found.append("spec.loadBalancerIP is ignored for headless services")
@@ -199,15 +201,25 @@ def _service(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
             found.append("spec.externalIPs is ignored for headless services")
         if spec.get("sessionAffinity") not in (None, "", "None"):
             found.append("spec.SessionAffinity is ignored for headless services")
+    found += _service_addresses(spec)
     kind = spec.get("type")
     if kind == "ExternalName" and spec.get("externalIPs"):
         found.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
     if kind != "ExternalName" and spec.get("externalName"):
         found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
-    for field in ("externalIPs",):
-        for index, text in enumerate(spec.get(field) or ()):
-            found += _odd_ip(f"spec.{field}[{index}]", text)
     del old
+    return found
+
+
+def _service_addresses(spec: Obj) -> list[str]:
+    found: list[str] = []
+    if spec.get("externalIPs"):
+        found.append("spec.externalIPs is deprecated")
+    for index, text in enumerate(spec.get("externalIPs") or ()):
+        found += _odd_ip(f"spec.externalIPs[{index}]", text)
+    found += _odd_ip("spec.loadBalancerIP", spec.get("loadBalancerIP") or "")
+    for index, text in enumerate(spec.get("loadBalancerSourceRanges") or ()):
+        found += _odd_cidr(f"spec.loadBalancerSourceRanges[{index}]", text)
     return found
 
 
@@ -219,6 +231,29 @@ def _odd_ip(path: str, text: str) -> list[str]:
     if standard == text:
         return []
     return [f'{path}: IPv6 address "{text}" should be in RFC 5952 canonical format ("{standard}")']
+
+
+def _odd_cidr(path: str, text: str) -> list[str]:
+    try:
+        standard = str(ipaddress.IPv6Network(text))
+    except ValueError:
+        return []
+    if standard == text:
+        return []
+    return [f'{path}: IPv6 CIDR value "{text}" should be in RFC 5952 canonical format ("{standard}")']
+
+
+def _network_policy(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
+    found: list[str] = []
+    del old
+    for rules, side in (("ingress", "from"), ("egress", "to")):
+        for index, rule in enumerate((obj.get("spec") or {}).get(rules) or ()):
+            for number, peer in enumerate(rule.get(side) or ()):
+                block, here = peer.get("ipBlock") or {}, f"spec.{rules}[{index}].{side}[{number}].ipBlock"
+                found += _odd_cidr(f"{here}.cidr", block.get("cidr") or "")
+                for position, text in enumerate(block.get("except") or ()):
+                    found += _odd_cidr(f"{here}.except[{position}]", text)
+    return found
 
 
 def _secret(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
@@ -294,16 +329,6 @@ def _ingress(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
     return []
 
 
-def _budget(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
-    del obj, old
-    return []
-
-
-def _webhooks(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
-    del obj, old
-    return []
-
-
 WARNINGS: dict[tuple[str, str], Callable[[RequestContext, Obj, Obj | None], list[str]]] = {
     ("", "Pod"): _pod,
     ("", "Service"): _service,
@@ -317,5 +342,6 @@ WARNINGS: dict[tuple[str, str], Callable[[RequestContext, Obj, Obj | None], list
     ("batch", "Job"): _job,
     ("batch", "CronJob"): _cron_job,
     ("networking.k8s.io", "Ingress"): _ingress,
+    ("networking.k8s.io", "NetworkPolicy"): _network_policy,
 }
 """(group, kind) -> texts for Warning headers; `old` is None at creation."""

@@ -408,6 +408,32 @@ def test_valid_objects_are_taken(kind: str, body: str) -> None:
             ],
         ),
         (
+            "Service",
+            (
+                "spec: {ports: [{port: 80}], externalIPs: [010.0.0.1, '::ffff:10.0.0.2', 10.0.0.3], type: LoadBalancer,"
+                " loadBalancerSourceRanges: [10.0.0.1/8, 10.0.0.0/08, 10.0.0.0/255.0.0.0, '2001:DB8::/32']}"
+            ),
+            [
+                'spec.externalIPs[0]: Invalid value: "010.0.0.1": must not have leading 0s',
+                'spec.externalIPs[1]: Invalid value: "::ffff:10.0.0.2": must not be an IPv4-mapped IPv6 address',
+                (
+                    'spec.LoadBalancerSourceRanges[0]: Invalid value: "10.0.0.1/8": must not have bits set beyond the '
+                    "prefix "
+                    "length"
+                ),
+                (
+                    'spec.LoadBalancerSourceRanges[1]: Invalid value: "10.0.0.0/08": must not have leading 0s in IP or '
+                    "prefix "
+                    "length"
+                ),
+                (
+                    'spec.LoadBalancerSourceRanges[2]: Invalid value: "10.0.0.0/255.0.0.0": must be a valid CIDR '
+                    "value, (e.g. "
+                    "10.9.8.0/24 or 2001:db8::/64)"
+                ),
+            ],
+        ),
+        (
             "Secret",
             "{type: kubernetes.io/ssh-auth, data: {ssh-privatekey: ''}}",
             ["data[ssh-privatekey]: Required value"],

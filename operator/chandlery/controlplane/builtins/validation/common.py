@@ -176,26 +176,64 @@ IP_TEXT = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 CIDR_TEXT = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 
 
-def parse_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+_OCTETS = re.compile(r"[0-9]{1,8}(\.[0-9]{1,8}){3}")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def parse_ip(text: str) -> Address | None:
+    """An address as the API reads it: octets may have leading zeros, which is refused where it matters."""
+    if _OCTETS.fullmatch(text):
+        text = ".".join(str(int(octet)) for octet in text.split("."))
     try:
-        return ipaddress.ip_address(text)
+        return None if "%" in text else ipaddress.ip_address(text)
     except ValueError:
         return None
+
+
+def _leading_zeros(text: str) -> bool:
+    return bool(_OCTETS.fullmatch(text)) and any(len(octet) > 1 and octet[0] == "0" for octet in text.split("."))
+
+
+def _mapped(address: Address) -> bool:
+    return isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None
 
 
 def ip_address(path: str, text: str) -> Errors:
-    return [] if "%" not in text and parse_ip(text) is not None else [invalid(path, text, IP_TEXT)]
+    address = parse_ip(text)
+    if address is None:
+        return [invalid(path, text, IP_TEXT)]
+    if _leading_zeros(text):
+        return [invalid(path, text, "must not have leading 0s")]
+    return [invalid(path, text, "must not be an IPv4-mapped IPv6 address")] if _mapped(address) else []
 
 
-def parse_cidr(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    try:
-        return ipaddress.ip_network(text, strict=False) if "/" in text else None
-    except ValueError:
+def _parts(text: str) -> tuple[Address, str] | None:
+    """(address, prefix length) of a CIDR value that can be read."""
+    host, _, bits = text.partition("/")
+    address = parse_ip(host)
+    if address is None or not re.fullmatch(r"[0-9]{1,6}", bits) or int(bits) > address.max_prefixlen:
         return None
+    return address, bits
+
+
+def parse_cidr(text: str) -> Network | None:
+    parts = _parts(text)
+    return ipaddress.ip_network((parts[0], int(parts[1])), strict=False) if parts else None
 
 
 def cidr(path: str, text: str) -> Errors:
-    return [] if parse_cidr(text) is not None else [invalid(path, text, CIDR_TEXT)]
+    parts = _parts(text)
+    if parts is None:
+        return [invalid(path, text, CIDR_TEXT)]
+    address, bits = parts
+    if _leading_zeros(text.partition("/")[0]) or (len(bits) > 1 and bits[0] == "0"):
+        return [invalid(path, text, "must not have leading 0s in IP or prefix length")]
+    if _mapped(address):
+        return [invalid(path, text, "must not have an IPv4-mapped IPv6 address")]
+    if ipaddress.ip_network((address, int(bits)), strict=False).network_address != address:
+        return [invalid(path, text, "must not have bits set beyond the prefix length")]
+    return []
 
 
 def special_ip(path: str, text: str) -> Errors:

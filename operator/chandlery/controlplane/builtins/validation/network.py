@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from chandlery.controlplane.builtins.validation.common import (
-    CIDR_TEXT,
     Errors,
+    cidr,
     dns_label,
     dns_subdomain,
     each,
@@ -59,16 +59,15 @@ def _block(found: Obj, path: str) -> Errors:
     text = found.get("cidr", "")
     if not text:
         return [required(f"{path}.cidr")]
+    errors = cidr(f"{path}.cidr", text)
     network = parse_cidr(text)
     if network is None:
-        return [invalid(f"{path}.cidr", text, CIDR_TEXT)]
-    errors: Errors = []
+        return errors
     for index, one in enumerate(found.get("except") or ()):
         here = f"{path}.except[{index}]"
+        errors += cidr(here, one)
         inner = parse_cidr(one)
-        if inner is None:
-            errors.append(invalid(here, one, CIDR_TEXT))
-        elif inner.version != network.version or not _inside(inner, network):
+        if inner is not None and (inner.version != network.version or not _inside(inner, network)):
             errors.append(invalid(here, one, "must be a strict subset of `cidr`"))
     return errors
 
