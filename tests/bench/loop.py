@@ -245,7 +245,7 @@ async def bench(which: str, objects: int, start: float, idle: float) -> dict[str
     classes = ResourceType("platform.chandlery.dev", "v1alpha1", "resourceclasses", "ResourceClass", False)
     namespaces = ResourceType("", "v1", "namespaces", "Namespace", False)
     with tempfile.TemporaryDirectory() as folder:
-        plane = subprocess.Popen(  # noqa: ASYNC220 - it runs beside us
+        plane = subprocess.Popen(
             [sys.executable, "-m", "chandlery.controlplane", "--data-dir", folder, "--store", "memory"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
