@@ -12,10 +12,7 @@ from chandlery.controlplane.types import FieldError
 
 def has_list_types(node: Node) -> bool:
     """Whether a check of `validate_lists` could find anything here or below."""
-    if node.list_type in ("set", "map"):
-        return True
-    children = [*node.properties.values(), *(n for n in (node.additional, node.items) if n is not None)]
-    return any(has_list_types(child) for child in children)
+    return node.lists
 
 
 def validate_lists(value: Any, node: Node | None, path: str = "") -> list[FieldError]:
@@ -33,8 +30,9 @@ def _walk(value: Any, node: Node, path: str, found: list[FieldError]) -> None:
                 continue
             sub = node.properties.get(name)
             if sub is not None:
-                _walk(member, sub, errors.child(path, name), found)
-            elif node.additional is not None:
+                if sub.lists:
+                    _walk(member, sub, errors.child(path, name), found)
+            elif node.additional is not None and node.additional.lists:
                 _walk(member, node.additional, errors.key(path, name), found)
     elif isinstance(value, list):
         if node.list_type == "set":
@@ -43,7 +41,7 @@ def _walk(value: Any, node: Node, path: str, found: list[FieldError]) -> None:
             )
         elif node.list_type == "map":
             found.extend(_map(value, node, path))
-        if node.items is not None:
+        if node.items is not None and node.items.lists:
             for position, member in enumerate(value):
                 if type(member) is dict or type(member) is list:
                     _walk(member, node.items, errors.index(path, position), found)
@@ -63,7 +61,23 @@ def _repeated(values: list[Any]) -> list[int]:
     return positions
 
 
+def _plainly_unique(value: list[Any], names: tuple[str, ...]) -> bool:
+    """The common case, quickly: every item has all keys as strings or numbers, and no two are the same."""
+    seen: set[Any] = set()
+    for member in value:
+        if type(member) is not dict:
+            return False
+        for name in names:
+            key = member.get(name)
+            if type(key) is not str and type(key) is not int:
+                return False
+        seen.add(member[names[0]] if len(names) == 1 else tuple(member[name] for name in names))
+    return len(seen) == len(value)
+
+
 def _map(value: list[Any], node: Node, path: str) -> list[FieldError]:
+    if node.list_keys and _plainly_unique(value, node.list_keys):
+        return []
     for position, member in enumerate(value):
         if member is not None and not isinstance(member, dict):
             detail = "must be an object for an array of list-type map"

@@ -22,8 +22,8 @@ class Node:
 
     __slots__ = (
         "additional", "additional_allowed", "all_of", "any_of", "default", "embedded", "enum", "exclusive_maximum",
-        "exclusive_minimum", "format", "format_check", "int_or_string", "items", "list_keys", "list_type", "map_type",
-        "max_items", "max_length", "max_properties", "maximum", "min_items", "min_length", "min_properties", "minimum",
+        "exclusive_minimum", "format", "format_check", "int_or_string", "items", "list_keys", "list_type", "lists",
+        "map_type", "max_items", "max_length", "max_properties", "maximum", "min_items", "min_length", "min_properties", "minimum",
         "multiple_of", "negated", "nullable", "one_of", "pattern", "pattern_search", "preserve", "properties", "raw",
         "required", "rules", "trivial", "type", "types", "unique",
     )  # fmt: skip
@@ -49,6 +49,9 @@ class Node:
         )
         items = raw.get("items")
         self.items: Node | None = Node(items) if isinstance(items, dict) else None
+        below = [*self.properties.values(), *(n for n in (self.additional, self.items) if n is not None)]
+        self.lists: bool = self.list_type in ("set", "map") or any(node.lists for node in below)
+        """Whether a list whose items must be unique stands here or below."""
         self._compile_constraints(raw)
         self.trivial = self._is_trivial()
 
