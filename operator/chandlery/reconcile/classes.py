@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chandlery.foundation.errors import ChandleryError
-from chandlery.reconcile.api import Obj
+from chandlery.reconcile.api import FINALIZER, Obj
 from chandlery.reconcile.problems import ClassMismatch, ClassNotFound
 
 MADE_BY: Final = "chandlery.dev/made-by"
@@ -35,23 +35,38 @@ class Place:
         """A resource made at one is found at the other."""
         return (self.driver, self.config) == (other.driver, other.config)
 
-    def note(self) -> str:
-        """The annotation's text."""
-        return json.dumps(
-            {"class": self.class_name, "driver": self.driver, "providerConfig": self.config}, separators=(",", ":")
-        )
+    def note(self, uid: str) -> str:
+        """The annotation's text for the object with this uid."""
+        note = {"class": self.class_name, "driver": self.driver, "providerConfig": self.config, "uid": uid}
+        return json.dumps(note, separators=(",", ":"))
 
 
 def made_by(obj: Mapping[str, Any]) -> Place | None:
-    """What the annotation says; None when nothing was made yet or the annotation is damaged."""
-    text = obj["metadata"].get("annotations", {}).get(MADE_BY)
+    """What the annotation says; None when nothing was made yet, or it is damaged, or copied from another object."""
+    text = (obj["metadata"].get("annotations") or {}).get(MADE_BY)
     if not text:
         return None
     try:
         note = json.loads(text)
+        if note["uid"] != obj["metadata"].get("uid"):
+            return None
         return Place(str(note["class"]), str(note["driver"]), str(note.get("providerConfig", "")))
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def recorded_class(obj: Mapping[str, Any]) -> str | None:
+    """The class that something was made by for this object.
+
+    The note says it; where somebody took it off, status does, if there is a sign that anything was made at all.
+    Before that, nothing binds an object to the class that happened to be the default.
+    """
+    made = made_by(obj)
+    if made is not None:
+        return made.class_name
+    status = obj.get("status") or {}
+    signs = FINALIZER in (obj["metadata"].get("finalizers") or ()) or status.get("binding") or status.get("endpoint")
+    return status.get("className") if signs else None
 
 
 class Catalogue:
@@ -98,9 +113,7 @@ class Catalogue:
 
     def users_of(self, class_name: str, obj: Mapping[str, Any]) -> bool:
         """Whether an object uses the class, or might once it is there."""
-        asked = obj.get("spec", {}).get("className")
-        made = made_by(obj)
-        known = {asked, obj.get("status", {}).get("className"), made.class_name if made else None}
+        known = {obj.get("spec", {}).get("className"), recorded_class(obj)}
         return class_name in known or not any(known)
 
     def _place(self, kind: str, name: str, obj: Obj) -> Place:

@@ -17,7 +17,7 @@ from chandlery.foundation.context import Context
 from chandlery.foundation.errors import ChandleryError, DeletionProtected, InvalidSpec, as_error
 from chandlery.model.base import AnyResource, DeletionPolicy
 from chandlery.reconcile.api import FINALIZER, NAMESPACES, Key, Obj
-from chandlery.reconcile.classes import Place, made_by
+from chandlery.reconcile.classes import Place, made_by, recorded_class
 from chandlery.reconcile.env import Environment
 from chandlery.reconcile.parse import parse
 from chandlery.reconcile.problems import WEDGES
@@ -25,6 +25,7 @@ from chandlery.reconcile.status import Outcome, status_of
 
 _POLL: Final = (0.05, 5.0)
 _LOOK_AGAIN: Final = 30.0
+_RETAIN: Final = DeletionPolicy.RETAIN
 
 
 class Deletion:
@@ -41,7 +42,7 @@ class Deletion:
         place = made_by(raw)
         try:
             obj = parse(self._env.kinds[key.kind], raw)
-            place = self._place(key, obj, place)
+            place = self._place(key, raw, obj, place)
             done = await self._delete(key, raw, obj, place)
             if done:
                 self._say_deleted(raw, obj)
@@ -51,10 +52,10 @@ class Deletion:
         await self._tell(key, raw, place, None)
         return _poll(self._waited(raw))
 
-    def _place(self, key: Key, obj: AnyResource, made: Place | None) -> Place:
+    def _place(self, key: Key, raw: Obj, obj: AnyResource, made: Place | None) -> Place:
         asked = getattr(obj.spec, "class_name", None)
         if made is None:
-            return self._env.catalogue.choose(key.kind, asked, getattr(obj.status, "class_name", None))
+            return self._env.catalogue.choose(key.kind, asked, recorded_class(raw))
         # a missing class may hold parameters that the driver needs to find the resource: said, and waited for
         now = self._env.catalogue.choose(key.kind, made.class_name, None)
         return Place(made.class_name, made.driver, made.config, now.parameters, now.interval)
@@ -87,7 +88,7 @@ class Deletion:
     async def _failed(
         self, key: Key, raw: Obj, obj: AnyResource | None, place: Place | None, error: ChandleryError
     ) -> float | None:
-        limit = await self._limit(key, error)
+        limit = await self._limit(key, obj, error)
         left = None if limit is None else limit - self._waited(raw)
         if left is not None and left <= 0:
             self._retain(key, raw, obj, error)
@@ -97,9 +98,11 @@ class Deletion:
         self._log(key, error)
         return min(again, left) if left is not None else again
 
-    async def _limit(self, key: Key, error: ChandleryError) -> float | None:
+    async def _limit(self, key: Key, obj: AnyResource | None, error: ChandleryError) -> float | None:
         """Seconds from the deletion's beginning after which the resource is retained; None for never."""
         settings = self._env.settings
+        if isinstance(error, WEDGES) and getattr(getattr(obj, "spec", None), "deletion_policy", None) == _RETAIN:
+            return 0.0  # it would stay anyway: nothing to wait for
         bounds = []
         if isinstance(error, WEDGES) or (isinstance(error, InvalidSpec) and not isinstance(error, DeletionProtected)):
             bounds.append(settings.deletion_wait)

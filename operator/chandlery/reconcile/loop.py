@@ -15,7 +15,7 @@ from chandlery.foundation.context import Context
 from chandlery.foundation.errors import ChandleryError, DeletionProtected, InvalidSpec, Unauthenticated, as_error
 from chandlery.model.base import AnyResource
 from chandlery.reconcile.api import FINALIZER, Key, Obj
-from chandlery.reconcile.classes import Place, made_by
+from chandlery.reconcile.classes import Place, made_by, recorded_class
 from chandlery.reconcile.decide import Act, Decision, decide, next_look
 from chandlery.reconcile.deletion import Deletion
 from chandlery.reconcile.env import Environment
@@ -92,9 +92,8 @@ class Loop:
         job.window = window_of(job.obj.spec)
         if new:
             env.refer(job.key, job.kind.references(job.obj))
-        recorded = job.raw.get("status", {}).get("className")
         asked = getattr(job.obj.spec, "class_name", None)
-        wanted = env.catalogue.choose(job.kind.name, asked, job.made.class_name if job.made else recorded)
+        wanted = env.catalogue.choose(job.kind.name, asked, recorded_class(job.raw))
         moving = job.made if job.made is not None and not job.made.same(wanted) else None
         job.place = self._present(moving) if moving is not None else wanted
         refused = _forbidden(job.obj, wanted) or env.drivers.refusal(

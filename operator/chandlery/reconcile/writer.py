@@ -84,7 +84,7 @@ class Writer:
             operations.append({"op": "add", "path": "/metadata/finalizers", "value": [FINALIZER]})
         elif FINALIZER not in finalizers:
             operations.append({"op": "add", "path": "/metadata/finalizers/-", "value": FINALIZER})
-        note = place.note()
+        note = place.note(meta.get("uid", ""))
         if not annotations:
             operations.append({"op": "add", "path": "/metadata/annotations", "value": {MADE_BY: note}})
         elif annotations.get(MADE_BY) != note:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from chandlery.foundation.errors import Unavailable
@@ -74,12 +76,17 @@ async def test_a_provider_that_is_away_is_waited_for(stage):
     assert stage.world.everything() == []
 
 
+async def uid_of(stage):
+    return (await stage.get("Cache"))["metadata"]["uid"]
+
+
 async def lose_class(stage):
     await stage.api.delete(RESOURCE_CLASSES, "", "cache-default")
 
 
 async def lose_driver(stage):
-    patch = {"metadata": {"annotations": {"chandlery.dev/made-by": '{"class":"cache-default","driver":"acme"}'}}}
+    note = {"class": "cache-default", "driver": "acme", "uid": await uid_of(stage)}
+    patch = {"metadata": {"annotations": {"chandlery.dev/made-by": json.dumps(note)}}}
     await stage.api.merge_patch(stage.types["Cache"], "shop", "one", patch)
 
 
@@ -87,8 +94,8 @@ async def lose_provider(stage):
     await stage.kill()
     del_patch = {"spec": {"providerConfigRef": {"name": "gone"}}}
     await stage.api.merge_patch(RESOURCE_CLASSES, "", "cache-default", del_patch)
-    note = '{"class":"cache-default","driver":"memory","providerConfig":"gone"}'
-    patch = {"metadata": {"annotations": {"chandlery.dev/made-by": note}}}
+    note = {"class": "cache-default", "driver": "memory", "providerConfig": "gone", "uid": await uid_of(stage)}
+    patch = {"metadata": {"annotations": {"chandlery.dev/made-by": json.dumps(note)}}}
     await stage.api.merge_patch(stage.types["Cache"], "shop", "one", patch)
     await stage.start()
 
@@ -159,3 +166,12 @@ async def test_what_was_never_made_goes_at_once(stage):
     await stage.clock.advance(5)
     await stage.delete("Cache")
     await stage.until(lambda obj: obj is None, "Cache", limit=1)
+
+
+async def test_what_is_to_be_retained_waits_for_nothing_that_is_missing(stage):
+    name = await made(stage, deletionPolicy="Retain")
+    await lose_class(stage)
+    await stage.clock.advance(1)
+    await stage.delete("Cache")
+    await stage.until(lambda obj: obj is None, "Cache", limit=1)
+    assert "instance" in stage.world.exists(name)

@@ -291,3 +291,45 @@ async def test_a_deadline_ends_a_hanging_driver(stage):
     assert reconciling["reason"] == "Timeout"
     stage.world.heal()
     await stage.ready("Cache", limit=60)
+
+
+async def test_before_anything_is_made_no_class_is_kept(stage):
+    """The first default can't do it; whoever makes a better one the default need not touch the object."""
+    await stage.api.delete(RESOURCE_CLASSES, "", "cache-default")
+    await stage.add_class("poor", "Cache", default=True, parameters={"unsupported": ["memory"]})
+    await stage.start()
+    await stage.apply("Cache")
+    await stage.clock.advance(2)
+    assert (await stage.condition("Cache", "one", "Stalled"))["reason"] == "NotSupported"
+    await stage.add_class("rich", "Cache", default=True)
+    assert (await stage.ready("Cache", limit=5))["className"] == "rich"
+
+
+async def test_a_note_that_was_taken_off_is_written_again_for_the_same_class(stage):
+    await stage.start()
+    await stage.apply("Cache")
+    name = (await stage.ready("Cache"))["externalName"]
+    await stage.clock.advance(5)
+    await stage.add_class("newer", "Cache", default=True)
+    live = await stage.get("Cache")
+    live["metadata"] |= {"annotations": {}, "finalizers": []}
+    await stage.api.replace(stage.types["Cache"], live)
+    await stage.clock.advance(2)
+    live = await stage.get("Cache")
+    assert FINALIZER in live["metadata"]["finalizers"]
+    assert '"class":"cache-default"' in live["metadata"]["annotations"]["chandlery.dev/made-by"]
+    assert stage.world.exists(name)
+
+
+async def test_a_manifest_copied_from_another_object_makes_a_resource_of_its_own(stage):
+    await stage.start()
+    await stage.apply("Cache")
+    first = (await stage.ready("Cache"))["externalName"]
+    copied = (await stage.get("Cache"))["metadata"]
+    await stage.api.delete(RESOURCE_CLASSES, "", "cache-default")
+    await stage.add_class("other", "Cache", default=True)
+    marks = {"annotations": copied["annotations"], "finalizers": copied["finalizers"]}
+    await stage.apply("Cache", name="two", **marks)
+    status = await stage.ready("Cache", "two")
+    assert status["className"] == "other"
+    assert status["externalName"] != first
