@@ -37,6 +37,17 @@ def is_integral(value: Any) -> bool:
     return type(value) is int or (type(value) is float and value.is_integer())
 
 
+def is_int64(value: int) -> bool:
+    return -(1 << 63) <= value < 1 << 63
+
+
+def counts_as_integer(value: Any) -> bool:
+    """Whether a value is of type integer: larger numbers are floats, and floats only while they are exact."""
+    if type(value) is int:
+        return is_int64(value)
+    return type(value) is float and value.is_integer() and abs(value) < 1 << 53
+
+
 def type_accepts(types: tuple[str, ...], has_format: bool, value: Any) -> bool:
     """The type rule for a value that isn't null."""
     kind = type(value)
@@ -45,7 +56,7 @@ def type_accepts(types: tuple[str, ...], has_format: bool, value: Any) -> bool:
         return True
     for wanted in types:
         if wanted == "integer":
-            if is_integral(value):
+            if counts_as_integer(value):
                 return True
         elif wanted == "number":
             if kind is int or kind is float:

@@ -23,9 +23,9 @@ class Node:
     __slots__ = (
         "additional", "additional_allowed", "all_of", "any_of", "default", "embedded", "enum", "exclusive_maximum",
         "exclusive_minimum", "format", "format_check", "int_or_string", "items", "list_keys", "list_type", "lists",
-        "map_type", "max_items", "max_length", "max_properties", "maximum", "min_items", "min_length", "min_properties", "minimum",
-        "multiple_of", "negated", "nullable", "one_of", "pattern", "pattern_search", "preserve", "properties", "raw",
-        "required", "rules", "trivial", "type", "types", "unique",
+        "map_type", "max_items", "max_length", "max_properties", "maximum", "min_items", "min_length", "min_properties",
+        "minimum", "multiple_of", "negated", "nullable", "one_of", "pattern", "pattern_search", "preserve",
+        "properties", "raw", "required", "rules", "trivial", "type", "types", "unique",
     )  # fmt: skip
 
     def __init__(self, raw: Obj) -> None:

@@ -16,6 +16,7 @@ from chandlery.controlplane.schema.accept import (
     compile_accept,
     enum_contains,
     in_range,
+    is_int64,
     is_integral,
     is_multiple,
     over_maximum,
@@ -125,6 +126,8 @@ def _type(node: Node, value: Any, path: str, result: _Result) -> None:
         result.count += 1
         return
     kind = type(value)
+    if kind is int and not is_int64(value):
+        kind = float
     name = {bool: "boolean", str: "string", int: "integer", float: "number", list: "array", dict: "object"}[kind]
     if node.format and kind is not str and kind is not list:
         own = {int: "int64", float: "float64"}.get(kind, "")
