@@ -30,8 +30,33 @@ def _namespace(_: RequestContext, obj: Obj) -> None:
         obj["metadata"]["labels"] = {**(obj["metadata"].get("labels") or {}), "kubernetes.io/metadata.name": name}
 
 
+def _select(term: Obj, labels: Obj) -> None:
+    """The values that a term's label keys have in the pod become part of its selector."""
+    selector = term.get("labelSelector")
+    if selector is None:
+        return
+    for field, operator in (("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")):
+        for key in term.get(field) or ():
+            if key in labels:
+                rule = {"key": key, "operator": operator, "values": [labels[key]]}
+                selector["matchExpressions"] = [*(selector.get("matchExpressions") or ()), rule]
+
+
+def _label_keys(obj: Obj) -> None:
+    spec, labels = obj["spec"], obj["metadata"].get("labels") or {}
+    for term in spec.get("topologySpreadConstraints") or ():
+        _select(term, labels)
+    for side in ("podAffinity", "podAntiAffinity"):
+        found = (spec.get("affinity") or {}).get(side) or {}
+        for term in found.get("requiredDuringSchedulingIgnoredDuringExecution") or ():
+            _select(term, labels)
+        for weighted in found.get("preferredDuringSchedulingIgnoredDuringExecution") or ():
+            _select(weighted.get("podAffinityTerm") or {}, labels)
+
+
 def _pod(_: RequestContext, obj: Obj) -> None:
     spec = obj["spec"]
+    _label_keys(obj)
     if spec.get("terminationGracePeriodSeconds", 0) < 0:
         spec["terminationGracePeriodSeconds"] = 1
     obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}

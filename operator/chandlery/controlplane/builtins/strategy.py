@@ -9,6 +9,7 @@ from typing import Any
 from chandlery.controlplane.builtins import convert, prepare
 from chandlery.controlplane.builtins.decode import DecodeError, Where, struct
 from chandlery.controlplane.builtins.defaults import DEFAULTS
+from chandlery.controlplane.builtins.gates import drop_switched_off
 from chandlery.controlplane.builtins.selectable import SELECTABLE
 from chandlery.controlplane.builtins.tables import columns_of, conditions_of, printer_of
 from chandlery.controlplane.builtins.validation import CREATE_RULES, UPDATE_RULES
@@ -68,6 +69,7 @@ class BuiltinStrategy:
             status = self.empty_status()
             if status is not None:
                 obj["status"] = status
+        drop_switched_off(self._kind, obj, None)
         hook = prepare.CREATE.get(self._kind)
         if hook is not None:
             hook(ctx, obj)
@@ -92,6 +94,7 @@ class BuiltinStrategy:
                 obj.pop("status", None)
         if self._kind == ("", "Namespace") and ctx.subresource != "finalize":
             obj["spec"] = old.get("spec", {})
+        drop_switched_off(self._kind, obj, old)
         hook = prepare.UPDATE.get(self._kind)
         if hook is not None and not ctx.subresource:
             hook(ctx, obj, old)

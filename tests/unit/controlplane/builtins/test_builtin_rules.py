@@ -605,3 +605,40 @@ def test_a_status_update_leaves_the_spec_and_an_update_the_status() -> None:
     strategy.prepare_for_update(context("Deployment", "update"), through_main, old)
     assert (through_status["spec"]["replicas"], through_status["status"]) == (1, {"replicas": 1})
     assert (through_main["spec"]["replicas"], through_main["status"]) == (9, old["status"])
+
+
+def test_what_this_version_has_switched_off_is_not_kept() -> None:
+    pod = made(
+        "Pod",
+        "spec: {schedulingGroup: {podGroupName: g}, volumes: [{name: v, projected: {sources: [{podCertificate: "
+        "{signerName: x.example/y, keyType: ED25519}}]}}], containers: [{name: c, image: i, lifecycle: "
+        "{stopSignal: SIGUSR1}}]}",
+    )
+    assert "schedulingGroup" not in pod["spec"]
+    assert "lifecycle" not in pod["spec"]["containers"][0]
+    assert pod["spec"]["volumes"][0]["projected"]["sources"] == [{}]
+    rolling = "updateStrategy: {rollingUpdate: {maxUnavailable: 2, partition: 1}}"
+    stateful = made("StatefulSet", STATEFUL_SET.replace("serviceName: s", f"serviceName: s, {rolling}"))
+    assert stateful["spec"]["updateStrategy"]["rollingUpdate"] == {"partition": 1}
+    elsewhere = "dataSourceRef: {kind: PersistentVolumeClaim, name: x, namespace: n}, accessModes"
+    claim = CLAIM.replace("accessModes", elsewhere)
+    assert "dataSourceRef" not in made("PersistentVolumeClaim", claim)["spec"]
+
+
+def test_a_pod_fills_in_the_values_of_its_label_keys() -> None:
+    spread = (
+        "topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule, "
+        "matchLabelKeys: [v], labelSelector: SELECTOR}]"
+    )
+    body = f"{{metadata: {{labels: {{v: '1'}}}}, spec: {{containers: [{{name: c, image: i}}], {spread}}}}}"
+    fine = body.replace("SELECTOR", "{matchLabels: {app: a}}")
+    rules = made("Pod", fine)["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchExpressions"]
+    assert rules == [{"key": "v", "operator": "In", "values": ["1"]}]
+    assert refused("Pod", fine) == []
+    assert refused("Pod", body.replace("SELECTOR", "{matchLabels: {v: '1'}}")) == [
+        (
+            'spec.topologySpreadConstraints[0].matchLabelKeys[0]: Invalid value: "v": exists in both '
+            "matchLabelKeys and "
+            "labelSelector"
+        )
+    ]

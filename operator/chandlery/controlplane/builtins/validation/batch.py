@@ -299,12 +299,12 @@ def _rest(template: Obj, *, resources: bool) -> Obj:
 
 
 def _template_changed(spec: Obj, old: Obj) -> bool:
-    """Scheduling directives and resources of a suspended Job that never ran may change."""
+    """Scheduling directives and resources of a suspended Job without running pods may change."""
     before = old.get("spec") or {}
     was, now = before.get("template") or {}, spec.get("template") or {}
     if now == was:
         return False
-    if not before.get("suspend") or (old.get("status") or {}).get("startTime"):
+    if not before.get("suspend") or (old.get("status") or {}).get("active"):
         return True
     return _rest(now, resources=True) != _rest(was, resources=True)
 

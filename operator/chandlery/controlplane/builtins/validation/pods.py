@@ -334,16 +334,21 @@ def _topology(found: Any, path: str) -> Errors:
 
 
 def _match_keys(one: Obj, path: str) -> Errors:
+    """Label keys whose values the pod itself fills in; in a pod they are part of the selector already."""
     errors: Errors = []
-    keys = one.get("matchLabelKeys") or ()
-    if keys and one.get("labelSelector") is None:
+    keys, selector = one.get("matchLabelKeys") or [], one.get("labelSelector")
+    if keys and selector is None:
         return [forbidden(f"{path}.matchLabelKeys", "must not be specified when labelSelector is not set")]
-    used = set(((one.get("labelSelector") or {}).get("matchLabels")) or {})
-    used |= {r.get("key") for r in ((one.get("labelSelector") or {}).get("matchExpressions")) or ()}
+    seen = set((selector or {}).get("matchLabels") or ())
+    rules = [rule.get("key") for rule in (selector or {}).get("matchExpressions") or ()]
+    if path.startswith("spec.topologySpreadConstraints"):
+        twice = {key for number, key in enumerate(rules) if key in seen or key in rules[:number]}
+    else:
+        twice = seen | set(rules)
     for index, key in enumerate(keys):
         here = f"{path}.matchLabelKeys[{index}]"
         errors += each(here, key, qualified_name_errors(key))
-        if key in used:
+        if key in twice:
             errors.append(invalid(here, key, "exists in both matchLabelKeys and labelSelector"))
     return errors
 

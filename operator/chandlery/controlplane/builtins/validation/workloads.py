@@ -151,7 +151,7 @@ def _collisions(status: Obj, old: Obj) -> Errors:
 
 def deployment_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     counts = ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
-    found = _status(ctx, obj, *counts, "unavailableReplicas", "collisionCount")
+    found = _status(ctx, obj, *counts, "unavailableReplicas", "terminatingReplicas", "collisionCount")
     if found is not None:
         status = obj.get("status") or {}
         for name in ("updatedReplicas", "readyReplicas", "availableReplicas"):
@@ -167,7 +167,14 @@ def replica_set(_: RequestContext, obj: Obj) -> Errors:
     return errors + _selector(spec, "spec", "deployment") + _replicated(spec)
 
 
-_RS_COUNTS = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration")
+_RS_COUNTS = (
+    "replicas",
+    "fullyLabeledReplicas",
+    "readyReplicas",
+    "availableReplicas",
+    "observedGeneration",
+    "terminatingReplicas",
+)
 
 
 def _replica_status(ctx: RequestContext, obj: Obj) -> Errors | None:
