@@ -103,6 +103,32 @@ def test_schemas_that_are_refused(schema: Obj, problem: str) -> None:
     assert problem in said(crd(field(schema)))
 
 
+@pytest.mark.parametrize(
+    ("inner", "place", "problem"),
+    [
+        (
+            {"metadata": {"type": "object", "properties": {"name": {"type": "string", "default": "a/b"}}}},
+            'properties[metadata].properties[name].default: Invalid value: "a/b"',
+            "metadata.name: Invalid value: \"a/b\": may not contain '/'",
+        ),
+        (
+            {"metadata": {"type": "object", "properties": {"name": {"type": "string", "default": 1}}}},
+            "properties[metadata].properties[name].default: Invalid value: 1",
+            "metadata: Invalid value: ",
+        ),
+        (
+            {"kind": {"type": "string", "default": "a.b"}},
+            'properties[kind].default: Invalid value: "a.b"',
+            'kind: Invalid value: "a.b": may have mixed case, but should otherwise match: ',
+        ),
+    ],
+)
+def test_defaults_inside_embedded_metadata_are_checked_as_metadata(inner: Obj, place: str, problem: str) -> None:
+    embedded = {"type": "object", "x-kubernetes-embedded-resource": True, "properties": inner}
+    [error] = said(crd(field(embedded)))
+    assert error.startswith(f"{F}.{place}: must result in valid metadata: {problem}"), error
+
+
 def test_errors_stand_where_versions_differ() -> None:
     two = crd()
     second = {"name": "v2", "served": True, "storage": False, "schema": {"openAPIV3Schema": field({"type": "odd"})}}
@@ -170,6 +196,20 @@ def test_an_old_schema_that_would_be_refused_today_can_still_be_changed() -> Non
     new["spec"]["names"]["shortNames"] = ["sh"]
     assert validate_crd_create(old) != []
     assert validate_crd_update(new, old) == []
+
+
+def test_only_the_schemas_that_change_must_be_cheap() -> None:
+    def costly(text: str) -> Obj:
+        rule = {"rule": "self.all(x, self.all(y, x != y))", "message": text}
+        return field({"type": "array", "items": {"type": "string"}, "x-kubernetes-validations": [rule]})
+
+    old = crd(costly("a"))
+    assert any("estimated rule cost exceeds budget" in error for error in said(old))
+    new = deepcopy(old)
+    second = {"name": "v2", "served": True, "storage": False, "schema": {"openAPIV3Schema": costly("b")}}
+    new["spec"]["versions"].append(second)
+    found = [e.path for e in validate_crd_update(new, old) if "estimated rule cost exceeds" in e.detail]
+    assert found == ["spec.versions[1].schema.openAPIV3Schema.properties[f].x-kubernetes-validations[0].rule"]
 
 
 def test_unknown_formats_are_warned_of_once() -> None:

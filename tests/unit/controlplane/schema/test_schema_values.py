@@ -53,6 +53,15 @@ INTEGER: Schema = {"type": "integer"}
             ['<nil>: Invalid value: "": Checked value must be of type integer with format int32 in a'],
         ),
         (
+            obj(a={"type": "integer", "format": "int64"}),
+            {"a": 1 << 63},
+            [
+                'a: Invalid value: "float64": a in body must be of type int64: "float64"',
+                '<nil>: Invalid value: "": Checked value must be of type integer with format int64 in a',
+            ],
+        ),
+        (obj(a=INTEGER), {"a": 2.0**54}, ['a: Invalid value: "number": a in body must be of type integer: "number"']),
+        (
             obj(a={"type": "integer", "multipleOf": 3}),
             {"a": 4},
             ["a: Invalid value: 4: a in body should be a multiple of 3"],
