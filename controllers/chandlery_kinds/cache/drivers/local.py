@@ -2,82 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
-from chandlery.driver.protocol import DriverContext, Observation, Unsupported, external_name
-from chandlery.foundation.errors import NotSupported
-from chandlery.model.base import DeletionPolicy
-from chandlery.providers.local import Instance, LocalProvider
+from chandlery.driver.protocol import DriverContext, Unsupported
+from chandlery.providers.local import Instance
+from chandlery.providers.local.driver import LocalDriver
 from chandlery_kinds.cache.drivers.local_valkey import ValkeyServers
 from chandlery_kinds.cache.model import Cache, CacheEngine, CacheMode
 
 
-class CacheDriver:
+class CacheDriver(LocalDriver):
     """The `local` driver of Cache."""
 
-    name: ClassVar[str] = "local"
+    def servers(self, ctx: DriverContext, obj: Cache, instance: Instance) -> ValkeyServers:
+        return ValkeyServers(ctx, obj, instance)
 
-    def unsupported(self, obj: Cache, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
-        spec = obj.spec
+    def refused(self, obj: Cache) -> Sequence[Unsupported]:
         found = []
-
-        def no(field: str, value: object, why: str) -> None:
-            found.append(Unsupported(field, str(value), why))
-
-        if spec.engine is CacheEngine.MEMCACHED:
-            no("spec.engine", spec.engine.value, "memcached is not run on this machine yet")
-        if spec.mode is CacheMode.SHARDED:
-            no("spec.mode", spec.mode.value, "sharded caches are not run on this machine yet")
-        if spec.tls is not None and spec.tls.enabled:
-            no("spec.tls.enabled", "true", "the engine's build for this machine has no TLS")
-        if spec.exposure.type.value != "Internal":
-            no("spec.exposure.type", spec.exposure.type.value, "engines on this machine listen on loopback only")
-        if spec.backup is not None:
-            no("spec.backup", "set", "caches on this machine are not backed up yet")
-        if spec.restore_from is not None:
-            no("spec.restoreFrom", "set", "caches on this machine can't be restored yet")
-        if spec.metrics is not None:
-            no("spec.metrics", "set", "there is no exporter for this machine")
-        if spec.rotation is not None:
-            no("spec.rotation", "set", "passwords of caches on this machine are not rotated on a schedule yet")
+        if obj.spec.engine is CacheEngine.MEMCACHED:
+            found.append(Unsupported("spec.engine", "memcached", "memcached is not run on this machine yet"))
+        if obj.spec.mode is CacheMode.SHARDED:
+            found.append(Unsupported("spec.mode", "sharded", "sharded caches are not run on this machine yet"))
         return found
-
-    async def observe(self, ctx: DriverContext, obj: Cache) -> Observation:
-        instance = _instance(ctx, obj)
-        if not instance.exists:
-            return Observation(exists=False, external_name=instance.name)
-        return await _servers(ctx, obj, instance).observe()
-
-    async def create(self, ctx: DriverContext, obj: Cache) -> None:
-        instance = _instance(ctx, obj)
-        meta = obj.metadata
-        instance.create(kind=obj.kind, namespace=meta.namespace, name=meta.name, uid=meta.uid)
-        await _servers(ctx, obj, instance).create()
-
-    async def update(self, ctx: DriverContext, obj: Cache, observed: Observation) -> None:
-        await _servers(ctx, obj, _instance(ctx, obj)).update(observed)
-
-    async def delete(self, ctx: DriverContext, obj: Cache) -> bool:
-        if obj.spec.deletion_policy is DeletionPolicy.SNAPSHOT:
-            raise NotSupported(
-                "caches on this machine can't be backed up yet",
-                field="spec.deletionPolicy",
-                value="Snapshot",
-                hint="Set deletionPolicy to Delete, or to Retain to keep the data directory.",
-            )
-        instance = _instance(ctx, obj)
-        keep = obj.spec.deletion_policy is DeletionPolicy.RETAIN
-        await instance.remove(keep_data=keep)
-        if keep:
-            ctx.event("Normal", "Retained", f"the data stays in {instance.data_dir}")
-        return True
-
-
-def _instance(ctx: DriverContext, obj: Cache) -> Instance:
-    provider: LocalProvider = ctx.provider
-    return provider.instance(external_name(obj))
-
-
-def _servers(ctx: DriverContext, obj: Cache, instance: Instance) -> ValkeyServers:
-    return ValkeyServers(ctx, obj, instance)

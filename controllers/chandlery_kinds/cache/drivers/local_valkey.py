@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed, Unavailable
+from chandlery.foundation.errors import ChandleryError, EngineFailed
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
-from chandlery.providers.local.ports import is_free
+from chandlery.providers.local.driver import crash_loop, password_of, require_port
 from chandlery_kinds.cache import acl
 from chandlery_kinds.cache.model import Cache
 from chandlery_kinds.cache.resp import RespClient, info, pairs
@@ -133,15 +133,8 @@ class ValkeyServers:
         user = next(u for u in self.spec.users if u.name == name)
         if user.password_secret is None:
             return self.instance.secret(f"user-{name}")
-        secret = await self.ctx.reader.secret(self.obj.metadata.namespace, user.password_secret.name)
-        password = (secret or {}).get("password", b"").decode()
-        if not password:
-            raise DependencyNotReady(
-                f"Secret {user.password_secret.name} with the key `password` isn't there",
-                field=f"spec.users[{name}].passwordSecret",
-                hint="Create it, or leave passwordSecret out to have a password generated.",
-            )
-        return password
+        field = f"spec.users[{name}].passwordSecret"
+        return await password_of(self.ctx.reader, self.obj.metadata.namespace, user.password_secret.name, field)
 
     def _write_acl(self, users: list[acl.AclUser]) -> bool:
         return self.instance.write_config("users.acl", acl.render_file(users))
@@ -185,12 +178,8 @@ class ValkeyServers:
         }
 
     async def _start(self, node: Node) -> None:
-        if not node.state.running and not is_free(node.port):
-            raise Unavailable(
-                f"port {node.port} is taken by another program",
-                hint=f"End that program (`ss -ltnp 'sport = :{node.port}'` names it); it goes on by itself then.",
-                retry_after=2.0,
-            )
+        if not node.state.running:
+            require_port(node.port)
         engine = self.instance.engine(self.spec.engine.value, self.spec.version)
         self._write_config(node)
         argv = [str(engine.binary), str(self.instance.config_dir / f"{node.name}.conf")]
@@ -263,10 +252,9 @@ class ValkeyServers:
 
     def _explain(self, nodes: list[Node], primary: Node, behind: list[Node]) -> tuple[str, str]:
         for node in nodes:
-            if node.state.crashed and node.state.restarts > 1:
-                tail = node.process.log_tail(3)
-                wait = f", next try in {node.state.wait:.0f} s" if node.state.wait >= 1 else ""
-                return "CrashLoop", f"{node.name} {node.state.exit}{wait}; its last words: {tail}"
+            looping = crash_loop(node.name, node.process, node.state)
+            if looping is not None:
+                return looping
         if not primary.answers:
             return "Starting", f"waiting for {primary.name} to answer" + (
                 f" ({primary.error})" if primary.error else ""

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed, Unavailable
+from chandlery.foundation.errors import ChandleryError, EngineFailed, Unavailable
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance
+from chandlery.providers.local.driver import crash_loop, password_of
 from chandlery.providers.local.tools import run_tool
 from chandlery_kinds.database.drivers.local_postgres_node import HOST, KILL, Node, NodeFiles
 from chandlery_kinds.database.model import Database
@@ -94,15 +95,9 @@ class PostgresServers:
             if role.password_secret is None:
                 found[role.name] = self.instance.secret(f"role-{role.name}")
                 continue
-            secret = await self.ctx.reader.secret(self.obj.metadata.namespace, role.password_secret.name)
-            password = (secret or {}).get("password", b"").decode()
-            if not password:
-                raise DependencyNotReady(
-                    f"Secret {role.password_secret.name} with the key `password` isn't there",
-                    field=f"spec.roles[{role.name}].passwordSecret",
-                    hint="Create it, or leave passwordSecret out to have a password generated.",
-                )
-            found[role.name] = password
+            field = f"spec.roles[{role.name}].passwordSecret"
+            namespace = self.obj.metadata.namespace
+            found[role.name] = await password_of(self.ctx.reader, namespace, role.password_secret.name, field)
         return found
 
     # -- create
@@ -196,9 +191,9 @@ class PostgresServers:
         self, nodes: list[Node], primary: Node, behind: list[Node], inside: list[Difference]
     ) -> tuple[str, str]:
         for node in nodes:
-            if node.state.crashed and node.state.restarts > 1:
-                wait = f", next try in {node.state.wait:.0f} s" if node.state.wait >= 1 else ""
-                return "CrashLoop", f"{node.name} {node.state.exit}{wait}; its last words: {node.process.log_tail(3)}"
+            looping = crash_loop(node.name, node.process, node.state)
+            if looping is not None:
+                return looping
         if not primary.answers:
             return "Starting", f"waiting for {primary.name} to answer" + (
                 f" ({primary.error})" if primary.error else ""

@@ -9,9 +9,9 @@ from typing import Any
 
 from chandlery.foundation.errors import ChandleryError, EngineFailed, Unauthenticated, Unavailable
 from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
+from chandlery.providers.local.driver import require_port
 from chandlery.providers.local.engines import Engine
 from chandlery.providers.local.files import make_dir, remove_tree
-from chandlery.providers.local.ports import is_free
 from chandlery.providers.local.tools import run_tool
 from chandlery_kinds.database.model import DatabaseSpec
 from chandlery_kinds.database.postgres.configuration import ADMIN, REPLICATOR, host_rules, render
@@ -232,12 +232,7 @@ class NodeFiles:
         if node.state.running:
             return
         self._check_version(node)
-        if not is_free(node.port):
-            raise Unavailable(
-                f"port {node.port} is taken by another program",
-                hint=f"End that program (`ss -ltnp 'sport = :{node.port}'` names it); it goes on by itself then.",
-                retry_after=2.0,
-            )
+        require_port(node.port)
         engine = self.engine
         argv = [str(engine.binary), "-D", str(self.data(node)), "-c", f"config_file={self.config_file(node)}"]
         await node.process.start(ProcessSpec(argv, env=engine.env, cwd=self.data(node), stop=STOP))

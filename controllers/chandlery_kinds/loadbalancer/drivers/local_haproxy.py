@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed, Unavailable
+from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed
 from chandlery.model.base import Condition, ConditionStatus, Endpoint
 from chandlery.providers.local import Instance, ProcessSpec, StopStep
+from chandlery.providers.local.driver import require_port
 from chandlery.providers.local.files import make_dir
-from chandlery.providers.local.ports import is_free
 from chandlery.providers.local.tools import run_tool
 from chandlery_kinds.loadbalancer import certificates as tls
 from chandlery_kinds.loadbalancer.haproxy import (
@@ -140,12 +140,8 @@ class HaproxyServer:
 
     async def _start(self, text: str) -> None:
         for listener in self.spec.listeners:
-            if not self.process.state().running and not is_free(listener.port, self.host):
-                raise Unavailable(
-                    f"port {listener.port} is taken by another program",
-                    hint=f"End that program (`ss -ltnp 'sport = :{listener.port}'` names it), or choose another port.",
-                    retry_after=2.0,
-                )
+            if not self.process.state().running:
+                require_port(listener.port, self.host)
         await self._check(text)
         self.instance.write_config(CONFIG, text)
         engine = self.instance.engine("haproxy")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed, NotSupported, Unavailable
+from chandlery.foundation.errors import ChandleryError, EngineFailed, NotSupported
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
-from chandlery.providers.local.ports import is_free
+from chandlery.providers.local.driver import crash_loop, password_of, require_port
 from chandlery.providers.local.tools import run_tool
 from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.drivers.jetstream_client import JetStream
@@ -83,15 +83,8 @@ class NatsServers:
         user = next(u for u in self.spec.users if u.name == name)
         if user.password_secret is None:
             return self.instance.secret(f"user-{name}")
-        secret = await self.ctx.reader.secret(self.obj.metadata.namespace, user.password_secret.name)
-        password = (secret or {}).get("password", b"").decode()
-        if not password:
-            raise DependencyNotReady(
-                f"Secret {user.password_secret.name} with the key `password` isn't there",
-                field=f"spec.users[{name}].passwordSecret",
-                hint="Create it, or leave passwordSecret out to have a password generated.",
-            )
-        return password
+        field = f"spec.users[{name}].passwordSecret"
+        return await password_of(self.ctx.reader, self.obj.metadata.namespace, user.password_secret.name, field)
 
     def _render(self, node: Node, users: list[js.NatsUser]) -> str:
         cluster: dict[str, Any] = {}
@@ -138,12 +131,7 @@ class NatsServers:
     async def _start(self, node: Node, users: list[js.NatsUser]) -> None:
         if node.state.running:
             return
-        if not is_free(node.port):
-            raise Unavailable(
-                f"port {node.port} is taken by another program",
-                hint=f"End that program (`ss -ltnp 'sport = :{node.port}'` names it); it goes on by itself then.",
-                retry_after=2.0,
-            )
+        require_port(node.port)
         engine = self.instance.engine("nats", self.spec.version)
         self.instance.write_config(f"{node.name}.conf", self._render(node, users))
         argv = [str(engine.binary), "-c", str(self.instance.config_dir / f"{node.name}.conf")]
@@ -223,9 +211,9 @@ class NatsServers:
 
     def _explain(self, nodes: list[Node], problems: Mapping[str, str]) -> tuple[str, str]:
         for node in nodes:
-            if node.state.crashed and node.state.restarts > 1:
-                wait = f", next try in {node.state.wait:.0f} s" if node.state.wait >= 1 else ""
-                return "CrashLoop", f"{node.name} {node.state.exit}{wait}; its last words: {node.process.log_tail(3)}"
+            looping = crash_loop(node.name, node.process, node.state)
+            if looping is not None:
+                return looping
         if problems:
             return "Starting", "; ".join(f"{name}: {text}" for name, text in problems.items())
         return "Starting", "the queue isn't there yet, or the binding's credentials don't work yet"

@@ -1,0 +1,135 @@
+"""What every local driver of a kind with servers does the same way; the kind says how its servers are looked after."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+from chandlery.driver.protocol import DriverContext, Observation, Reader, Unsupported, external_name
+from chandlery.foundation.errors import DependencyNotReady, NotSupported, Unavailable
+from chandlery.model.base import DeletionPolicy
+from chandlery.providers.local.instance import Instance
+from chandlery.providers.local.ports import is_free
+from chandlery.providers.local.process import Process, ProcessState
+
+
+class Servers(Protocol):
+    """One pass over one object's servers."""
+
+    async def observe(self) -> Observation: ...
+    async def create(self) -> None: ...
+    async def update(self, observed: Observation) -> None: ...
+
+
+class LocalDriver(ABC):
+    """The four verbs on an instance. A subclass gives `servers` and `refused`."""
+
+    name: ClassVar[str] = "local"
+    keeps_data: ClassVar[bool] = True
+    """Whether there is anything to retain when the object goes."""
+
+    @abstractmethod
+    def servers(self, ctx: DriverContext, obj: Any, instance: Instance) -> Servers: ...
+
+    def refused(self, obj: Any) -> Sequence[Unsupported]:
+        """What the kind's spec can say and this machine can't do, beyond `COMMON`."""
+        return ()
+
+    def unsupported(self, obj: Any, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
+        """The fields that can't be honoured here."""
+        return [*self.refused(obj), *common(obj.spec)]
+
+    def instance(self, ctx: DriverContext, obj: Any) -> Instance:
+        found: Instance = ctx.provider.instance(external_name(obj))
+        return found
+
+    async def observe(self, ctx: DriverContext, obj: Any) -> Observation:
+        instance = self.instance(ctx, obj)
+        if not instance.exists:
+            return Observation(exists=False, external_name=instance.name)
+        return await self.servers(ctx, obj, instance).observe()
+
+    async def create(self, ctx: DriverContext, obj: Any) -> None:
+        instance, meta = self.instance(ctx, obj), obj.metadata
+        instance.create(kind=obj.kind, namespace=meta.namespace, name=meta.name, uid=meta.uid)
+        await self.servers(ctx, obj, instance).create()
+
+    async def update(self, ctx: DriverContext, obj: Any, observed: Observation) -> None:
+        await self.servers(ctx, obj, self.instance(ctx, obj)).update(observed)
+
+    async def delete(self, ctx: DriverContext, obj: Any) -> bool:
+        """Stop everything; the directory goes too, unless there are data and the policy retains them."""
+        policy = obj.spec.deletion_policy
+        if policy is DeletionPolicy.SNAPSHOT and self.keeps_data:
+            raise NotSupported(
+                f"a {obj.kind} on this machine can't be backed up yet",
+                field="spec.deletionPolicy",
+                value="Snapshot",
+                hint="Set deletionPolicy to Delete, or to Retain to keep the data directory.",
+            )
+        instance = self.instance(ctx, obj)
+        keep = self.keeps_data and policy is DeletionPolicy.RETAIN
+        await instance.remove(keep_data=keep)
+        if keep:
+            ctx.event("Normal", "Retained", f"the data stays in {instance.data_dir}")
+        return True
+
+
+def common(spec: Any) -> list[Unsupported]:
+    """What several kinds' specs can say and no local driver does yet."""
+    found = []
+    tls = getattr(spec, "tls", None)
+    if tls is not None and tls.enabled:
+        found.append(Unsupported("spec.tls.enabled", "true", "engines on this machine have no TLS yet"))
+    if spec.exposure.type.value != "Internal":
+        value = spec.exposure.type.value
+        found.append(Unsupported("spec.exposure.type", value, "engines on this machine listen on loopback only"))
+    for field, name, why in (
+        ("backup", "spec.backup", "nothing on this machine is backed up yet"),
+        ("restore_from", "spec.restoreFrom", "nothing on this machine can be restored yet"),
+        ("metrics", "spec.metrics", "there is no exporter for this machine"),
+        ("rotation", "spec.rotation", "passwords on this machine are not rotated on a schedule yet"),
+    ):
+        if getattr(spec, field, None) is not None:
+            found.append(Unsupported(name, "set", why))
+    return found
+
+
+def require_port(port: int, host: str = "127.0.0.1") -> None:
+    """Raise when an engine couldn't listen there.
+
+    Raises:
+        Unavailable: another program has the port.
+    """
+    if not is_free(port, host):
+        raise Unavailable(
+            f"port {port} is taken by another program",
+            hint=f"End that program (`ss -ltnp 'sport = :{port}'` names it); it goes on by itself then.",
+            retry_after=2.0,
+        )
+
+
+async def password_of(reader: Reader, namespace: str, secret: str, field: str) -> str:
+    """The key `password` of a Secret that a spec names.
+
+    Raises:
+        DependencyNotReady: it isn't there.
+    """
+    data = await reader.secret(namespace, secret)
+    password = (data or {}).get("password", b"").decode()
+    if not password:
+        raise DependencyNotReady(
+            f"Secret {secret} with the key `password` isn't there",
+            field=field,
+            hint="Create it, or leave passwordSecret out to have a password generated.",
+        )
+    return password
+
+
+def crash_loop(name: str, process: Process, state: ProcessState) -> tuple[str, str] | None:
+    """Reason and sentence when a process keeps crashing; None when it doesn't."""
+    if not state.crashed or state.restarts < 2:
+        return None
+    wait = f", next try in {state.wait:.0f} s" if state.wait >= 1 else ""
+    return "CrashLoop", f"{name} {state.exit}{wait}; its last words: {process.log_tail(3)}"
