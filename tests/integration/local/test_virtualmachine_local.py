@@ -171,9 +171,23 @@ async def test_changes_while_it_runs_keep_it_running(local):
 
     # Snapshots, with memory and without, appear and vanish.
     named = [{"name": "plain"}, {"name": "running", "memory": True}]
+    await console(local, obj, "echo before > /dev/vdb; sync")
     obj = local.changed(obj, snapshots={"named": named})
     seen = await local.converge(obj)
     assert [(s["name"], s["ready"]) for s in seen.facts["snapshots"]] == [("plain", True), ("running", True)]
+    await console(local, obj, "echo after > /dev/vdb; sync")
+
+    # Another machine begins with what the snapshot holds, while this one goes on.
+    local.reader.objects["VirtualMachine", "default", "demo"] = {"metadata": {"uid": obj.metadata.uid}}
+    restore = {"machine": {"name": "demo"}, "snapshot": "plain"}
+    disks = [{"name": "data", "size": "128Mi"}]
+    other = local.object(**TINY, disks=disks, restoreFrom=restore, deletionPolicy="Snapshot")
+    await local.converge(other, BOOT)
+    assert "before" in await console(local, other, "head -c 6 /dev/vdb")
+    await local.delete(other)
+    kept = local.root / "snapshots" / f"virtualmachine-{other.metadata.uid}"
+    assert [path.name for path in kept.iterdir()] == ["disk-data.qcow2"]
+
     obj = local.changed(obj, snapshots={"named": []})
     assert (await local.converge(obj)).facts["snapshots"] == []
 

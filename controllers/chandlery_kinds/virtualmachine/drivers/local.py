@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from chandlery.driver.protocol import DriverContext, Observation, Unsupported, external_name
 from chandlery.model.base import DeletionPolicy
 from chandlery.providers.local import Instance, LocalProvider
+from chandlery.providers.local.files import make_dir
 from chandlery_kinds.virtualmachine.drivers.local_images import catalogue
 from chandlery_kinds.virtualmachine.drivers.local_machine import Machine
 from chandlery_kinds.virtualmachine.guest import tiny
@@ -49,8 +50,6 @@ class VirtualMachineDriver:
                 spec.snapshots.schedule,
                 "snapshots are taken by name here, not on a schedule",
             )
-        if spec.restore_from is not None:
-            no("spec.restoreFrom", "set", "machines here can't begin with another's snapshot yet")
         if spec.image.name == tiny.NAME and tiny.NAME not in catalogue(parameters):
             found.extend(_tiny_limits(obj))
         return found
@@ -77,11 +76,25 @@ class VirtualMachineDriver:
             return True
         if not await Machine(ctx, obj, instance).halted():
             return False
-        keep = obj.spec.deletion_policy is not DeletionPolicy.DELETE
+        if obj.spec.deletion_policy is DeletionPolicy.SNAPSHOT:
+            _keep_disks(ctx, instance)
+        keep = obj.spec.deletion_policy is DeletionPolicy.RETAIN
         await instance.remove(keep_data=keep)
         if keep:
             ctx.event("Normal", "Retained", f"the disks stay in {instance.data_dir}")
         return True
+
+
+def _keep_disks(ctx: DriverContext, instance: Instance) -> None:
+    """The disks as they are now, apart from the machine. Safe to repeat."""
+    disks = sorted(instance.data_dir.glob("*.qcow2"))
+    kept = instance.provider.data_dir / "snapshots" / instance.name
+    if not disks:
+        return
+    make_dir(kept)
+    for disk in disks:
+        disk.rename(kept / disk.name)
+    ctx.event("Normal", "SnapshotTaken", f"the disks are kept in {kept}; they need the images that they began with")
 
 
 def _tiny_limits(obj: VirtualMachine) -> list[Unsupported]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chandlery.driver.protocol import Difference, Disruption
-from chandlery.foundation.errors import InvalidSpec, QuotaExceeded, Unavailable
+from chandlery.foundation.errors import DependencyNotReady, InvalidSpec, QuotaExceeded, Unavailable
 from chandlery.providers.local import downloads
 from chandlery.providers.local.engines import Engine
 from chandlery.providers.local.tools import run_tool
@@ -150,10 +150,15 @@ class Disks:
 
     async def make(self, engine: Engine, disk: WantedDisk, image: Image | None) -> None:
         """Make a disk aside and rename it, so that one that is there is whole."""
-        base = image.disk if image is not None else self._source(disk)
         final = self.path(disk.name)
         aside = final.with_name(f".{final.name}.new")
         aside.unlink(missing_ok=True)
+        snapshot = await self._snapshot(disk)
+        if snapshot is not None:
+            await self._from_snapshot(engine, disk, snapshot, aside)
+            aside.rename(final)
+            return
+        base = image.disk if image is not None else self._source(disk)
         arguments = ["create", "-q", "-f", "qcow2"]
         size = disk.size
         if base is not None:
@@ -173,6 +178,47 @@ class Disks:
             arguments += ["-b", str(base), "-F", kind.name]
         await self._img(engine, *arguments, str(aside), str(size))
         aside.rename(final)
+
+    async def _snapshot(self, disk: WantedDisk) -> Path | None:
+        """The other machine's disk of the same name that this one begins with; None when it begins anew.
+
+        Raises:
+            DependencyNotReady: there is no such machine or snapshot here.
+        """
+        restore = self.machine.spec.restore_from
+        if restore is None:
+            return None
+        obj, name = self.machine.obj, str(restore.machine.name)
+        found = await self.machine.ctx.reader.get(obj.names.group, obj.names.kind, obj.metadata.namespace, name)
+        if found is None:
+            raise DependencyNotReady("there is no such machine", field="spec.restoreFrom.machine.name", value=name)
+        own = (found.get("status") or {}).get("externalName") or f"{obj.kind.lower()}-{found['metadata']['uid']}"
+        other = self.instance.provider.instance(own)
+        other.reload()
+        if restore.snapshot not in other.record.get("vm", {}).get("snapshots", {}):
+            raise DependencyNotReady(
+                f"the machine {name} has no such snapshot on this machine",
+                field="spec.restoreFrom.snapshot",
+                value=str(restore.snapshot),
+                hint="`kubectl get cvm -o yaml` lists its snapshots.",
+            )
+        path = other.data_dir / self.path(disk.name).name
+        return path if path.exists() else None
+
+    async def _from_snapshot(self, engine: Engine, disk: WantedDisk, source: Path, aside: Path) -> None:
+        """A whole copy. The other machine may run meanwhile: what a snapshot holds doesn't change."""
+        restore = self.machine.spec.restore_from
+        assert restore is not None
+        size = disk_format(source).size
+        if disk.size and disk.size < size:
+            raise InvalidSpec(
+                f"the snapshot's disk has {size} bytes", field=f"{disk.field}.size", value=str(disk.size),
+                hint=f"Give {-(-size // (1 << 20))}Mi or more.",
+            )  # fmt: skip
+        which = f"snapshot.name={restore.snapshot}"
+        await self._img(engine, "convert", "-q", "-U", "-l", which, "-O", "qcow2", str(source), str(aside))
+        if disk.size > size:
+            await self._img(engine, "resize", "-q", str(aside), str(disk.size))
 
     def _source(self, disk: WantedDisk) -> Path | None:
         if not disk.source:
