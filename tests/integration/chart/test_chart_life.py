@@ -1,0 +1,239 @@
+"""The chart's life with Helm 3 and 4: an earlier one installed, upgraded, the operator run as what it grants, uninstalled.
+
+The operator runs for real, as a process with the Deployment's own command and environment and a token of its service
+account: what its permissions lack, the control plane refuses, and its audit log tells.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from charts import CHART
+from helms import MAJORS, Helm, binary
+
+from chandlery.testing import RunningControlPlane, start_control_plane
+
+SPACE = "chandlery-system"
+KUBECTL = Path(sys.executable).with_name("kubectl")
+
+
+class Cluster:
+    """A control plane with helm and kubectl."""
+
+    def __init__(self, plane: RunningControlPlane, helm: Helm) -> None:
+        self.plane = plane
+        self.helm = helm
+
+    def kubectl(self, *args: str, stdin: Any = None, check: bool = True) -> str:
+        done = subprocess.run(
+            [KUBECTL, *args], env={**os.environ, **self.plane.env, "HOME": str(self.plane.settings.data_dir)},
+            input=json.dumps(stdin) if stdin is not None else None, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        if check and done.returncode:
+            raise AssertionError(f"kubectl {' '.join(args)}: {done.stderr or done.stdout}")
+        return done.stdout if check else done.stdout + done.stderr
+
+    def get(self, *args: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.kubectl("get", *args, "-o", "json"))
+        return found
+
+    def names(self, kind: str, *args: str) -> set[str]:
+        return {name.partition("/")[2] for name in self.kubectl("get", kind, *args, "-o", "name").split()}
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 40.0) -> Any:
+    ends = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < ends, f"not in {seconds:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture(params=MAJORS)
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+    path = binary(request.param)
+    with start_control_plane(tmp_path / "plane") as plane:
+        yield Cluster(plane, Helm(path, tmp_path / "helm", plane.env))
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """The chart as it was before one of the kinds was added."""
+    folder = tmp_path / "earlier"
+    shutil.copytree(CHART, folder)
+    chart = folder / "Chart.yaml"
+    chart.write_text(chart.read_text().replace("version: 0.1.0", "version: 0.0.9"))
+    (folder / "files" / "crds" / "messaging.chandlery.dev_queues.yaml").unlink()
+    kinds = folder / "files" / "kinds.yaml"
+    text = kinds.read_text()
+    kinds.write_text(text[: text.index("\n  Queue:") + 1] + text[text.index("\n  LoadBalancer:") + 1 :])
+    return folder
+
+
+class Operator:
+    """The Deployment's container, as a process of ours."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        deployment = cluster.get("deployment", "chandlery", "-n", SPACE)
+        spec = deployment["spec"]["template"]["spec"]
+        token = cluster.kubectl("create", "token", spec["serviceAccountName"], "-n", SPACE).strip()
+        config = json.loads(cluster.plane.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": token}
+        config["contexts"][0]["context"]["namespace"] = SPACE
+        kubeconfig = folder / "operator.kubeconfig"
+        kubeconfig.touch(0o600)
+        kubeconfig.write_text(json.dumps(config))
+        container = spec["containers"][0]
+        assert container["command"] == ["chandlery", "operator"]
+        env = {variable["name"]: variable["value"] for variable in container["env"]}
+        self.port = free_port()
+        env |= {
+            "CHANDLERY_OPERATOR_METRICS_HOST": "127.0.0.1",
+            "CHANDLERY_OPERATOR_METRICS_PORT": str(self.port),
+            "CHANDLERY_OPERATOR_WEBHOOK_HOST": "127.0.0.1",
+            "CHANDLERY_OPERATOR_WEBHOOK_PORT": "0",
+            "KUBECONFIG": str(kubeconfig),
+            "PATH": os.environ["PATH"],
+        }
+        self.log = folder / "operator.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [str(Path(sys.executable).with_name("chandlery")), "operator"], env=env, stdout=log, stderr=log
+            )
+
+    def __enter__(self) -> Operator:
+        until(self._leads, "the operator leads", 60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        assert self.process.wait(20) == 0, self.log.read_text()[-3000:]
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def _leads(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()[-3000:]
+        try:
+            return "chandlery_leader 1.0" in self.metrics()
+        except OSError:
+            return False
+
+
+def make_and_delete(cluster: Cluster, space: str) -> None:
+    """A cache by the memory driver, to Ready and away; one by the kubernetes driver, to its children and away."""
+    cluster.kubectl("apply", "-f", "-", stdin={
+        "apiVersion": "platform.chandlery.dev/v1alpha1", "kind": "ResourceClass", "metadata": {"name": "simulated"},
+        "spec": {"kind": "Cache", "driver": "memory"},
+    })  # fmt: skip
+    for name, class_name in (("simulated", "simulated"), ("real", "kubernetes-cache")):
+        cluster.kubectl("apply", "-n", space, "-f", "-", stdin={
+            "apiVersion": "data.chandlery.dev/v1alpha1", "kind": "Cache", "metadata": {"name": name},
+            "spec": {"className": class_name},
+        })  # fmt: skip
+    cluster.kubectl("wait", "-n", space, "cache/simulated", "--for=condition=Ready", "--timeout=40s")
+    until(lambda: cluster.names("statefulsets", "-n", space), "the StatefulSet of the kubernetes driver")
+    until(lambda: cluster.names("services", "-n", space), "its Service")
+    cluster.kubectl("delete", "-n", space, "cache", "--all", "--timeout=40s")
+    until(lambda: not cluster.names("statefulsets", "-n", space), "the StatefulSet is gone")
+
+
+def refused(cluster: Cluster, account: str) -> list[str]:
+    """Every request of a service account that was refused for want of permission, from the audit log."""
+    path = cluster.plane.settings.audit_log_path or cluster.plane.settings.data_dir / "audit.log"
+    found = []
+    for line in path.read_text().splitlines():
+        entry = json.loads(line)
+        if account in json.dumps(entry.get("user", "")) and (entry.get("responseStatus") or {}).get("code") == 403:
+            found.append(f"{entry.get('verb')} {entry.get('requestURI')}")
+    return found
+
+
+def test_a_chart_s_life(cluster: Cluster, earlier: Path, tmp_path: Path) -> None:
+    # Helm 3 goes the narrow way, Helm 4 the wide one: both ways of installing are run by either of them
+    narrow = cluster.helm.major == "3"
+    space = "shop" if narrow else "default"
+    values = ("--set", "watchNamespace=shop") if narrow else ()
+    if narrow:
+        cluster.kubectl("create", "namespace", "shop")
+    helm = cluster.helm
+
+    helm("install", "chandlery", str(earlier), "-n", SPACE, "--create-namespace", *values)
+    assert "queues.messaging.chandlery.dev" not in cluster.names("crds")
+    assert "kubernetes-cache" in cluster.names("resourceclasses")
+
+    helm("upgrade", "chandlery", str(CHART), "-n", SPACE, *values)
+    assert "queues.messaging.chandlery.dev" in cluster.names("crds")
+    uid = cluster.get("resourceclass", "kubernetes-cache")["metadata"]["uid"]
+
+    with Operator(cluster, tmp_path) as operator:
+        make_and_delete(cluster, space)
+        assert re.findall(r'chandlery_api_requests_total\{code="403".*', operator.metrics()) == []
+        registered = cluster.get("validatingwebhookconfiguration", "chandlery-system-chandlery")
+    assert refused(cluster, f"system:serviceaccount:{SPACE}:chandlery") == []
+    bundle = registered["webhooks"][0]["clientConfig"]["caBundle"]
+    assert bundle == cluster.get("secret", "chandlery-webhook", "-n", SPACE)["data"]["ca.crt"]
+    assert base64.b64decode(bundle).startswith(b"-----BEGIN CERTIFICATE-----")
+
+    # an upgrade leaves alone what the operator wrote, and changes what the values say
+    helm("upgrade", "chandlery", str(CHART), "-n", SPACE, *values, "--set", "replicas=3,webhook.timeoutSeconds=7")
+    webhook = cluster.get("validatingwebhookconfiguration", "chandlery-system-chandlery")["webhooks"][0]
+    assert (webhook["clientConfig"]["caBundle"], webhook["timeoutSeconds"]) == (bundle, 7)
+    assert cluster.get("secret", "chandlery-webhook", "-n", SPACE)["data"]["ca.crt"] == bundle
+    assert cluster.get("deployment", "chandlery", "-n", SPACE)["spec"]["replicas"] == 3
+    assert cluster.get("resourceclass", "kubernetes-cache")["metadata"]["uid"] == uid
+
+    # what people made stays, and says so; everything else of the release goes
+    said = helm("uninstall", "chandlery", "-n", SPACE)
+    assert "caches.data.chandlery.dev" in said
+    assert "caches.data.chandlery.dev" in cluster.names("crds")
+    assert "kubernetes-cache" in cluster.names("resourceclasses")
+    for kind in ("deployments", "services", "secrets", "roles", "rolebindings", "poddisruptionbudgets", "pods"):
+        assert cluster.names(kind, "-n", SPACE) == set(), kind
+    for kind in ("clusterroles", "clusterrolebindings", "validatingwebhookconfigurations"):
+        assert {name for name in cluster.names(kind) if "chandlery" in name} == set(), kind
+
+    # and a new installation takes it all back
+    helm("install", "chandlery", str(CHART), "-n", SPACE, *values)
+    assert cluster.get("resourceclass", "kubernetes-cache")["metadata"]["uid"] == uid
+    helm("uninstall", "chandlery", "-n", SPACE)
+
+
+def test_permissions_are_of_what_is_asked(tmp_path: Path) -> None:
+    """The audit log's test can fail: without a rule, the same run is refused something."""
+    helm = Helm(binary("4"), tmp_path / "helm")
+    with start_control_plane(tmp_path / "plane") as plane:
+        cluster = Cluster(plane, Helm(helm.path, tmp_path / "helm", plane.env))
+        cluster.helm("install", "chandlery", str(CHART), "-n", SPACE, "--create-namespace")
+        role = cluster.get("clusterrole", "chandlery-system-chandlery-workloads")
+        role["rules"] = [rule for rule in role["rules"] if "statefulsets" not in rule["resources"]]
+        cluster.kubectl("replace", "-f", "-", stdin=role)
+        with Operator(cluster, tmp_path):
+            cluster.kubectl("apply", "-f", "-", stdin={
+                "apiVersion": "data.chandlery.dev/v1alpha1", "kind": "Cache", "metadata": {"name": "real"}, "spec": {},
+            })  # fmt: skip
+            account = f"system:serviceaccount:{SPACE}:chandlery"
+            until(lambda: any("statefulsets" in line for line in refused(cluster, account)), "a refusal is told")
