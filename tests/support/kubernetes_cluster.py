@@ -7,6 +7,8 @@ import contextlib
 import json
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -150,10 +152,11 @@ class Cluster:
 
 
 @pytest.fixture
-async def kube(cluster: RunningControlPlane, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
+async def kube(cluster: RunningControlPlane, request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
     credentials = from_kubeconfig(cluster.kubeconfig)
     name = re.sub("[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40] + "-" + os.urandom(2).hex()
-    async with HttpApi(credentials) as api, Workloads(api, tmp_path / "kubelet", binaries()) as workloads:
+    folder = Path(tempfile.mkdtemp(prefix="k-"))  # short: the path of a socket in it has 107 characters at most
+    async with HttpApi(credentials) as api, Workloads(api, folder, binaries()) as workloads:
         await api.create(NAMESPACES, {"metadata": {"name": name}})
         made = Cluster(api, name, workloads, credentials)
         await made.start()
@@ -172,4 +175,5 @@ async def kube(cluster: RunningControlPlane, request: pytest.FixtureRequest, tmp
                 with contextlib.suppress(AssertionError):
                     await eventually(empty, 10)
             await made.stop()
+    shutil.rmtree(folder, ignore_errors=True)
     await asyncio.sleep(0.2)  # aiohttp leaves the end of TLS connections to the loop, and has nothing to wait for

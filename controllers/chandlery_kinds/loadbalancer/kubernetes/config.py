@@ -8,12 +8,25 @@ from collections.abc import Mapping, Sequence
 
 from chandlery.providers.kubernetes.types import SECRETS, Obj
 from chandlery_kinds.loadbalancer.haproxy import Surroundings, render
-from chandlery_kinds.loadbalancer.kubernetes.inputs import ADMIN_PORT, HEALTH_PORT, MOUNT, Inputs
+from chandlery_kinds.loadbalancer.kubernetes.inputs import ADMIN_PORT, HEALTH_PORT, MOUNT, RUN, Inputs
 from chandlery_kinds.loadbalancer.targets import Server
 
 CONFIG = "-config"
-# The runtime API is for the driver alone: it and HAProxy show each other certificates of the object's own CA.
-_SOCKET = f"ipv4@*:{ADMIN_PORT} ssl crt {MOUNT}/admin.pem ca-file {MOUNT}/admin-ca.pem verify required"
+_SOCKET = f"unix@{RUN}/admin.sock"
+# The runtime API is for the driver alone: it and HAProxy show each other certificates of the object's own CA. A
+# frontend does that, since `ssl` on a stats socket is accepted and ignored by HAProxy 2.8.
+_ADMIN = f"""frontend chandlery_admin
+    bind *:{ADMIN_PORT} ssl crt {MOUNT}/admin.pem ca-file {MOUNT}/admin-ca.pem verify required ssl-min-ver TLSv1.3
+    mode tcp
+    timeout client 1m
+    option dontlog-normal
+    default_backend chandlery_admin
+backend chandlery_admin
+    mode tcp
+    timeout connect 5s
+    timeout server 1m
+    server cli {_SOCKET}
+"""
 _HEALTH = f"""frontend chandlery_health
     bind *:{HEALTH_PORT}
     mode http
@@ -48,7 +61,7 @@ def text(
         client_cas={name: path(pem) for name, pem in client_cas.items()},
         pool_cas={name: path(pem) for name, pem in pool_cas.items()},
     )
-    return render(inputs.spec, servers, where) + _HEALTH, where
+    return render(inputs.spec, servers, where) + _ADMIN + _HEALTH, where
 
 
 def config(inputs: Inputs, configuration: str, files: Sequence[str], admin: str, admin_ca: str) -> Obj:

@@ -11,7 +11,7 @@ from typing import Any
 from chandlery.providers.kubernetes import pods
 from chandlery.providers.kubernetes.types import DEPLOYMENTS, Obj
 from chandlery_kinds.loadbalancer.kubernetes.config import CONFIG
-from chandlery_kinds.loadbalancer.kubernetes.inputs import ADMIN_PORT, HEALTH_PORT, MOUNT, Inputs
+from chandlery_kinds.loadbalancer.kubernetes.inputs import ADMIN_PORT, HEALTH_PORT, MOUNT, RUN, Inputs
 
 MARK = "chandlery.dev/configuration"
 GRACE_SECONDS = 90
@@ -41,7 +41,10 @@ def deployment(inputs: Inputs, mark: str) -> Obj:
                     "terminationGracePeriodSeconds": GRACE_SECONDS,
                     **pods.placement(owner, inputs.spec.placement, inputs.pull_secrets),
                     "containers": [_container(inputs)],
-                    "volumes": [{"name": "config", "secret": secret}],
+                    "volumes": [
+                        {"name": "config", "secret": secret},
+                        {"name": "run", "emptyDir": {"sizeLimit": "1Mi"}},
+                    ],
                 },
             },
         },
@@ -68,5 +71,8 @@ def _container(inputs: Inputs) -> dict[str, Any]:
         "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "sleep 5; kill -USR1 1; sleep 80"]}}},
         "livenessProbe": pods.http_probe("/healthz", "health", period=10, failures=6),
         "readinessProbe": pods.http_probe("/healthz", "health", period=2),
-        "volumeMounts": [{"name": "config", "mountPath": MOUNT, "readOnly": True}],
+        "volumeMounts": [
+            {"name": "config", "mountPath": MOUNT, "readOnly": True},
+            {"name": "run", "mountPath": RUN},
+        ],
     }

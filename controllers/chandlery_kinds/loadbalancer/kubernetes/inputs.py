@@ -11,6 +11,7 @@ from chandlery.providers.kubernetes.pods import image
 from chandlery_kinds.loadbalancer.model import LoadBalancer, LoadBalancerSpec
 
 MOUNT: Final = "/etc/chandlery"
+RUN: Final = "/run/chandlery"
 ADMIN_PORT: Final = 9901
 HEALTH_PORT: Final = 9902
 _IMAGE: Final = "docker.io/library/haproxy:3.2.22"

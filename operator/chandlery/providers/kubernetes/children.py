@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from chandlery.foundation.validation.quantity import Quantity
 from chandlery.providers.kubernetes.drift import changes, stamped
 from chandlery.providers.kubernetes.ownership import Owner, annotated
 from chandlery.providers.kubernetes.session import Key, KubernetesSession
-from chandlery.providers.kubernetes.types import CLAIMS, PODS, Obj
+from chandlery.providers.kubernetes.types import CLAIMS, PODS, SECRETS, SERVICES, Obj
 
 GENERATED = "chandlery.dev/generated"
 """Annotation of what holds generated values: it is in no manifest, and is not to be removed for that."""
@@ -133,7 +134,11 @@ class Children:
             DependencyNotReady: it belongs to a deleted object of the same name, and is about to go.
         """
         kind, meta = self.session.type_of(manifest), manifest["metadata"]
-        if (kind.kind, meta["name"]) not in self.live:
+        live = self.live.get((kind.kind, meta["name"]))
+        ports = _moved_ports(manifest, live) if live is not None and kind is SERVICES else None
+        if live is not None and ports is not None:
+            await self.session.merge(live, {"spec": {"ports": ports}})
+        if live is None:
             there = await self.session.api.get(kind, meta["namespace"], meta["name"])
             if there is not None:
                 self._check(there, kind)
@@ -158,10 +163,6 @@ class Children:
 
     async def secret_once(self, suffix: str, data: Mapping[str, str]) -> None:
         """Make a Secret with generated values; one that exists keeps what it has, and gets what it lacks."""
-        from base64 import b64encode
-
-        from chandlery.providers.kubernetes.types import SECRETS
-
         encoded = {key: b64encode(value.encode()).decode() for key, value in data.items()}
         live = self.live.get((SECRETS.kind, self.owner.base + suffix))
         if live is not None:
@@ -185,6 +186,21 @@ class Children:
             if key[0] != PODS.kind:  # pods end with their workload, in its order
                 await self.session.delete(obj)
         return not left
+
+
+def _moved_ports(manifest: Obj, live: Obj) -> list[Obj] | None:
+    """All ports as they should be, where somebody gave one of ours another number.
+
+    Ports are told apart by number when applied: ours would come beside the moved one, which has its name.
+    """
+    ours = {port["name"]: port for port in manifest["spec"]["ports"]}
+    there = live["spec"].get("ports") or []
+    if all(port.get("name") not in ours or port["port"] == ours[port["name"]]["port"] for port in there):
+        return None
+    kept = {port.get("name"): port for port in there}
+    nodes = {name: port["nodePort"] for name, port in kept.items() if "nodePort" in port}
+    mine = [{**({"nodePort": nodes[name]} if name in nodes else {}), **port} for name, port in ours.items()]
+    return [*mine, *(port for name, port in kept.items() if name not in ours)]
 
 
 def _yield_replicas(manifest: Obj, live: Obj) -> Obj:
