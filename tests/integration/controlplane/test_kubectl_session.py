@@ -171,6 +171,35 @@ def test_what_needs_a_node_says_so(kubectl, space):
     kubectl("-n", space, "delete", "pod", "p", "--timeout=10s")
 
 
+def test_binding_and_evicting_pods(kubectl, api, space):
+    pod = {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }  # fmt: skip
+    kubectl("-n", space, "apply", "-f", "-", stdin=json.dumps(pod))
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": "p"},
+        "target": {"kind": "Node", "name": "n1"},
+    }
+    # kubectl validates kinds that can't be patched by the OpenAPI v2 document, in protobuf.
+    kubectl("-n", space, "create", "-f", "-", stdin=json.dumps(binding))
+    assert kubectl("-n", space, "get", "pod", "p", "-o", "jsonpath={.spec.nodeName}") == "n1"
+    pods = f"/api/v1/namespaces/{space}/pods/p"
+    status, refused = api("POST", f"{pods}/binding", binding)
+    assert (status, refused["reason"]) == (409, "Conflict")
+    status, _ = api("POST", f"{pods}/eviction", {"metadata": {"name": "p"}, "deleteOptions": {"gracePeriodSeconds": 0}})
+    assert status == 201
+    assert api("GET", pods)[0] == 404
+
+
+def test_explaining_by_both_openapi_versions(kubectl):
+    assert "replicas" in kubectl("explain", "deployment.spec", "--output=plaintext-openapiv2")
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"tokn": "x"}}
+    assert 'unknown field "tokn"' in kubectl("create", "-f", "-", stdin=json.dumps(review), check=False)
+
+
 def test_namespaces_go_with_everything_in_them(kubectl, space):
     kubectl("-n", space, "create", "configmap", "c")
     kubectl("-n", space, "create", "deployment", "d", "--image=x")

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from chandlery.controlplane.discovery import Discovery
 from chandlery.controlplane.errors import method_not_allowed
+from chandlery.controlplane.openapi import gnostic
 from chandlery.controlplane.server.metrics import Metrics
 from chandlery.controlplane.server.negotiate import YAML, Form, negotiate, parse_accept
 from chandlery.controlplane.server.path import Target
@@ -50,6 +51,7 @@ class Documents:
         self._discovery, self._openapi, self._metrics = discovery, openapi, metrics
         self._ready = ready
         """The names of the checks that fail."""
+        self._v2: tuple[str, bytes] = ("", b"")
         self.tokens: Any = None
         """Whoever signs ServiceAccount tokens: has `discovery()` and `jwks()`."""
 
@@ -112,6 +114,12 @@ class Documents:
         if found.etag and found.etag in request.headers.get("If-None-Match", ""):
             headers.pop("Content-Type", None)
             return web.Response(status=304, headers=headers)
+        if path == "/openapi/v2" and "proto-openapi" in request.headers.get("Accept", ""):
+            kept, body = self._v2
+            if kept != found.etag:
+                body = gnostic.encode(orjson.loads(found.body))
+                self._v2 = (found.etag, body)
+            return web.Response(body=body, headers={**headers, "Content-Type": gnostic.MEDIA})
         return web.Response(body=found.body, headers=headers)
 
     def _health(self, which: str, rest: list[str], *, verbose: bool) -> web.StreamResponse:

@@ -15,13 +15,12 @@ from chandlery.controlplane import errors, metadata
 from chandlery.controlplane.builtins.data import REF
 from chandlery.controlplane.builtins.resources import definition_name
 from chandlery.controlplane.builtins.strategy import BuiltinStrategy
-from chandlery.controlplane.cache import Entry
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.selectors import parse_labels
+from chandlery.controlplane.store.base import Conflict
 from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestContext, Resource
 from chandlery.controlplane.verbs.delete import DeleteOptions, delete
 from chandlery.controlplane.verbs.scale import selector_text
-from chandlery.controlplane.verbs.update import update
 
 ON_NODE = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 """Subresources that a node would answer."""
@@ -109,26 +108,31 @@ async def bind(core: Core, ctx: RequestContext, binding: Obj) -> bytes:
             "", "Binding", ctx.name, [FieldError("target.name", "FieldValueRequired", "Required value")]
         )
 
-    async def change(live: Obj, entry: Entry) -> Obj:
-        spec = live.get("spec") or {}
-        if live["metadata"].get("deletionTimestamp"):
+    while True:
+        entry = core.get(ctx.resource, ctx.namespace, ctx.name)
+        obj = entry.fresh()
+        if obj["metadata"].get("deletionTimestamp"):
             raise errors.conflict(
                 ctx.resource, ctx.name, f"pod {ctx.name} is being deleted, cannot be assigned to a host"
             )
-        if spec.get("nodeName"):
+        if (obj.get("spec") or {}).get("nodeName"):
             raise errors.conflict(
-                ctx.resource, ctx.name, f'pod {ctx.name} is already assigned to node "{spec["nodeName"]}"'
+                ctx.resource, ctx.name, f'pod {ctx.name} is already assigned to node "{obj["spec"]["nodeName"]}"'
             )
-        obj = await core.own_object(ctx.resource, entry)
         obj["spec"]["nodeName"] = node
-        conditions: list[Any] = obj.setdefault("status", {}).setdefault("conditions", [])
-        conditions[:] = [c for c in conditions if c.get("type") != "PodScheduled"]
+        conditions: list[Any] = obj.setdefault("status", {}).get("conditions") or []
+        conditions = [c for c in conditions if c.get("type") != "PodScheduled"]
         conditions.append(
             {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": metadata.now_text()}
         )
-        return obj
-
-    await update(core, ctx, change, retry=True)
+        obj["status"]["conditions"] = conditions
+        if ctx.dry_run:
+            break
+        try:
+            await core.write(ctx.resource, ctx.namespace, ctx.name, entry.rev, obj)
+            break
+        except Conflict:
+            continue
     return orjson.dumps({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
 
 
