@@ -78,6 +78,7 @@ def binaries() -> dict[str, str]:
     return {
         "valkey-server": str(engines.find("valkey", None).binary),
         "haproxy": str(engines.find("haproxy", None).binary),
+        "nats-server": str(engines.find("nats", None).binary),
     }
 
 

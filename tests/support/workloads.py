@@ -191,13 +191,14 @@ class Workloads:
             ]
             if await self.api.get(CLAIMS, meta["namespace"], claim_name) is None:
                 labels = {**claim["metadata"].get("labels", {}), **workload["spec"]["selector"]["matchLabels"]}
-                await self.api.create(
+                made = await self.api.create(
                     CLAIMS,
                     {
                         "metadata": {"name": claim_name, "namespace": meta["namespace"], "labels": labels},
-                        "spec": {k: v for k, v in claim["spec"].items() if k != "volumeMode"},
+                        "spec": {**claim["spec"], "volumeName": f"volume-of-{claim_name}"},
                     },
                 )
+                await self._status(CLAIMS, made, {"phase": "Bound"})
         labels = {**template["metadata"].get("labels", {}), "controller-revision-hash": revision}
         if kind is STATEFUL_SETS:
             labels |= {"statefulset.kubernetes.io/pod-name": name, "apps.kubernetes.io/pod-index": str(index)}

@@ -11,6 +11,7 @@ KIND = Kind(
     drivers={
         "memory": "chandlery_kinds.queue.drivers.memory:QueueDriver",
         "local": "chandlery_kinds.queue.drivers.local:QueueDriver",
+        "kubernetes": "chandlery_kinds.queue.drivers.kubernetes:QueueDriver",
     },
     references=references,
     operations=("backup", "restore", "rotate"),

@@ -9,7 +9,13 @@ from typing import Any
 
 from chandlery.driver.objects import ResourceType
 from chandlery.driver.protocol import Difference, Disruption
-from chandlery.foundation.errors import AlreadyExists, DependencyNotReady
+from chandlery.foundation.errors import (
+    AlreadyExists,
+    DependencyNotReady,
+    FailedPrecondition,
+    Internal,
+    PermissionDenied,
+)
 from chandlery.foundation.validation.quantity import Quantity
 from chandlery.providers.kubernetes.drift import changes, stamped
 from chandlery.providers.kubernetes.ownership import Owner, annotated
@@ -105,6 +111,8 @@ class Children:
         """Claims that are smaller than asked. They are grown before anything else is changed."""
         found = []
         for claim in self.all(CLAIMS):
+            if (claim.get("status") or {}).get("phase") != "Bound":
+                continue  # it can't change before it has a volume
             has = claim["spec"]["resources"]["requests"]["storage"]
             if Quantity(has) < Quantity(size):
                 name = claim["metadata"]["name"]
@@ -120,11 +128,21 @@ class Children:
         elif what == "delete":
             await self.session.delete(rest[0])
         elif what == "grow":
-            claim, size = rest
-            await self.session.merge(claim, {"spec": {"resources": {"requests": {"storage": size}}}})
+            await self._grow(*rest)
         else:
             return False
         return True
+
+    async def _grow(self, claim: Obj, size: str) -> None:
+        try:
+            await self.session.merge(claim, {"spec": {"resources": {"requests": {"storage": size}}}})
+        except (Internal, PermissionDenied) as error:
+            name = claim["spec"].get("storageClassName") or "the default one"
+            raise FailedPrecondition(
+                f"the volume {claim['metadata']['name']} can't grow to {size}: {error.message}",
+                hint=f"Its StorageClass ({name}) must have allowVolumeExpansion: true; it is tried again by itself.",
+                retry_after=60.0,
+            ) from error
 
     async def apply(self, manifest: Obj) -> Obj:
         """Write a child, unless its name belongs to something else.

@@ -1,0 +1,1 @@
+"""Manifests of queues on Kubernetes, one module for each child. Pure."""
