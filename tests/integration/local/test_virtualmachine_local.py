@@ -206,6 +206,13 @@ async def test_power_follows_the_strategy(local):
     obj = local.object(**TINY, runStrategy="RerunOnFailure")
     await local.converge(obj, BOOT)
 
+    # The guest's kernel panics: that is a failure, and it is started again.
+    pid = pid_of(local, obj)
+    await console(local, obj, "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger", b"Kernel panic")
+    seen = await local.converge(obj, BOOT)
+    assert seen.facts["restarts"] == 1
+    assert pid_of(local, obj) != pid
+
     # The guest switches itself off: that is no failure. The loop is woken by QEMU's own event.
     woken = asyncio.Event()
     local.provider.notify = lambda _name: woken.set()
