@@ -642,3 +642,13 @@ def test_a_pod_fills_in_the_values_of_its_label_keys() -> None:
             "labelSelector"
         )
     ]
+
+
+def test_a_pod_that_limits_itself_asks_for_what_its_containers_ask() -> None:
+    pod = made(
+        "Pod",
+        "spec: {resources: {limits: {cpu: '2', memory: 1Gi, hugepages-2Mi: 4Mi}}, containers: [{name: c, image: i, "
+        "resources: {requests: {cpu: 200m}}}, {name: d, image: i, resources: {requests: {cpu: '1'}}}], initContainers: "
+        "[{name: e, image: i, resources: {requests: {cpu: 500m}}}]}",
+    )
+    assert pod["spec"]["resources"]["requests"] == {"cpu": "1200m", "memory": "1Gi", "hugepages-2Mi": "4Mi"}

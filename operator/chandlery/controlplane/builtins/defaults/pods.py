@@ -172,6 +172,54 @@ def _requests_from_limits(resources: Obj | None) -> None:
             requests.setdefault(name, value)
 
 
+def _sum(one: dict[str, str], other: dict[str, str]) -> dict[str, str]:
+    out = dict(one)
+    for name, text in other.items():
+        value, style = quantity.parse(out.get(name, "0"))
+        out[name] = quantity.write(value + quantity.parse(text)[0], style) if name in out else text
+    return out
+
+
+def _largest(one: dict[str, str], other: dict[str, str]) -> dict[str, str]:
+    out = dict(one)
+    for name, text in other.items():
+        if name not in out or quantity.parse(text)[0] > quantity.parse(out[name])[0]:
+            out[name] = text
+    return out
+
+
+def _asked(spec: Obj) -> dict[str, str]:
+    """What the containers ask for at the same time: all that run on, or the init container that needs most."""
+
+    def requests(one: Obj) -> dict[str, str]:
+        return (one.get("resources") or {}).get("requests") or {}
+
+    total: dict[str, str] = {}
+    for one in spec.get("containers") or ():
+        total = _sum(total, requests(one))
+    beside: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for one in spec.get("initContainers") or ():
+        if one.get("restartPolicy") == "Always":
+            beside = _sum(beside, requests(one))
+            first = _largest(first, beside)
+        else:
+            first = _largest(first, _sum(requests(one), beside))
+    return _largest(_sum(total, beside), first)
+
+
+def _whole_pod(spec: Obj) -> None:
+    """A pod that limits itself asks for what its containers ask for, or else for its limits."""
+    resources = spec.get("resources")
+    if not resources or not resources.get("limits"):
+        return
+    requests = resources.setdefault("requests", {})
+    for name, text in _asked(spec).items():
+        if name in ("cpu", "memory"):
+            requests.setdefault(name, text)
+    _requests_from_limits(resources)
+
+
 def pod(obj: Obj) -> None:
     spec = obj.setdefault("spec", {})
     pod_spec(spec)
@@ -181,7 +229,7 @@ def pod(obj: Obj) -> None:
             if spec.get("hostNetwork"):
                 for port in one.get("ports", ()):
                     port.setdefault("hostPort", port.get("containerPort", 0))
-    _requests_from_limits(spec.get("resources"))
+    _whole_pod(spec)
     spec.setdefault("enableServiceLinks", True)
     status = obj.get("status") or {}
     first, listed = status.get("podIP"), status.get("podIPs")
