@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from chandlery.controlplane.crd.cel_rules import CelContext, check_rules
-from chandlery.controlplane.crd.fieldpath import FieldPathError, valid_field_path
 from chandlery.controlplane.crd.structural import structural_problem
 from chandlery.controlplane.schema import errors
+from chandlery.controlplane.schema.fieldpath import FieldPathError, valid_field_path
 from chandlery.controlplane.types import FieldError, Obj
 
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")

@@ -12,12 +12,12 @@ from typing import Any
 from chandlery.controlplane.crd.cel_rules import root_context
 from chandlery.controlplane.crd.conversion_rules import REVIEWS, conversion_errors
 from chandlery.controlplane.crd.default_rules import has_unpruned_defaults, validate_defaults
-from chandlery.controlplane.crd.fieldpath import FieldPathError, valid_field_path
 from chandlery.controlplane.crd.internal import FIELD_NAMES, InternalSpec, internal_spec, schema_text
 from chandlery.controlplane.crd.openapi_rules import OpenApiRules, Tightness, all_schemas, list_key_rules
 from chandlery.controlplane.crd.structural import structural_problem, validate_structural
 from chandlery.controlplane.metadata import subdomain_errors
 from chandlery.controlplane.schema import errors
+from chandlery.controlplane.schema.fieldpath import FieldPathError, valid_field_path
 from chandlery.controlplane.schema.formats import effective_format
 from chandlery.controlplane.schema.gotext import quote
 from chandlery.controlplane.schema.gourl import UrlError, parse_request_uri

@@ -6,7 +6,6 @@ value as `oldSelf`. Failures of unchanged parts are tolerated (ratcheting).
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import blake2b
@@ -23,6 +22,7 @@ from chandlery.controlplane.cel.types import BOOL, STRING, optional_of
 from chandlery.controlplane.cel.values import NONE, Optional
 from chandlery.controlplane.schema import errors
 from chandlery.controlplane.schema.correlation import Correlation, list_key
+from chandlery.controlplane.schema.fieldpath import FieldPathError, valid_field_path
 from chandlery.controlplane.schema.node import Node
 from chandlery.controlplane.types import FieldError, Obj
 
@@ -105,16 +105,11 @@ def compile_rule(key: bytes, rule: Obj, declared: Declared, *, message: bool = F
 
 
 def _normal_path(text: str, node: Node) -> str:
-    """`.a['b']` as the suffix of an error's path."""
-    out = ""
-    for match in re.finditer(r"\.([^.\[\]]+)|\['((?:[^'\\]|\\.)*)'\]", text):
-        name = match[1] if match[1] is not None else re.sub(r"\\(.)", r"\1", match[2])
-        out = f"{out}.{name}" if name in node.properties else f"{out}[{name}]"
-        following = node.field(name)
-        if following is None:
-            break
-        node = following
-    return out
+    """`.a['b']` as the suffix of an error's path; "" when it names nothing."""
+    try:
+        return "." + valid_field_path(text, node.raw)[0] if text else ""
+    except FieldPathError:
+        return ""
 
 
 class _Place:
