@@ -140,7 +140,7 @@ def run(credentials: Credentials) -> Callable[..., Any]:
         )
         await operator.start()
         try:
-            await asyncio.wait_for(operator.settled(), 15)
+            await asyncio.wait_for(operator.settled(), 60)
             yield Running(operator, world)
         finally:
             await operator.stop()

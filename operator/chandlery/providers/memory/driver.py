@@ -5,6 +5,7 @@ A kind's driver says what its fields cost to change, which of them it refuses, a
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -29,6 +30,8 @@ _COMMON: Final = frozenset(CommonSpec.model_fields)
 # what tells the operator when to act, and nothing to the engine
 _NOT_SETTINGS: Final = _COMMON | {"maintenance_window", "restore_from"}
 _SHOWN: Final = 60
+_KEPT: Final = 256
+_dumped: OrderedDict[int, tuple[Any, dict[str, Any]]] = OrderedDict()
 
 
 class MemoryDriver:
@@ -153,10 +156,16 @@ def session_of(ctx: DriverContext) -> MemorySession:
 
 
 def settings_of(obj: Any) -> dict[str, Any]:
-    """The part of spec that an engine is configured by, as JSON."""
+    """The part of spec that an engine is configured by, as JSON; not to be changed by the caller."""
+    known = _dumped.get(id(obj.spec))
+    if known is not None and known[0] is obj.spec:
+        return known[1]
     dumped: dict[str, Any] = obj.spec.model_dump(
         mode="json", by_alias=True, exclude=set(_NOT_SETTINGS), exclude_none=True
     )
+    _dumped[id(obj.spec)] = (obj.spec, dumped)  # held together, so that an id is not used again meanwhile
+    if len(_dumped) > _KEPT:
+        _dumped.popitem(last=False)
     return dumped
 
 
