@@ -48,7 +48,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "defaults": {},
     "everything": EVERYTHING,
     "one-namespace": {**QUIET, "watchNamespace": "shop", "kinds": ["Cache", "Queue"]},
-    "cert-manager": {**QUIET, "webhook": {"certificates": "cert-manager"}, "priorityClassName": "system-cluster-critical"},
+    "cert-manager": {**QUIET, "webhook": {"certificates": "cert-manager"}, "priorityClassName": "high"},
     "own-issuer": {**QUIET, "webhook": {"certificates": "cert-manager", "certManager": {"issuerRef": {"name": "ca"}}}},
     "helm-certificate": {**QUIET, "webhook": {"certificates": "helm", "failurePolicy": "Fail"}},
     "bare": {
