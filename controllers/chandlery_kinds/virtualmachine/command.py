@@ -62,6 +62,11 @@ class MachineArgs:
     kernel: str = ""
     initrd: str = ""
     command_line: str = ""
+    firmware: str = ""
+    """UEFI's code; "" for the BIOS that QEMU has."""
+    variables: str = ""
+    """The machine's own copy of UEFI's variables."""
+    secure: bool = False
     disks: Sequence[DiskArgs] = ()
     forwards: Sequence[ForwardArgs] = ()
     seed: str = ""
@@ -115,7 +120,9 @@ def render(machine: MachineArgs) -> list[str]:
         argv += ["-L", folder]
     if machine.sandbox:
         argv += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
-    argv += ["-uuid", machine.uuid, "-machine", "q35", "-nodefaults", "-no-user-config", "-display", "none"]
+    model = "q35,smm=on" if machine.secure else "q35"
+    argv += ["-uuid", machine.uuid, "-machine", model, "-nodefaults", "-no-user-config", "-display", "none"]
+    argv += _firmware(machine)
     argv += ["-accel", f"tcg,tb-size={_cache_size(machine.memory)}" if emulated else machine.accelerator]
     argv += ["-cpu", "max" if emulated else "host", "-smp", str(machine.cpus), "-m", f"{machine.memory >> 10}k"]
     # A guest that ends leaves QEMU waiting, so that nobody has to have watched to know how it ended.
@@ -133,6 +140,16 @@ def render(machine: MachineArgs) -> list[str]:
         argv += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
     for name in ("qmp", "events"):
         argv += ["-qmp", f"unix:{name}.sock,server=on,wait=off"]
+    return argv
+
+
+def _firmware(machine: MachineArgs) -> list[str]:
+    if not machine.firmware:
+        return []
+    argv = ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={machine.firmware}"]
+    argv += ["-drive", f"if=pflash,format=raw,unit=1,file={machine.variables}"]
+    if machine.secure:  # the guest's kernel must not write what it was checked by
+        argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
     return argv
 
 

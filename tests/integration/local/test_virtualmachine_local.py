@@ -292,6 +292,20 @@ async def test_bad_luck_is_told_and_mended(local, tmp_path):
     await told(local, local.object(**TINY | {"memory": "900Ti"}), "are available on this machine")
 
 
+@pytest.mark.parametrize("firmware", ["uefi", "uefi-secure"])
+async def test_firmware_is_the_one_that_was_asked_for(local, firmware):
+    disk = local.root / "empty.raw"
+    disk.write_bytes(b"\0" * (1 << 20))
+    checksum = "sha256:" + hashlib.sha256(disk.read_bytes()).hexdigest()
+    image = {"url": disk.as_uri(), "checksum": checksum}
+    obj = local.object(image=image, firmware=firmware, memory="128Mi", shutdownTimeout="1s")
+    await local.converge(obj, BOOT)
+    log = local.instance(obj).log_dir / "console.log"
+    await until(lambda: log.exists() and b"BdsDxe" in log.read_bytes(), 60)
+    assert (local.instance(obj).data_dir / "efivars.fd").exists()
+    await local.delete(obj)
+
+
 async def test_a_machine_is_stopped_hard_when_it_ignores_its_button(local):
     """A guest without an operating system hears no button."""
     spec = {"image": {"kernel": None}, "memory": "64Mi", "shutdownTimeout": "1s"}

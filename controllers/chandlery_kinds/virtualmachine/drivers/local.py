@@ -34,8 +34,6 @@ class VirtualMachineDriver:
         here = platform.machine()
         if spec.architecture.value != here:
             no("spec.architecture", spec.architecture.value, f"this machine runs guests of its own, {here}, only")
-        if spec.firmware is not Firmware.BIOS:
-            no("spec.firmware", spec.firmware.value, "there is no UEFI firmware for machines here yet")
         if spec.network.mode is NetworkMode.BRIDGE:
             no("spec.network.mode", "bridge", "a bridge needs rights over the host's network; use mode user, forwards")
         if spec.network.address is not None and ":" in spec.network.address:
@@ -100,6 +98,9 @@ def _keep_disks(ctx: DriverContext, instance: Instance) -> None:
 def _tiny_limits(obj: VirtualMachine) -> list[Unsupported]:
     spec = obj.spec
     found = []
+    if spec.firmware is not Firmware.BIOS:
+        why = f"the image {tiny.NAME} is a kernel without a boot loader"
+        found.append(Unsupported("spec.firmware", spec.firmware.value, why))
     if spec.memory.bytes < tiny.LEAST_MEMORY:
         why = f"the image {tiny.NAME} doesn't boot with less than {tiny.LEAST_MEMORY >> 20}Mi"
         found.append(Unsupported("spec.memory", str(spec.memory), why))

@@ -17,6 +17,7 @@ from chandlery.foundation.errors import DependencyNotReady, Unavailable
 from chandlery.providers.local import Instance, ProcessSpec, StopRequest, StopStep
 from chandlery.providers.local.background import Job
 from chandlery.providers.local.engines import Engine, InstallingEngine
+from chandlery.providers.local.files import write_atomic
 from chandlery.providers.local.ports import is_free
 from chandlery_kinds.virtualmachine import command
 from chandlery_kinds.virtualmachine.command import ForwardArgs, MachineArgs
@@ -31,9 +32,11 @@ from chandlery_kinds.virtualmachine.model import VirtualMachine
 from chandlery_kinds.virtualmachine.power import RESTART_ANNOTATION, Ended, Power
 from chandlery_kinds.virtualmachine.power import wanted as wanted_power
 from chandlery_kinds.virtualmachine.qmp import Qmp
+from chandlery_kinds.virtualmachine.spec_parts import Firmware
 
 PROCESS = "qemu"
 ENGINE = "qemu"
+FIRMWARE = "ovmf"
 RESEND = 1.5
 """Seconds after which the power button is pressed again: a guest that boots doesn't hear the first."""
 SHORT_LIFE = 5.0
@@ -214,7 +217,10 @@ class Machine:
 
     def _job(self, want: Wanted) -> Job | None:
         """The work in the background that this machine waits for."""
-        jobs = (self.instance.provider.engines.installing(ENGINE), self.images.job(want))
+        engines = self.instance.provider.engines
+        jobs = [engines.installing(ENGINE), self.images.job(want)]
+        if self.spec.firmware is not Firmware.BIOS:
+            jobs.append(engines.installing(FIRMWARE))
         return next((job for job in jobs if job is not None and job.running), None)
 
     def _note_end(self, seen: Look) -> None:
@@ -408,6 +414,18 @@ class Machine:
     def _engine(self) -> Engine:
         return self.instance.engine(ENGINE)
 
+    def _firmware(self) -> tuple[Path, Path] | None:
+        """UEFI's code and this machine's own variables; None for the BIOS."""
+        if self.spec.firmware is Firmware.BIOS:
+            return None
+        code = self.instance.engine(FIRMWARE).binary
+        kind = ".ms" if self.spec.firmware is Firmware.UEFI_SECURE else ""
+        variables = self.instance.data_dir / "efivars.fd"
+        if not variables.exists():
+            # With the keys by which Microsoft signs, as most systems' boot loaders are.
+            write_atomic(variables, code.with_name(f"OVMF_VARS_4M{kind}.fd").read_bytes())
+        return code.with_name(f"OVMF_CODE_4M{kind}.fd"), variables
+
     def _image(self, want: Wanted) -> Image:
         """The image; where it isn't here, fetching it is begun.
 
@@ -428,8 +446,10 @@ class Machine:
         want = wanted(self.spec, self.ctx.parameters)
         missing = None
         engine = image = None
+        firmware = None
         try:
             engine = self._engine()
+            firmware = self._firmware()
         except InstallingEngine as error:
             missing = error
         try:
@@ -452,6 +472,14 @@ class Machine:
             local_accel.abilities(self.instance, engine, options),
         )
         arguments = self.arguments(image, disks, able)
+        if firmware is not None:
+            code, variables = firmware
+            arguments = replace(
+                arguments,
+                firmware=str(code),
+                variables=str(variables),
+                secure=self.spec.firmware is Firmware.UEFI_SECURE,
+            )
         await self._launch(engine, replace(arguments, libraries=libraries), image, disks)
 
     async def _launch(self, engine: Engine, machine: MachineArgs, image: Image, disks: list[WantedDisk]) -> None:
