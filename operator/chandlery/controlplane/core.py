@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import orjson
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from chandlery.controlplane.admission import AdmissionChain
     from chandlery.controlplane.auth import Authorizer, VirtualHandler
     from chandlery.controlplane.builtins import ServiceAllocator
+
+
+_AT_ONCE = 500
 
 
 class Core:
@@ -81,9 +85,18 @@ class Core:
             return entry.raw
         known = entry.view(resource)
         if known is None:
-            known = dump(await resource.strategy.from_storage(entry.fresh()))
-            entry.set_view(resource, known)
+            known = self._keep(resource, entry, await resource.strategy.from_storage(entry.fresh()))
         return known  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _keep(resource: Resource, entry: Entry, obj: Obj) -> bytes:
+        """Remember an entry's served form; most often it is the stored one, as after a restart."""
+        made = dump(obj)
+        if made == entry.raw:
+            entry.maker = resource
+        else:
+            entry.set_view(resource, made)
+        return made
 
     async def prepare(self, resource: Resource, entries: Iterable[Entry]) -> None:
         """Make the served forms of many entries at once: one call of a conversion webhook instead of one for each."""
@@ -91,9 +104,13 @@ class Core:
         if many is None:
             return
         todo = [entry for entry in entries if entry.maker is not resource and entry.view(resource) is None]
-        if len(todo) > 1:
-            for entry, obj in zip(todo, await many([entry.fresh() for entry in todo]), strict=True):
-                entry.set_view(resource, dump(obj))
+        if len(todo) < 2:
+            return
+        for first in range(0, len(todo), _AT_ONCE):
+            some = todo[first : first + _AT_ONCE]
+            for entry, obj in zip(some, await many([entry.fresh() for entry in some]), strict=True):
+                self._keep(resource, entry, obj)
+            await asyncio.sleep(0)  # others get their turn: after a restart these may be thousands
 
     async def object(self, resource: Resource, entry: Entry) -> Obj:
         """The entry as this resource shows it, parsed. Shared: copy before a change."""
