@@ -6,6 +6,7 @@ parsed objects would cost ten times the memory and a tenth of a second of every 
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_left, insort
 from collections import deque
@@ -16,6 +17,8 @@ import orjson
 
 from chandlery.controlplane.store.base import Change
 from chandlery.controlplane.types import Obj, Resource
+
+log = logging.getLogger(__name__)
 
 KEEP_EVENTS = 1024
 """History that is always kept for watches to resume from, in changes of one resource."""
@@ -235,8 +238,14 @@ class Table:
         }:
             group = watchers.get(where)
             if group is not None:
-                for subscription in group:
-                    subscription.offer(event)
+                for subscription in list(group):
+                    try:
+                        subscription.offer(event)
+                    except Exception:
+                        # One watcher's trouble must not keep an event from the others, or a write from its answer.
+                        log.exception("a watcher could not take an event; its watch ends")
+                        subscription.overflowed = True
+                        subscription.wake()
 
 
 Listener = Callable[[str, tuple[str, str], Event], None]
@@ -298,7 +307,10 @@ class Cache:
             table, where, event = self._apply(change, self.revision)
             table.notify(event)
             for listener in self._listeners:
-                listener(event.kind, where, event)
+                try:
+                    listener(event.kind, where, event)
+                except Exception:
+                    log.exception("a listener failed at %s %s", event.kind, change.key)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         self._listeners.append(listener)

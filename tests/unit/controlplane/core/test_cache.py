@@ -92,3 +92,22 @@ def test_entries_are_parsed_once_and_let_go_again():
     own = entry.fresh()
     own["metadata"]["labels"]["k"] = "changed"
     assert entry.labels == {"k": "v"}
+
+
+def test_one_broken_watcher_or_listener_keeps_nothing_from_the_others():
+    cache = Cache()
+    table = cache.table(("g", "things"))
+    heard: list[int] = []
+
+    def broken(*_args: object) -> str:
+        raise RuntimeError("broken")
+
+    first = Subscription(broken, 10)
+    second = Subscription(lambda event: heard.append(event.rev) or event.kind, 10)  # type: ignore[func-returns-value]
+    table.subscribe(first, "", "")
+    table.subscribe(second, "", "")
+    cache.listen(broken)
+    cache.listen(lambda kind, where, event: heard.append(-event.rev))
+    cache.publish([change(1, "a/x"), change(2, "a/x")])
+    assert heard == [1, -1, 2, -2]
+    assert first.overflowed
