@@ -111,7 +111,7 @@ async def test_failover_loses_nothing_that_was_confirmed(local):
         while True:
             try:
                 connection = await connect(seen.binding, command_timeout=2)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError):
                 await asyncio.sleep(0.05)
                 continue
             try:
@@ -119,7 +119,7 @@ async def test_failover_loses_nothing_that_was_confirmed(local):
                     number += 1  # never the same one again: after an error nobody knows whether it is there
                     await connection.execute("INSERT INTO t VALUES ($1)", number)
                     confirmed.append(number)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError):
                 pass
             finally:
                 connection.terminate()
