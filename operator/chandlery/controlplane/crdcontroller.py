@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GROUP, PLURAL = "apiextensions.k8s.io", "customresourcedefinitions"
+_APPROVAL = "KubernetesAPIApprovalPolicyConformant"
 _MANAGER = "kube-apiserver"
 _USER = UserInfo("system:apiserver", groups=("system:masters",))
 
@@ -156,7 +157,8 @@ class CrdController:
             await self._finalize(resource, entry)
             return
         crd = entry.fresh()
-        if self._accept_names(crd):
+        approved = self._judge_approval(crd)
+        if self._accept_names(crd) or approved:
             await self._write(resource, entry, crd)
             self._enqueue(name)
             return
@@ -167,6 +169,17 @@ class CrdController:
     async def _write(self, resource: Resource, entry: Entry, crd: Obj) -> None:
         on_write(resource, entry.obj, crd, manager=_MANAGER, subresource="status", now=metadata.now_text())
         await self._core.write(resource, "", entry.name, entry.rev, crd)
+
+    def _judge_approval(self, crd: Obj) -> bool:
+        """Say in a condition whether a CRD of a community group was approved; whether anything changed."""
+        from chandlery.controlplane.crd.approval import approval_condition
+
+        wanted = approval_condition(crd)
+        known = condition(crd, _APPROVAL) or {}
+        if wanted is None or wanted == (known.get("status"), known.get("reason"), known.get("message")):
+            return False
+        set_condition(crd, _APPROVAL, *wanted)
+        return True
 
     def _accept_names(self, crd: Obj) -> bool:
         """Work out acceptedNames and the NamesAccepted condition in place; whether anything changed."""

@@ -6,9 +6,9 @@ Source: the API documentation of `apiextensions.k8s.io/v1`; paths and texts are 
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from chandlery.controlplane.crd.approval import ANNOTATION, approval_state, is_protected
 from chandlery.controlplane.crd.cel_rules import root_context
 from chandlery.controlplane.crd.conversion_rules import REVIEWS, conversion_errors
 from chandlery.controlplane.crd.default_rules import has_unpruned_defaults, validate_defaults
@@ -20,7 +20,6 @@ from chandlery.controlplane.schema import errors
 from chandlery.controlplane.schema.fieldpath import FieldPathError, valid_field_path
 from chandlery.controlplane.schema.formats import effective_format
 from chandlery.controlplane.schema.gotext import quote
-from chandlery.controlplane.schema.gourl import UrlError, parse_request_uri
 from chandlery.controlplane.schema.names import dns1035_errors
 from chandlery.controlplane.types import FieldError, Obj
 
@@ -33,11 +32,6 @@ _ROOT_WITH_STATUS = (
     "MinLength", "Pattern", "MaxItems", "MinItems", "UniqueItems", "MultipleOf", "Required", "Items", "Properties",
     "ExternalDocs", "Example", "XPreserveUnknownFields", "XValidations",
 )  # fmt: skip
-_APPROVAL = "api-approved.kubernetes.io"
-_APPROVAL_TEXT = (
-    f'protected groups must have approval annotation "{_APPROVAL}", see '
-    "https://github.com/kubernetes/enhancements/pull/1111"
-)
 
 
 def validate_crd_create(obj: Obj) -> list[FieldError]:
@@ -456,36 +450,16 @@ def _status(crd: Obj) -> list[FieldError]:
     return found
 
 
-def _approval_state(crd: Obj) -> tuple[str, str]:
-    text = ((crd.get("metadata") or {}).get("annotations") or {}).get(_APPROVAL) or ""
-    if not text:
-        return "missing", _APPROVAL_TEXT
-    if text.startswith("unapproved"):
-        return "bypassed", ""
-    try:
-        url = parse_request_uri(text)
-    except UrlError:
-        url = None
-    if url is not None and url.scheme and url.host:
-        return "approved", ""
-    detail = (
-        f'protected groups must have approval annotation "{_APPROVAL}" with either a URL or a reason starting with '
-        '"unapproved", see https://github.com/kubernetes/enhancements/pull/1111'
-    )
-    return "invalid", detail
-
-
 def _approval(crd: Obj, old: Obj | None) -> list[FieldError]:
-    group = (crd.get("spec") or {}).get("group") or ""
-    if re.search(r"(?:^|\.)(?:k8s\.io|kubernetes\.io)$", group) is None:
+    if not is_protected((crd.get("spec") or {}).get("group") or ""):
         return []
-    state, detail = _approval_state(crd)
-    if state in ("approved", "bypassed") or (old is not None and _approval_state(old)[0] == state):
+    state, detail = approval_state(crd)
+    if state in ("approved", "bypassed") or (old is not None and approval_state(old)[0] == state):
         return []
-    path = f"metadata.annotations[{_APPROVAL}]"
+    path = f"metadata.annotations[{ANNOTATION}]"
     if state == "missing":
         return [errors.required(path, detail)]
-    return [errors.invalid(path, crd["metadata"]["annotations"][_APPROVAL], detail)]
+    return [errors.invalid(path, crd["metadata"]["annotations"][ANNOTATION], detail)]
 
 
 def _preserve(crd: Obj, old: Obj | None) -> list[FieldError]:
