@@ -1,1 +1,1 @@
-"""TODO-room."""
+"""Providers: the connection that all drivers of one substrate share, one package each."""

@@ -17,7 +17,7 @@ from chandlery.driver.provider import ProviderFactory
 from chandlery.foundation.clock import SYSTEM, Clock
 from chandlery.foundation.context import Context
 from chandlery.foundation.errors import ChandleryError
-from chandlery.reconcile.api import Api, Key
+from chandlery.reconcile.api import Key
 from chandlery.reconcile.client import HttpApi
 from chandlery.reconcile.core import Core
 from chandlery.reconcile.credentials import Credentials
@@ -81,9 +81,7 @@ class Operator:
     ) -> None:
         self.settings = settings or OperatorSettings()
         self.metrics = Metrics()
-        self.api: Api = HttpApi(
-            credentials, clock=clock, on_request=self.metrics.request, namespace=self.settings.namespace
-        )
+        self.api = HttpApi(credentials, clock=clock, on_request=self.metrics.request, namespace=self.settings.namespace)
         self.core: Core | None = None
         self.source: KopfSource | None = None
         self._credentials = credentials
@@ -133,8 +131,7 @@ class Operator:
         await self.server.stop()
         if self._webhook is not None:
             self._webhook.remove()
-        if isinstance(self.api, HttpApi):
-            await self.api.close()
+        await self.api.close()
 
     # Probes
 
