@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import redis.exceptions as failures
-
 from acme_shared_cache.provider import SharedServer
+
 from chandlery.driver.protocol import Binding, Difference, DriverContext, Observation, Unsupported, external_name
 from chandlery.foundation.errors import Unavailable
 from chandlery.model.base import DeletionPolicy, Endpoint
