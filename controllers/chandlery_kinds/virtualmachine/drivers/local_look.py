@@ -11,10 +11,12 @@ from typing import Any
 from chandlery.foundation.errors import ChandleryError
 from chandlery.providers.local import Instance, ProcessState
 from chandlery_kinds.virtualmachine.command import ForwardArgs
+from chandlery_kinds.virtualmachine.power import Ended
 from chandlery_kinds.virtualmachine.qmp import Connection, Qmp, ask_agent, parse_usernet
 
 HOST = "127.0.0.1"
 ACCEPT_SECONDS = 0.03
+ENDED = {"shutdown": Ended.SHUTDOWN, "guest-panicked": Ended.CRASHED, "internal-error": Ended.CRASHED}
 _OPEN = frozenset({"ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT_1", "FIN_WAIT_2"})
 
 

@@ -6,26 +6,21 @@ background. A guest that ends leaves QEMU paused, so that how it ended can be re
 
 from __future__ import annotations
 
-import asyncio
-import signal
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation
+from chandlery.driver.protocol import DriverContext, Observation
 from chandlery.foundation.errors import DependencyNotReady, Unavailable
-from chandlery.providers.local import Instance, ProcessSpec, StopRequest, StopStep
+from chandlery.providers.local import Instance
 from chandlery.providers.local.background import Job
-from chandlery.providers.local.engines import Engine, InstallingEngine
-from chandlery.providers.local.files import write_atomic
-from chandlery.providers.local.ports import is_free
 from chandlery_kinds.virtualmachine import command
 from chandlery_kinds.virtualmachine.command import ForwardArgs, MachineArgs
 from chandlery_kinds.virtualmachine.drivers import local_accel, local_tell
-from chandlery_kinds.virtualmachine.drivers.local_disks import Disks, WantedDisk, digest, iso_off_loop, slots_at_start
+from chandlery_kinds.virtualmachine.drivers.local_changes import Changes
+from chandlery_kinds.virtualmachine.drivers.local_disks import Disks, WantedDisk, digest
 from chandlery_kinds.virtualmachine.drivers.local_images import Image, Images, Wanted, wanted
-from chandlery_kinds.virtualmachine.drivers.local_look import HOST, Look, booted, look
+from chandlery_kinds.virtualmachine.drivers.local_look import ENDED, HOST, Look, booted, look
 from chandlery_kinds.virtualmachine.drivers.local_snapshots import Snapshots
+from chandlery_kinds.virtualmachine.drivers.local_start import ENGINE, FIRMWARE, RESEND, STOP, Start
 from chandlery_kinds.virtualmachine.guest import tiny
 from chandlery_kinds.virtualmachine.guest.seed import Seed, contents
 from chandlery_kinds.virtualmachine.model import VirtualMachine
@@ -35,22 +30,8 @@ from chandlery_kinds.virtualmachine.qmp import Qmp
 from chandlery_kinds.virtualmachine.spec_parts import Firmware
 
 PROCESS = "qemu"
-ENGINE = "qemu"
-FIRMWARE = "ovmf"
-RESEND = 1.5
-"""Seconds after which the power button is pressed again: a guest that boots doesn't hear the first."""
 SHORT_LIFE = 5.0
 """A guest that ends sooner isn't started again at once."""
-# SIGTERM ends QEMU in order; its disks are as after a power cut, so the guest was asked to shut down before.
-STOP = (StopStep(signal.SIGTERM, 5.0), StopStep(signal.SIGKILL, 5.0))
-# For whoever stops all processes: the guest's power button, and QEMU ends with the guest.
-PRESS = (
-    '{"execute": "qmp_capabilities"}',
-    '{"execute": "set-action", "arguments": {"shutdown": "poweroff"}}',
-    '{"execute": "cont"}',
-    '{"execute": "system_powerdown"}',
-)
-ENDED = {"shutdown": Ended.SHUTDOWN, "guest-panicked": Ended.CRASHED, "internal-error": Ended.CRASHED}
 
 
 class Machine:
@@ -65,6 +46,8 @@ class Machine:
         self.images = Images(instance.provider)
         self.disks = Disks(self)
         self.snapshots = Snapshots(self)
+        self.start = Start(self)
+        self.changes = Changes(self)
 
     # -- record
 
@@ -212,7 +195,7 @@ class Machine:
         job = self._job(want)
         image = self.images.look(want)
         disks = self.disks.wanted(has_root=want.disk is not None)
-        differences = [] if job is not None and job.running else await self._differences(seen, image, disks)
+        differences = [] if job is not None and job.running else await self.changes.all(seen, image, disks)
         return local_tell.observation(self, seen, image, disks, differences, job)
 
     def _job(self, want: Wanted) -> Job | None:
@@ -256,90 +239,11 @@ class Machine:
             return not has_forwards and booted(self.instance, since, tiny.READY_MARK)
         return not any(forward.protocol == "TCP" for forward in self.forwards())
 
-    # -- differences
-
-    async def _differences(self, seen: Look, image: Image | None, disks: list[WantedDisk]) -> list[Difference]:
-        power, record = self.power(), self.record
-        if seen.status in ENDED:
-            return [Difference("power", "Off", f"ended ({self.ended})", payload=("collect",))]
-        if not seen.up:
-            found = self.disks.differences(seen, disks) + self.snapshots.differences(seen)
-            waits = max(seen.state.wait, float(record.get("not_before", 0.0)) - self.now())
-            if power is not Power.OFF and waits <= 0:
-                found.append(Difference("power", "Running", "Off", payload=("start",)))
-            return found
-        if not seen.status:
-            return []
-        if record.get("halt"):
-            return self._halting()
-        if power is Power.OFF:
-            return [Difference("power", "Off", "Running", payload=("halt",))]
-        found = []
-        if power is Power.PAUSED and seen.status == "running":
-            found.append(Difference("power", "Paused", "Running", payload=("pause",)))
-        if power is Power.RUNNING and seen.status in {"paused", "prelaunch", "io-error"}:
-            found.append(Difference("power", "Running", seen.status, payload=("resume",)))
-        found += self._restart_differences()
-        found += self._forward_differences(seen)
-        found += self.disks.differences(seen, disks)
-        found += self.snapshots.differences(seen)
-        if record.get("seed") != digest(repr(sorted((await self.seed()).items())).encode()):
-            found.append(Difference("spec.cloudInit", "as in spec", "another", sensitive=True, payload=("seed",)))
-        return found
-
-    def _halting(self) -> list[Difference]:
-        halt = self.record["halt"]
-        if self.now() >= halt["until"]:
-            return [Difference("power", "Off", "ignores its power button", payload=("off",))]
-        if self.now() - halt["sent"] >= RESEND:
-            return [Difference("power", "Off", "Stopping", payload=("press",))]
-        return []
-
-    def _restart_differences(self) -> list[Difference]:
-        probe = MachineArgs(
-            uuid="",
-            cpus=self.spec.cpus,
-            memory=self.spec.memory.bytes,
-            mac=self.mac,
-            accelerator="",
-            sandbox=False,
-            network=str(self.spec.network.address or ""),
-            gateway=str(self.spec.network.gateway or ""),
-            agent=self.spec.guest_agent.enabled and not self.record.get("tells_ready"),
-        )
-        began = self.record.get("started_with", {})
-        found = [
-            Difference(field, value, began[field], Disruption.RESTART, payload=("restart", field))
-            for field, value in command.restart_needed(probe).items()
-            if began.get(field, value) != value
-        ]
-        asked = (self.obj.metadata.annotations or {}).get(RESTART_ANNOTATION, "")
-        if asked and asked != self.record.get("restarted_for", asked if not self.record.get("started") else ""):
-            field = f"metadata.annotations[{RESTART_ANNOTATION}]"
-            found.append(Difference(field, asked, "not done", Disruption.RESTART, payload=("restart", asked)))
-        return found
-
-    def _forward_differences(self, seen: Look) -> list[Difference]:
-        here = {(line.protocol, line.port, line.guest_port) for line in seen.forwards}
-        should = {(f.protocol, f.host_port, f.guest_port) for f in self.forwards()}
-        found = []
-        for forward in self.spec.network.forwards:
-            port = self.instance.ports.get(self.forward_key(str(forward.name)))
-            right = port is not None and forward.host_port in (None, port)
-            if not right or (forward.protocol.value, port, forward.guest_port) not in here:
-                field = f"spec.network.forwards[{forward.name}]"
-                found.append(Difference(field, "open", "closed", payload=("forward", str(forward.name))))
-        for protocol, port, guest_port in sorted(here - should):
-            field = f"forward {protocol} {port} to {guest_port}"
-            found.append(Difference(field, "closed", "open", payload=("unforward", protocol, port)))
-        # A port is free for its new forward once the old one is closed.
-        return sorted(found, key=lambda difference: difference.payload[0] != "unforward")
-
     # -- create and update
 
     async def create(self) -> None:
         if self.power() is not Power.OFF:
-            await self._start()
+            await self.start.begin()
 
     async def update(self, observed: Observation) -> None:
         """Do what the plan says, in its order; what changes power ends the pass."""
@@ -355,7 +259,7 @@ class Machine:
 
     async def _switch(self, what: str, rest: list[Any]) -> None:
         if what == "start":
-            await self._start()
+            await self.start.begin()
         elif what == "collect":
             await self._collect()
         elif what == "off":
@@ -378,18 +282,18 @@ class Machine:
                 await qmp.monitor(f"hostfwd_remove n0 {rest[0].lower()}:{HOST}:{rest[1]}")
             self._release_ports()
         elif what == "seed":
-            await self._write_seed()
+            await self.start.write_seed()
         elif what == "disk-make":
             want = wanted(self.spec, self.ctx.parameters)
-            await self.disks.make(self._engine(), wanted_disks[rest[0]], self._image(want))
+            await self.disks.make(self.start.engine(), wanted_disks[rest[0]], self.start.image(want))
         elif what == "disk-grow":
-            await self.disks.grow(seen, self._engine(), wanted_disks[rest[0]])
+            await self.disks.grow(seen, self.start.engine(), wanted_disks[rest[0]])
         elif what == "disk-plug":
             await self.disks.plug(seen, list(wanted_disks.values()), wanted_disks[rest[0]])
         elif what == "disk-drop":
             await self.disks.drop(seen, rest[0])
         else:
-            await self.snapshots.change(seen, what, rest[0], self._engine)
+            await self.snapshots.change(seen, what, rest[0], self.start.engine)
 
     def _release_ports(self) -> None:
         names = {self.forward_key(str(forward.name)) for forward in self.spec.network.forwards}
@@ -408,125 +312,6 @@ class Machine:
             raise Unavailable(
                 f"the forward could not be opened: {said}", field=f"spec.network.forwards[{name}]", retry_after=2.0
             )
-
-    # -- starting
-
-    def _engine(self) -> Engine:
-        return self.instance.engine(ENGINE)
-
-    def _firmware(self) -> tuple[Path, Path] | None:
-        """UEFI's code and this machine's own variables; None for the BIOS."""
-        if self.spec.firmware is Firmware.BIOS:
-            return None
-        code = self.instance.engine(FIRMWARE).binary
-        kind = ".ms" if self.spec.firmware is Firmware.UEFI_SECURE else ""
-        variables = self.instance.data_dir / "efivars.fd"
-        if not variables.exists():
-            # With the keys by which Microsoft signs, as most systems' boot loaders are.
-            write_atomic(variables, code.with_name(f"OVMF_VARS_4M{kind}.fd").read_bytes())
-        return code.with_name(f"OVMF_CODE_4M{kind}.fd"), variables
-
-    def _image(self, want: Wanted) -> Image:
-        """The image; where it isn't here, fetching it is begun.
-
-        Raises:
-            InstallingEngine: it is on its way.
-            ChandleryError: why it can't be had.
-        """
-        found = self.images.look(want)
-        if found is not None:
-            return found
-        job = self.images.begin(want, self.instance.wake)
-        if job.error is not None and not job.running:
-            raise job.error
-        raise InstallingEngine(job.message)
-
-    async def _start(self) -> None:
-        """Start the machine, or begin to fetch what it needs."""
-        want = wanted(self.spec, self.ctx.parameters)
-        missing = None
-        engine = image = None
-        firmware = None
-        try:
-            engine = self._engine()
-            firmware = self._firmware()
-        except InstallingEngine as error:
-            missing = error
-        try:
-            image = self._image(want)
-        except InstallingEngine as error:
-            missing = error
-        await local_tell.fetch_sources(self)
-        if missing is not None or engine is None or image is None:
-            return  # the next look tells how far it is
-        _enough_memory(self.spec.memory.bytes)
-        disks = self.disks.wanted(has_root=want.disk is not None)
-        self.claim_ports()
-        self._ports_free()
-        libraries = _libraries(engine)
-        options = [part for folder in libraries for part in ("-L", folder)]
-        # None of these waits for another, and the machine waits for all.
-        _, _, able = await asyncio.gather(
-            self.disks.prepare(engine, image, disks),
-            self._write_seed(),
-            local_accel.abilities(self.instance, engine, options),
-        )
-        arguments = self.arguments(image, disks, able)
-        if firmware is not None:
-            code, variables = firmware
-            arguments = replace(
-                arguments,
-                firmware=str(code),
-                variables=str(variables),
-                secure=self.spec.firmware is Firmware.UEFI_SECURE,
-            )
-        await self._launch(engine, replace(arguments, libraries=libraries), image, disks)
-
-    async def _launch(self, engine: Engine, machine: MachineArgs, image: Image, disks: list[WantedDisk]) -> None:
-        log = self.instance.log_dir / "console.log"
-        restarts = int(self.record.get("restarts", 0))
-        if self.ended in {Ended.CRASHED, Ended.KILLED}:
-            restarts += 1
-        # On record before it runs: what is true of it must be known whenever it is found running.
-        self.record.update(
-            {
-                "started": True,
-                "running": True,
-                "started_with": dict(command.restart_needed(machine)),
-                "slots": dict(slots_at_start(disks)),
-                "virtio_disks": sum(disk.bus == "virtio" for disk in disks),
-                "scsi": any(disk.bus == "scsi" for disk in disks),
-                "tells_ready": image.tells_ready,
-                "console_from": log.stat().st_size if log.exists() else 0,
-                "accelerator": machine.accelerator,
-                "started_at": self.now(),
-                "restarts": restarts,
-                "restarted_for": (self.obj.metadata.annotations or {}).get(RESTART_ANNOTATION, ""),
-            }
-        )
-        for key in ("halt", "ended", "ended_at", "not_before"):
-            self.record.pop(key, None)
-        self.save()
-        argv = [str(engine.binary), *command.render(machine)]
-        ask = StopRequest("qmp.sock", PRESS, self.spec.shutdown_timeout.seconds, RESEND)
-        await self.process.start(ProcessSpec(argv, env=engine.env, cwd=self.instance.run_dir, stop=STOP, ask=ask))
-
-    def _ports_free(self) -> None:
-        for forward in self.forwards():
-            if forward.protocol == "TCP" and not is_free(forward.host_port):
-                raise Unavailable(
-                    f"port {forward.host_port} is taken by another program",
-                    field=f"spec.network.forwards[{forward.name}]",
-                    hint=f"End that program (`ss -ltnp 'sport = :{forward.host_port}'` names it); it goes on by "
-                    "itself then.",
-                    retry_after=2.0,
-                )
-
-    async def _write_seed(self) -> None:
-        files = await self.seed()
-        self.instance.write_config("seed.iso", await iso_off_loop(files))
-        self.record["seed"] = digest(repr(sorted(files.items())).encode())
-        self.save()
 
     # -- stopping
 
@@ -569,26 +354,3 @@ class Machine:
         if halt is None or self.now() - halt["sent"] >= RESEND:
             await self._press()
         return False
-
-
-def _libraries(engine: Engine) -> list[str]:
-    """Where an unpacked tree has QEMU's firmware; a QEMU of the system's own knows."""
-    if engine.root is None:
-        return []
-    return [str(engine.root / folder) for folder in ("usr/share/qemu", "usr/share/seabios")]
-
-
-def _enough_memory(wanted_bytes: int, source: Path = Path("/proc/meminfo")) -> None:
-    """Refuse to start a guest that this machine has no memory for: it would be killed, or something else would."""
-    try:
-        lines = source.read_text().splitlines()
-    except OSError:
-        return
-    free = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
-    if free is not None and free < wanted_bytes:
-        raise Unavailable(
-            f"the guest needs {wanted_bytes >> 20}Mi of memory, and {free >> 20}Mi are available on this machine",
-            field="spec.memory",
-            hint="Give it less, or stop something else; it goes on by itself then.",
-            retry_after=10.0,
-        )
