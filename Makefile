@@ -33,7 +33,7 @@ types: env ## Type-check
 	@$(BIN)/mypy
 
 generate: env ## Write crds/, the chart's copies and docs/reference/ from the models
-	@$(BIN)/python -m chandlery.gen
+	@$(BIN)/python -m chandlery.gen && $(BIN)/python hack/kustomize-base
 
 lock: env ## Resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -172,7 +172,9 @@ def refuse_and_see(cluster: Cluster, account: str) -> None:
     """The look at refusals can fail: with a rule less, the same work is refused something."""
     role = cluster.get("clusterrole", "chandlery-system-chandlery-workloads")
     role["rules"] = [rule for rule in role["rules"] if "statefulsets" not in rule["resources"]]
-    cluster.kubectl("replace", "-f", "-", stdin=role)
+    # as helm, so that its next upgrade puts the rule back
+    as_helm = ("--server-side", "--field-manager=helm", "--force-conflicts")
+    cluster.kubectl("apply", *as_helm, "-f", "-", stdin=role)
     cluster.kubectl("apply", "-f", "-", stdin={
         "apiVersion": "data.chandlery.dev/v1alpha1", "kind": "Cache", "metadata": {"name": "refused"}, "spec": {},
     })  # fmt: skip
@@ -213,6 +215,9 @@ def test_a_chart_s_life(cluster: Cluster, earlier: Path, tmp_path: Path) -> None
     assert (webhook["clientConfig"]["caBundle"], webhook["timeoutSeconds"]) == (bundle, 7)
     assert cluster.get("secret", "chandlery-webhook", "-n", SPACE)["data"]["ca.crt"] == bundle
     assert cluster.get("deployment", "chandlery", "-n", SPACE)["spec"]["replicas"] == 3
+    if not narrow:
+        rules = cluster.get("clusterrole", "chandlery-system-chandlery-workloads")["rules"]
+        assert any("statefulsets" in rule["resources"] for rule in rules)
     assert cluster.get("resourceclass", "kubernetes-cache")["metadata"]["uid"] == uid
 
     # what people made stays, and says so; everything else of the release goes
