@@ -23,7 +23,7 @@ _SAME_FOR: Final = 600.0
 _BURST: Final = 25.0
 _REFILL: Final = 1 / 300.0
 _KEPT: Final = 4096
-_QUEUE: Final = 1000
+_QUEUE: Final = 5000
 _MESSAGE_LIMIT: Final = 1024
 
 
