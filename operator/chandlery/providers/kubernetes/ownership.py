@@ -82,7 +82,7 @@ class Owner:
                         "name": self.name,
                         "uid": self.uid,
                         "controller": True,
-                        "blockOwnerDeletion": True,
+                        "blockOwnerDeletion": False,
                     }
                 ],
             },

@@ -1,0 +1,172 @@
+"""The manifests that an earlier version made, to the letter, and what every pod of ours must keep to.
+
+A difference here rolls out at users: when it is meant, write the files anew with CHANDLERY_WRITE_GOLDEN=1 and say in
+the commit why. Pod templates of what runs stay as they were all the same (see the tests of `templates`).
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chandlery.providers.kubernetes.pods import budget
+from chandlery_kinds.cache.acl import admin, application
+from chandlery_kinds.cache.kubernetes import children as cache
+from chandlery_kinds.cache.kubernetes.config import config as cache_config
+from chandlery_kinds.cache.kubernetes.config import probe
+from chandlery_kinds.cache.kubernetes.inputs import Inputs as CacheInputs
+from chandlery_kinds.cache.model import Cache
+from chandlery_kinds.cache.valkey import desired_settings
+from chandlery_kinds.loadbalancer.haproxy import mark_of
+from chandlery_kinds.loadbalancer.kubernetes import config as balancer_config
+from chandlery_kinds.loadbalancer.kubernetes.deployment import deployment
+from chandlery_kinds.loadbalancer.kubernetes.inputs import Inputs as BalancerInputs
+from chandlery_kinds.loadbalancer.kubernetes.service import service
+from chandlery_kinds.loadbalancer.model import LoadBalancer
+from chandlery_kinds.queue import jetstream as js
+from chandlery_kinds.queue.kubernetes import config as queue_config
+from chandlery_kinds.queue.kubernetes.inputs import Inputs as QueueInputs
+from chandlery_kinds.queue.kubernetes.services import services as queue_services
+from chandlery_kinds.queue.kubernetes.statefulset import stateful_set as queue_set
+from chandlery_kinds.queue.model import Queue
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+PLACED = {
+    "nodeSelector": {"disk": "fast"},
+    "tolerations": [{"key": "dedicated", "operator": "Equal", "value": "data", "effect": "NoSchedule"}],
+    "spread": {"policy": "Required"},
+}
+
+
+def an(model, spec, name="orders"):
+    names = model.names
+    return model.model_validate(
+        {
+            "apiVersion": names.api_version,
+            "kind": names.kind,
+            "metadata": {"name": name, "namespace": "shop", "uid": "0b8f2f6e-6f0d-4d6c-8f51-0a4a4c4f2d10"},
+            "spec": spec,
+            "status": {},
+        }
+    )
+
+
+def caches(spec, parameters=None):
+    inputs = CacheInputs.of(an(Cache, spec), parameters or {}, {})
+    users = [admin("a"), application(["b"]), probe("c")]
+    secret = cache_config(inputs, desired_settings(inputs.spec), users, "a", "c")
+    return cache.children(inputs, secret, cache.workload(inputs, None).workload)
+
+
+def balancers(spec):
+    inputs = BalancerInputs.of(an(LoadBalancer, spec), {}, {}, ["mirror"])
+    words, _ = balancer_config.text(inputs, {}, {}, {}, {})
+    secret = balancer_config.config(inputs, words, [], "admin", "ca")
+    return [secret, service(inputs), *budget(inputs.owner, inputs.spec.replicas), deployment(inputs, mark_of(words))]
+
+
+def queues(spec):
+    inputs = QueueInputs.of(an(Queue, spec), {}, {"nats": "registry.example/nats:2.12.1"})
+    words = queue_config.text(inputs, [js.NatsUser(js.ADMIN, "a")], "c")
+    return [
+        queue_config.config(inputs, words),
+        *queue_services(inputs),
+        *budget(inputs.owner, inputs.spec.replicas),
+        queue_set(inputs, "revision"),
+    ]
+
+
+WEB = {
+    "listeners": [{"name": "web", "protocol": "HTTP", "port": 80, "pool": "app"}],
+    "pools": [{"name": "app", "targets": [{"name": "a", "address": "192.0.2.1", "port": 80}]}],
+}
+STORED = {"mode": "append-only", "storage": {"size": "2Gi", "className": "fast"}}
+CASES = {
+    "cache/standalone": lambda: caches({"memory": "256Mi"}),
+    "cache/replicated": lambda: caches(
+        {"mode": "replicated", "replicas": 2, "memory": "1Gi", "persistence": STORED, "placement": PLACED}
+    ),
+    "cache/exposed": lambda: caches(
+        {
+            "engine": "redis",
+            "version": "8.2.1",
+            "exposure": {"type": "LoadBalancer", "allowedCidrs": ["10.0.0.0/8"], "annotations": {"a/b": "c"}},
+            "resources": {"limits": {"memory": "2Gi", "cpu": "2"}, "requests": {"cpu": "0.5"}},
+        },
+        {"images": {"redis": "registry.example/redis:8.2.1"}},
+    ),
+    "loadbalancer/plain": lambda: balancers({**WEB}),
+    "loadbalancer/exposed": lambda: balancers({**WEB, "replicas": 3, "exposure": {"type": "LoadBalancer"}}),
+    "queue/single": lambda: queues({"storage": {"size": "4Gi"}}),
+    "queue/cluster": lambda: queues({"storage": {"size": "4Gi"}, "replicas": 3, "placement": PLACED}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_manifests_are_as_they_were(case):
+    text = yaml.safe_dump_all(CASES[case](), sort_keys=True)
+    path = GOLDEN / f"{case}.yaml"
+    if os.environ.get("CHANDLERY_WRITE_GOLDEN"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_manifests_are_made_of_what_the_api_knows(case):
+    import kubernetes_validate
+
+    for manifest in CASES[case]():
+        kubernetes_validate.validate(manifest, "1.37", strict=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pods_keep_to_the_restricted_standard_and_say_everything(case):
+    workloads = [m for m in CASES[case]() if m["kind"] in ("StatefulSet", "Deployment")]
+    assert len(workloads) == 1
+    pod = workloads[0]["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    security = pod["securityContext"]
+    assert security["runAsNonRoot"] is True
+    assert security["runAsUser"] > 0
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert {s["name"] for s in security.get("sysctls", ())} <= {"net.ipv4.ip_unprivileged_port_start"}
+    assert not {key for key in pod if key.startswith("host")}
+    assert all(set(volume) - {"name"} <= {"secret", "configMap", "emptyDir"} for volume in pod["volumes"])
+    for container in pod["containers"]:
+        own = container["securityContext"]
+        assert own["allowPrivilegeEscalation"] is False
+        assert own["readOnlyRootFilesystem"] is True
+        assert own["capabilities"] == {"drop": ["ALL"]}
+        assert container["command"]  # never an image's own entrypoint
+        assert re.search(r":[0-9]+(\.[0-9]+)+(-[a-z0-9.]+)?$", container["image"])
+        assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
+        assert "memory" in container["resources"]["limits"]
+        assert {"livenessProbe", "readinessProbe"} <= container.keys()
+        assert not [e for e in container.get("env", ()) if "secretKeyRef" in str(e)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_children_are_owned_labelled_and_selected(case):
+    made = CASES[case]()
+    for manifest in made:
+        [owner] = manifest["metadata"]["ownerReferences"]
+        assert owner["controller"]
+        assert manifest["metadata"]["labels"]["chandlery.dev/owner-uid"] == owner["uid"]
+    [workload] = [m for m in made if m["kind"] in ("StatefulSet", "Deployment")]
+    labels = workload["spec"]["template"]["metadata"]["labels"].items()
+    for manifest in made:
+        if manifest["kind"] == "Service":
+            selector = {k: v for k, v in manifest["spec"]["selector"].items() if k != "chandlery.dev/role"}
+            assert selector.items() <= labels
+
+
+def test_a_volume_claim_keeps_the_size_that_it_was_made_with():
+    spec = {"persistence": STORED}
+    live = caches(spec)[-1]
+    bigger = {"persistence": {**STORED, "storage": {"size": "8Gi", "className": "fast"}}}
+    inputs = CacheInputs.of(an(Cache, bigger), {}, {})
+    again = cache.workload(inputs, live).workload
+    assert again["spec"]["volumeClaimTemplates"] == live["spec"]["volumeClaimTemplates"]
