@@ -465,10 +465,15 @@ async def mixed(target: Target, rate: int, watches: int, seconds: float) -> dict
     return found
 
 
+_targets: dict[tuple[Path, float], Target] = {}
+
+
 async def answers(kubeconfig: Path) -> bool:
-    """Whether /readyz answers 200."""
+    """Whether /readyz answers 200; cheap to ask again and again, for it runs beside what is measured."""
     try:
-        connection = await Connection(Target(kubeconfig)).open()
+        key = (kubeconfig, kubeconfig.stat().st_mtime)
+        target = _targets[key] = _targets.get(key) or Target(kubeconfig)
+        connection = await Connection(target).open()
         status, _ = await connection.ask("GET", "/readyz")
         connection.close()
     except (OSError, ValueError, KeyError, asyncio.IncompleteReadError):
