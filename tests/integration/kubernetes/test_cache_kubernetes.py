@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio as redis
 from kubernetes_cluster import eventually
 
-from chandlery.providers.kubernetes.types import CLAIMS, PODS, SERVICES, STATEFUL_SETS
+from chandlery.providers.kubernetes.types import BUDGETS, CLAIMS, PODS, SECRETS, SERVICES, STATEFUL_SETS
 
 pytestmark = pytest.mark.engine
 
@@ -76,3 +76,37 @@ async def test_copies_follow_and_one_takes_over(kube):
         assert await cache.get("kept") == "yes"
     async with client(kube, "two", "two-cache-read") as reader:
         assert await reader.get("kept") == "yes"
+
+
+async def test_a_changed_template_rolls_copies_first_and_loses_nothing(kube):
+    spec = {"memory": "32Mi", "mode": "replicated", "replicas": 1}
+    await kube.apply("Cache", "roll", spec)
+    await kube.ready("Cache", "roll")
+    async with client(kube, "roll", "roll-cache") as cache:
+        await cache.set("kept", "yes")
+        assert await cache.wait(1, 5000) == 1
+    before = {p["metadata"]["name"]: p["metadata"]["uid"] for p in (await kube.api.list(PODS, kube.namespace)).items}
+    await kube.apply("Cache", "roll", {**spec, "resources": {"requests": {"cpu": "50m"}}})
+
+    async def rolled():
+        pods = (await kube.api.list(PODS, kube.namespace)).items
+        return len(pods) == 2 and all(before[p["metadata"]["name"]] != p["metadata"]["uid"] for p in pods)
+
+    await eventually(rolled, 40)
+    status = await kube.ready("Cache", "roll")
+    assert status["primary"] == "roll-cache-1"  # it was new already when the first one had to go
+    async with client(kube, "roll", "roll-cache") as cache:
+        assert await cache.get("kept") == "yes"
+
+
+async def test_retained_data_is_found_and_everything_else_is_gone(kube):
+    storage = {"mode": "append-only", "storage": {"size": "64Mi"}}
+    await kube.apply("Cache", "kept", {"memory": "32Mi", "persistence": storage, "deletionPolicy": "Retain"})
+    await kube.ready("Cache", "kept")
+    await kube.delete("Cache", "kept")
+    left = [
+        o["metadata"]["name"]
+        for k in (STATEFUL_SETS, SERVICES, PODS, CLAIMS, SECRETS, BUDGETS)
+        for o in (await kube.api.list(k, kube.namespace, labels="chandlery.dev/owner-uid")).items
+    ]
+    assert left == ["data-kept-cache-0", "kept-cache-auth"]
