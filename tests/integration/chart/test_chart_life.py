@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -234,3 +235,53 @@ def test_a_chart_s_life(cluster: Cluster, earlier: Path, tmp_path: Path) -> None
     helm("install", "chandlery", str(CHART), "-n", SPACE, *values)
     assert cluster.get("resourceclass", "kubernetes-cache")["metadata"]["uid"] == uid
     helm("uninstall", "chandlery", "-n", SPACE)
+
+
+def play_job(cluster: Cluster, name: str, stop: threading.Event) -> None:
+    """The part of Job controller and kubelet: run the container's command, tell how it ended."""
+    done = ""
+    while not stop.wait(0.1):
+        found = cluster.kubectl("get", "job", name, "-n", SPACE, "-o", "json", check=False)
+        if not found.startswith("{"):
+            continue
+        job = json.loads(found)
+        if job["metadata"]["uid"] == done:
+            continue
+        done = job["metadata"]["uid"]
+        command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+        ended = subprocess.run([sys.executable, *command[1:]], env={**os.environ, **cluster.plane.env}, check=False)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        kinds = ("FailureTarget", "Failed") if ended.returncode else ("SuccessCriteriaMet", "Complete")
+        status = {
+            "startTime": now,
+            "conditions": [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in kinds],
+            **({"failed": 1} if ended.returncode else {"succeeded": 1, "completionTime": now}),
+        }
+        patch = json.dumps({"status": status})
+        cluster.kubectl("patch", "job", name, "-n", SPACE, "--subresource=status", "--type=merge", "-p", patch)
+
+
+def test_definitions_go_only_when_nothing_is_left(tmp_path: Path) -> None:
+    path = binary("4")
+    with start_control_plane(tmp_path / "plane") as plane:
+        cluster = Cluster(plane, Helm(path, tmp_path / "helm", plane.env))
+        cluster.helm("install", "chandlery", str(CHART), "-n", SPACE, "--create-namespace", "--set", "crds.keep=false")
+        cluster.kubectl("apply", "-f", "-", stdin={
+            "apiVersion": "data.chandlery.dev/v1alpha1", "kind": "Cache", "metadata": {"name": "dear"}, "spec": {},
+        })  # fmt: skip
+        stop = threading.Event()
+        player = threading.Thread(target=play_job, args=(cluster, "chandlery-guard", stop), daemon=True)
+        player.start()
+        try:
+            first = cluster.helm.run("uninstall", "chandlery", "-n", SPACE, "--timeout", "40s")
+            assert first.returncode != 0
+            assert "failed" in first.stderr
+            assert "deadline" not in first.stderr
+            assert cluster.names("caches") == {"dear"}
+            assert cluster.names("deployments", "-n", SPACE) == {"chandlery"}
+            cluster.kubectl("delete", "cache", "dear")
+            cluster.helm("uninstall", "chandlery", "-n", SPACE, "--timeout", "40s")
+        finally:
+            stop.set()
+            player.join(30)
+        until(lambda: not any("chandlery" in name for name in cluster.names("crds")), "the definitions are gone")

@@ -51,6 +51,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "cert-manager": {**QUIET, "webhook": {"certificates": "cert-manager"}, "priorityClassName": "high"},
     "own-issuer": {**QUIET, "webhook": {"certificates": "cert-manager", "certManager": {"issuerRef": {"name": "ca"}}}},
     "helm-certificate": {**QUIET, "webhook": {"certificates": "helm", "failurePolicy": "Fail"}},
+    "definitions-go": {"crds": {"keep": False}, "kinds": ["Cache"]},
     "bare": {
         **QUIET,
         "replicas": 1,
@@ -138,6 +139,7 @@ def test_every_object_of_the_schema_knows_its_values() -> None:
         ("nodeselector.a=b", "nodeselector"),
         ("settings.PASSWORD=x", "PASSWORD"),
         ("drivers.images.valkey=valkey:latest", "valkey"),
+        ("crds.install=true,crds.keep=false,watchNamespace=shop", "crds.keep: the definitions belong to the whole"),
         ("kinds={Teapot}", "there is no kind Teapot; there are Cache, Database"),
     ],
 )
