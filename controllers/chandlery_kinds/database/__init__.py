@@ -11,6 +11,7 @@ KIND = Kind(
     drivers={
         "memory": "chandlery_kinds.database.drivers.memory:DatabaseDriver",
         "local": "chandlery_kinds.database.drivers.local:DatabaseDriver",
+        "kubernetes": "chandlery_kinds.database.drivers.kubernetes:DatabaseDriver",
     },
     references=secret_references,
     operations=("backup", "restore", "rotate"),

@@ -179,7 +179,7 @@ class Children:
             retry_after=30.0,
         )
 
-    async def secret_once(self, suffix: str, data: Mapping[str, str]) -> None:
+    async def secret_once(self, suffix: str, data: Mapping[str, str], kind: str = "Opaque") -> None:
         """Make a Secret with generated values; one that exists keeps what it has, and gets what it lacks."""
         encoded = {key: b64encode(value.encode()).decode() for key, value in data.items()}
         live = self.live.get((SECRETS.kind, self.owner.base + suffix))
@@ -189,7 +189,7 @@ class Children:
                 await self.session.merge(live, {"data": missing})
             return
         try:
-            body = self.owner.child(SECRETS, suffix, type="Opaque", data=encoded)
+            body = self.owner.child(SECRETS, suffix, type=kind, data=encoded)
             await self.session.create(annotated(body, {GENERATED: "true"}))
         except AlreadyExists:
             there = await self.session.api.get(SECRETS, self.owner.namespace, self.owner.base + suffix)

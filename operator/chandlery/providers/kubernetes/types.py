@@ -22,6 +22,7 @@ STATEFUL_SETS: Final = ResourceType("apps", "v1", "statefulsets", "StatefulSet")
 DEPLOYMENTS: Final = ResourceType("apps", "v1", "deployments", "Deployment")
 BUDGETS: Final = ResourceType("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 NETWORK_POLICIES: Final = ResourceType("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+CNPG_CLUSTERS: Final = ResourceType("postgresql.cnpg.io", "v1", "clusters", "Cluster")
 CRDS: Final = ResourceType(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
@@ -38,6 +39,7 @@ BY_KIND: Final = {
         DEPLOYMENTS,
         BUDGETS,
         NETWORK_POLICIES,
+        CNPG_CLUSTERS,
     )
 }
 

@@ -1,0 +1,1 @@
+"""Manifests of databases on Kubernetes, one module for each child. Pure."""
