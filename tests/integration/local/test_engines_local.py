@@ -54,6 +54,18 @@ async def test_a_debian_engine_is_installed_verified_and_removed(tmp_path):
     assert engines.look(entry) is None
 
 
+@needs_apt
+async def test_packages_that_an_interrupted_installation_left_are_gone_on_with():
+    apt = Engines(shared_cache() / "engines").installer.apt
+    debs = await apt.resolve(["memcached"])
+    paths = await apt.fetch(debs)
+    assert await apt.resolve(["memcached"]) == debs
+    paths[0].write_bytes(paths[0].read_bytes()[:1000])  # as after a power cut
+    again = await apt.fetch(debs)
+    assert hashlib.sha256(again[0].read_bytes()).hexdigest() == debs[0].sha256
+    apt.drop(debs)
+
+
 async def test_an_older_line_is_installed_beside_the_one_that_is_here(tmp_path):
     engines = Engines(tmp_path)
     older = await engines.ensure("nats", "2.14")

@@ -130,7 +130,9 @@ class Apt:
                 return [self.downloads / deb.file for deb in debs]
             watch = asyncio.ensure_future(self._watch(debs, total, tell))
             try:
-                code, output = await self._apt("download", *(f"{deb.package}={deb.version}" for deb in missing))
+                code, output = await self._apt(
+                    "download", *(f"{deb.package}={deb.version}" for deb in missing), cwd=self.downloads
+                )
             finally:
                 watch.cancel()
             if code != 0 and attempt == 2:
@@ -168,7 +170,8 @@ class Apt:
 
     # -- running
 
-    async def _apt(self, *arguments: str) -> tuple[int, str]:
+    async def _apt(self, *arguments: str, cwd: Path | None = None) -> tuple[int, str]:
+        # Not where downloads are, unless it downloads: apt says nothing of a package whose file lies there already.
         options = {
             "Dir::State::lists": str(self.directory / "lists"),
             "Dir::Cache": str(self.directory / "cache"),
@@ -179,7 +182,7 @@ class Apt:
             "Acquire::Languages": "none",
         }
         argv = ["apt-get", "-q", *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
-        return await run([*argv, *arguments], cwd=self.downloads if self.downloads.is_dir() else self.directory)
+        return await run([*argv, *arguments], cwd=cwd or self.directory)
 
 
 async def run(argv: Sequence[str], cwd: Path, seconds: float = 900.0) -> tuple[int, str]:
