@@ -134,9 +134,11 @@ async def test_changes_while_it_runs_keep_it_running(local):
     async with aiohttp.ClientSession() as session:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         forwards = [{"name": "http", "guestPort": 80}, {"name": "second", "guestPort": 80}]
+        forwards.append({"name": "names", "guestPort": 53, "protocol": "UDP"})
         obj = local.changed(obj, network={"forwards": forwards})
         seen = await local.converge(obj)
         assert {label for _, label in local.plans} == {"none"}
+        assert [f["name"] for f in seen.facts["forwards"]] == ["http", "second", "names"]
         second = int(seen.binding.entries["second-port"])
         assert await page(second) == (200, "hello from demo\n")
         obj = local.changed(obj, network={"forwards": forwards[:1]})

@@ -12,6 +12,7 @@ from chandlery.providers.local import Instance, LocalProvider
 from chandlery.providers.local.files import make_dir
 from chandlery_kinds.virtualmachine.drivers.local_images import catalogue
 from chandlery_kinds.virtualmachine.drivers.local_machine import Machine
+from chandlery_kinds.virtualmachine.drivers.local_tell import events_key
 from chandlery_kinds.virtualmachine.guest import tiny
 from chandlery_kinds.virtualmachine.model import VirtualMachine
 from chandlery_kinds.virtualmachine.spec_parts import DiskBus, Firmware, NetworkMode
@@ -78,6 +79,7 @@ class VirtualMachineDriver:
             _keep_disks(ctx, instance)
         keep = obj.spec.deletion_policy is DeletionPolicy.RETAIN
         await instance.remove(keep_data=keep)
+        instance.provider.background.forget(events_key(instance))
         if keep:
             ctx.event("Normal", "Retained", f"the disks stay in {instance.data_dir}")
         return True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from chandlery.driver.protocol import Binding, Difference, Observation
 from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import Endpoint
-from chandlery.providers.local import downloads
+from chandlery.providers.local import Instance, downloads
 from chandlery.providers.local.background import Job
 from chandlery.providers.local.engines import InstallingEngine
 from chandlery_kinds.virtualmachine.command import ForwardArgs
@@ -189,10 +189,15 @@ def rfc3339(seconds: float) -> str:
 # -- events
 
 
+def events_key(instance: Instance) -> tuple[str, str]:
+    """Under which name the listening is known."""
+    return ("vm-events", instance.name)
+
+
 def watch(machine: Machine) -> None:
     """Hear QEMU's events for as long as it runs, and wake the loop for those that matter."""
     provider, instance = machine.instance.provider, machine.instance
-    key = ("vm-events", instance.name)
+    key = events_key(instance)
     known = provider.background.get(key)
     if known is not None and known.running:
         return
