@@ -110,3 +110,13 @@ async def test_retained_data_is_found_and_everything_else_is_gone(kube):
         for o in (await kube.api.list(k, kube.namespace, labels="chandlery.dev/owner-uid")).items
     ]
     assert left == ["data-kept-cache-0", "kept-cache-auth"]
+
+
+async def test_a_settled_cache_costs_no_write_and_no_request(kube):
+    await kube.apply("Cache", "calm", {"memory": "32Mi", "mode": "replicated", "replicas": 1})
+    await kube.ready("Cache", "calm")
+    asked = []
+    kube.operator.api._on_request = lambda verb, resource, _code: asked.append((verb, resource))
+    passes = kube.operator.core.engine.passes
+    await eventually(lambda: kube.operator.core.engine.passes >= passes + 2)
+    assert asked == []

@@ -15,7 +15,7 @@ def test_the_repository_holds_what_the_models_say() -> None:
 def test_chart_and_crds_are_the_same() -> None:
     found = outputs()
     crds = {Path(p).name: c for p, c in found.items() if p.startswith("crds/")}
-    chart = {Path(p).name: c for p, c in found.items() if p.startswith("charts/")}
+    chart = {Path(p).name: c for p, c in found.items() if p.startswith("charts/chandlery/files/crds/")}
     assert crds == chart
     assert len(crds) >= 7
 
