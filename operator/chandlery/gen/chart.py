@@ -12,7 +12,7 @@ import yaml
 
 from chandlery.driver.kind import Kind
 from chandlery.driver.permissions import Rule, merged, permissions_of
-from chandlery.gen.crds import HEADER
+from chandlery.gen.crds import HEADER, NoAliases
 from chandlery.reconcile import permissions
 from chandlery.reconcile.credentials import Credentials
 from chandlery.reconcile.operator import Operator
@@ -39,8 +39,63 @@ def _split(rules: Sequence[Rule]) -> tuple[list[dict[str, Any]], list[dict[str, 
     return _manifests(rule for rule in one if rule not in wide), _manifests(wide)
 
 
+_MADE = HEADER.replace("from the models", "from kinds and drivers")
+
+
 def kinds_file(kinds: Iterable[Kind]) -> str:
     """files/kinds.yaml: for each kind where it is served and which rules it needs; the operator's own rules."""
+    return _MADE + yaml.dump(facts(kinds), sort_keys=False, width=110)
+
+
+def kustomize_files(kinds: Iterable[Kind], version: str) -> dict[str, str]:
+    """What of the Kustomize base follows from drivers, as the chart makes it by default; the rest is written by
+    hack/kustomize-base. Path below deploy/kustomize to content.
+    """
+    known = facts(kinds)
+    by_name = [known["kinds"][name] for name in sorted(known["kinds"])]
+    full = "chandlery-system-chandlery"
+    labels = {
+        "app.kubernetes.io/name": "chandlery",
+        "app.kubernetes.io/instance": "chandlery",
+        "app.kubernetes.io/component": "operator",
+        "app.kubernetes.io/part-of": "chandlery",
+        "app.kubernetes.io/version": version,
+    }
+    webhook = {
+        "apiGroups": ["admissionregistration.k8s.io"],
+        "resources": ["validatingwebhookconfigurations"],
+        "resourceNames": [full],
+        "verbs": ["get", "patch"],
+    }
+    wide = [*known["operator"]["cluster"], *(rule for kind in by_name for rule in kind["cluster"]), webhook]
+    inside = [*known["operator"]["namespaced"], *(rule for kind in by_name for rule in kind["namespaced"])]
+    roles = [
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name, "labels": labels},
+            "rules": rules,
+        }
+        for name, rules in ((full, wide), (f"{full}-workloads", inside))
+    ]
+    classes = [
+        {
+            "apiVersion": "platform.chandlery.dev/v1alpha1",
+            "kind": "ResourceClass",
+            "metadata": {"name": f"kubernetes-{name.lower()}", "labels": labels},
+            "spec": {"kind": name, "driver": "kubernetes", "default": True},
+        }
+        for name in sorted(known["kinds"])
+        if "kubernetes" in known["kinds"][name]["drivers"]
+    ]
+    return {
+        "base/roles.yaml": _MADE + yaml.dump_all(roles, Dumper=NoAliases, sort_keys=False, width=110),
+        "classes/classes.yaml": _MADE + yaml.dump_all(classes, Dumper=NoAliases, sort_keys=False, width=110),
+    }
+
+
+def facts(kinds: Iterable[Kind]) -> dict[str, Any]:
+    """For each kind where it is served, which rules it needs and which drivers it has; the operator's own rules."""
     found: dict[str, Any] = {}
     for kind in kinds:
         names = kind.names
@@ -53,7 +108,7 @@ def kinds_file(kinds: Iterable[Kind]) -> str:
             "cluster": wide,
             "drivers": [name for name in kind.drivers if name not in ("memory", "local")],
         }
-    document = {
+    return {
         "kinds": found,
         "operator": {
             "cluster": _manifests(permissions.CLUSTER),
@@ -61,7 +116,6 @@ def kinds_file(kinds: Iterable[Kind]) -> str:
             "home": _manifests(permissions.HOME),
         },
     }
-    return HEADER.replace("from the models", "from kinds and drivers") + yaml.dump(document, sort_keys=False, width=110)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def _column(column: PrinterColumn) -> dict[str, Any]:
     return out
 
 
-class _Dumper(yaml.SafeDumper):
+class NoAliases(yaml.SafeDumper):
     """No anchors and aliases: not every reader of YAML knows them."""
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -95,7 +95,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def to_yaml(document: dict[str, Any]) -> str:
-    return HEADER + yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+    return HEADER + yaml.dump(document, Dumper=NoAliases, sort_keys=False, width=110, allow_unicode=True)
 
 
 def crd_files(models: Iterable[type[AnyResource]]) -> dict[str, str]:

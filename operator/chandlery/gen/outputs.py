@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 from chandlery.driver.kind import Kind
 from chandlery.foundation.config import all_sections, render_markdown
-from chandlery.gen.chart import dashboard, kinds_file
+from chandlery.gen.chart import dashboard, kinds_file, kustomize_files
 from chandlery.gen.crds import HEADER, crd_files
 from chandlery.gen.reference import MARK, index, page
 from chandlery.model.base import AnyResource
 from chandlery.model.platform import PLATFORM
 from chandlery_kinds import KINDS
 
+VERSION = version("chandlery")
 FOLDERS = ("crds", "charts/chandlery/files/crds", "docs/reference")
 """Where a file that carries our header and is no longer generated is stale."""
 
@@ -30,6 +32,7 @@ def outputs() -> dict[str, str]:
         out[f"charts/chandlery/files/crds/{name}"] = content
     out["charts/chandlery/files/kinds.yaml"] = kinds_file(KINDS)
     out["charts/chandlery/files/dashboard.json"] = dashboard()
+    out |= {f"deploy/kustomize/{name}": text for name, text in kustomize_files(KINDS, VERSION).items()}
     out["docs/reference/README.md"] = index(models())
     out["docs/reference/configuration.md"] = MARK + "\n" + render_markdown(all_sections())
     for model, kind in models():

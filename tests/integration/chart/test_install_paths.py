@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from charts import ROOT, documents, policy_problems, schema_problems
+from charts import CHART, ROOT, documents, policy_problems, schema_problems
 from helms import binary
 
 from chandlery.testing import RunningControlPlane, start_control_plane
@@ -69,22 +69,39 @@ def test_the_documentation_s_commands_work_in_its_order(shell: Any) -> None:
     assert len(tried) == len(lines) - len(NEEDS_MORE)
 
 
-def test_kustomize_makes_what_the_chart_makes() -> None:
-    binary("4")
+def built(folder: str) -> list[Any]:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "hack" / "kustomize-base"), "--check"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    built = subprocess.run(
-        [str(BIN / "kubectl"), "kustomize", str(ROOT / "deploy" / "kustomize" / "base")],
+        [str(BIN / "kubectl"), "kustomize", str(ROOT / "deploy" / "kustomize" / folder)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    objects = documents(built.stdout)
-    named = [o["metadata"]["name"] for o in objects if o["kind"] == "CustomResourceDefinition"]
-    assert len(named) == len(list((ROOT / "crds").glob("*.yaml")))
-    rest = [o for o in objects if o["kind"] != "CustomResourceDefinition"]
+    return documents(done.stdout)
+
+
+def test_kustomize_makes_what_the_chart_makes(helm4: Any) -> None:
+    wanted = {}
+    for obj in documents(helm4("template", "chandlery", str(CHART), "-n", "chandlery-system", "--no-hooks")):
+        meta = obj["metadata"]
+        for section in ("labels", "annotations"):
+            plain = {k: v for k, v in meta.pop(section, {}).items() if not k.startswith("helm.sh/") and v != "Helm"}
+            if plain:
+                meta[section] = plain
+        wanted[obj["kind"], meta["name"]] = obj
+    base = {(obj["kind"], obj["metadata"]["name"]): obj for obj in built("base")}
+    assert base.pop(("Namespace", "chandlery-system"))["metadata"]["labels"]
+    assert set(base) == set(wanted)
+    for place, obj in base.items():
+        assert obj == wanted[place], f"{place}: run python -m chandlery.gen and hack/kustomize-base"
+    rest = [obj for obj in base.values() if obj["kind"] != "CustomResourceDefinition"]
     assert policy_problems(rest) == []
     assert schema_problems(rest, ("1.31", "1.37")) == []
+
+
+def test_kustomize_has_the_chart_s_classes(helm4: Any) -> None:
+    served = "platform.chandlery.dev/v1alpha1/ResourceClass"
+    made = documents(helm4("template", "chandlery", str(CHART), "--api-versions", served))
+    wanted = {obj["metadata"]["name"]: obj["spec"] for obj in made if obj["kind"] == "ResourceClass"}
+    assert wanted
+    assert {obj["metadata"]["name"]: obj["spec"] for obj in built("classes")} == wanted
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "deploy" / "gitops").rglob("*.yaml")), ids=lambda p: p.name)
