@@ -24,14 +24,14 @@ POLL = 0.1
 
 
 def parse_target(text: str) -> tuple[ResourceType, str]:
-    """`cache/demo` -> the kind and the name.
+    """`cache/demo`, `caches/demo` or `lb/demo` -> the kind and the name.
 
     Raises:
         InvalidConfiguration: it isn't KIND/NAME, or there is no such kind.
     """
     word, _, name = text.partition("/")
     for kind in manifests.our_types():
-        if name and word.lower() in (kind.kind.lower(), kind.plural):
+        if name and word.lower() in (kind.kind.lower(), kind.plural, *manifests.short_names(kind)):
             return kind, name
     known = ", ".join(sorted(kind.kind.lower() for kind in manifests.our_types()))
     raise InvalidConfiguration(f"{text!r} is not KIND/NAME", hint=f"Kinds are {known}.")

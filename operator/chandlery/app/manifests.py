@@ -101,3 +101,11 @@ def custom_types() -> Iterable[ResourceType]:
 def our_types() -> Iterable[ResourceType]:
     """The kinds that people ask for: those with a namespace."""
     return [t for t in custom_types() if t.namespaced]
+
+
+def short_names(kind: ResourceType) -> tuple[str, ...]:
+    """The names that kubectl takes as well."""
+    for crd in crds():
+        if (crd["spec"]["group"], crd["spec"]["names"]["kind"]) == (kind.group, kind.kind):
+            return tuple(crd["spec"]["names"].get("shortNames", ()))
+    return ()

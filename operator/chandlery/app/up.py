@@ -138,7 +138,11 @@ class Up:
             if self.kubeconfig.exists():
                 try:
                     api = connect(self.kubeconfig)
-                    await api.list(_NAMESPACES)
+                    try:
+                        await api.list(_NAMESPACES)
+                    except ChandleryError:
+                        await api.close()
+                        raise
                 except ChandleryError as error:
                     problem = error
                 else:
