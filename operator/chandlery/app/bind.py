@@ -31,7 +31,9 @@ def parse_target(text: str) -> tuple[ResourceType, str]:
     """
     word, _, name = text.partition("/")
     for kind in manifests.our_types():
-        if name and word.lower() in (kind.kind.lower(), kind.plural, *manifests.short_names(kind)):
+        initials = "".join(letter for letter in kind.kind if letter.isupper()).lower()
+        names = {kind.kind.lower(), kind.plural, *manifests.short_names(kind)}
+        if name and (word.lower() in names or (len(initials) > 1 and word.lower() == initials)):
             return kind, name
     known = ", ".join(sorted(kind.kind.lower() for kind in manifests.our_types()))
     raise InvalidConfiguration(f"{text!r} is not KIND/NAME", hint=f"Kinds are {known}.")
