@@ -47,6 +47,12 @@ def kinds_file(kinds: Iterable[Kind]) -> str:
     return _MADE + yaml.dump(facts(kinds), sort_keys=False, width=110)
 
 
+def kustomization(resources: Sequence[str]) -> str:
+    """A Kustomization of these files."""
+    head = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": list(resources)}
+    return _MADE + yaml.dump(head, sort_keys=False)
+
+
 def kustomize_files(kinds: Iterable[Kind], version: str) -> dict[str, str]:
     """What of the Kustomize base follows from drivers, as the chart makes it by default; the rest is written by
     hack/kustomize-base. Path below deploy/kustomize to content.

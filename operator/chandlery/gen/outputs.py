@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chandlery.driver.kind import Kind
 from chandlery.foundation.config import all_sections, render_markdown
-from chandlery.gen.chart import dashboard, kinds_file, kustomize_files
+from chandlery.gen.chart import dashboard, kinds_file, kustomization, kustomize_files
 from chandlery.gen.crds import HEADER, crd_files
 from chandlery.gen.reference import MARK, index, page
 from chandlery.model.base import AnyResource
@@ -30,6 +30,8 @@ def outputs() -> dict[str, str]:
     for name, content in crd_files(m for m, _ in models()).items():
         out[f"crds/{name}"] = content
         out[f"charts/chandlery/files/crds/{name}"] = content
+    # without an ending, so that `kubectl apply -f crds` passes it over
+    out["crds/Kustomization"] = kustomization(sorted(name.removeprefix("crds/") for name in out if name[:5] == "crds/"))
     out["charts/chandlery/files/kinds.yaml"] = kinds_file(KINDS)
     out["charts/chandlery/files/dashboard.json"] = dashboard()
     out |= {f"deploy/kustomize/{name}": text for name, text in kustomize_files(KINDS, VERSION).items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-COPIED = ("operator", "controllers", "crds", "charts", "docs", "hack", "pyproject.toml", "tests/unit")
+COPIED = ("operator", "controllers", "crds", "charts", "docs", "hack", "pyproject.toml", "tests/unit", "tests/golden")
 
 
 @pytest.fixture(name="copy")
