@@ -504,7 +504,8 @@ def tree(root: type[ChandleryError] = ChandleryError) -> dict[str, type[Chandler
     """Every class of the tree by its code; the reference page and the tests walk it."""
     found = {root.code: root}
     for child in root.__subclasses__():
-        found.update(tree(child))
+        for code, cls in tree(child).items():
+            found.setdefault(code, cls)  # a subclass without a code of its own is its parent's case
     return found
 
 
