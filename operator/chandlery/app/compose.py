@@ -14,7 +14,8 @@ from chandlery.foundation.config import load
 from chandlery.foundation.errors import InvalidConfiguration
 from chandlery.foundation.logging import configure, get_logger
 from chandlery.foundation.settings import LogSettings, TelemetrySettings
-from chandlery.providers.kubernetes import KubernetesProviderFactory, KubernetesSettings
+from chandlery.providers.kubernetes import KubernetesProviderFactory
+from chandlery.providers.settings import KubernetesSettings
 from chandlery.reconcile.api import Key
 from chandlery.reconcile.credentials import load as load_credentials
 from chandlery.reconcile.operator import Operator, OperatorSettings
