@@ -312,7 +312,7 @@ def crds() -> None:
     """Print the CustomResourceDefinitions, for `kubectl apply -f -`."""
     from chandlery.app.manifests import data_dir as folder
 
-    for path in sorted(folder("crds").glob("*.yaml")):
+    for path in sorted(folder("crds").glob("*.chandlery.dev_*.yaml")):
         text = path.read_text()
         print(text if text.startswith("---") else f"---\n{text}", end="")
 

@@ -63,7 +63,7 @@ def _rank(obj: Obj) -> int:
 @cache
 def crds() -> tuple[Obj, ...]:
     """The CustomResourceDefinitions of our kinds, as generated."""
-    return tuple(read(data_dir("crds")))
+    return tuple(obj for obj in read(data_dir("crds")) if obj["kind"] == CRDS.kind)
 
 
 @cache
