@@ -48,7 +48,7 @@ def test_check_tells_what_is_missing_stale_and_different(tmp_path: Path, capsys)
 
 def test_crds_have_no_aliases_and_read_back(tmp_path: Path) -> None:
     for path, text in outputs().items():
-        if path.startswith("crds/"):
+        if path.startswith("crds/") and path.endswith(".yaml"):
             crd = yaml.safe_load(text)
             assert "&id" not in text
             assert path == f"crds/{crd['spec']['group']}_{crd['spec']['names']['plural']}.yaml"
