@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -9,7 +11,11 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_repository_holds_what_the_models_say() -> None:
-    assert differences(ROOT) == [], "run `python -m chandlery.gen` and commit the result"
+    # In a process of its own: tests of settings register sections that don't belong into the reference.
+    done = subprocess.run(
+        [sys.executable, "-m", "chandlery.gen", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"run `python -m chandlery.gen` and commit the result\n{done.stdout}{done.stderr}"
 
 
 def test_chart_and_crds_are_the_same() -> None:
