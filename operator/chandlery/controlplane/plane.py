@@ -250,9 +250,13 @@ class ControlPlane:
         every = max(1.0, self.settings.history_seconds / 10)
         while True:
             await asyncio.sleep(_TICK_SECONDS)
-            self._app.reap_watches()
-            if self._http is not None:
-                self._app.reap_silent(self._http.connections, asyncio.get_running_loop().time())
+            try:
+                self._app.reap_watches()
+                if self._http is not None:
+                    self._app.reap_silent(self._http.connections, asyncio.get_running_loop().time())
+            except Exception:
+                # One connection in an odd state must not end the housekeeping of all others.
+                log.exception("connections were not looked through; trying again")
             now = time.monotonic()
             if not marks or now - marks[-1][0] >= every:
                 marks.append((now, store.revision))

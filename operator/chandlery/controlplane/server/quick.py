@@ -159,7 +159,9 @@ class Connection(RequestHandler):
                 return
         super().data_received(data)
         waiter = self._waiter
-        self._broken = waiter is not None and not waiter.done() and not self._messages
+        # No waiter: a request is being handled, or the very first bytes came before anybody waits for them.
+        idle = self._current_request is None if waiter is None else not waiter.done()
+        self._broken = idle and not self._messages
         if not self._broken:
             self.waiting_since = 0.0
         elif not self.waiting_since:
