@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from chandlery.driver.protocol import DriverContext, Observation, Plan
 from chandlery.foundation.context import Context
 from chandlery.foundation.errors import ChandleryError
-from chandlery.providers.local import LocalProvider
+from chandlery.providers.local import LocalProvider, pids
 
 
 class Secrets:
@@ -131,6 +132,16 @@ def shared_cache() -> Path:
     """Where engines and images are kept between tests and runs: they are downloaded once."""
     named = os.environ.get("CHANDLERY_LOCAL_CACHE_DIR")
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "chandlery"
+
+
+async def kill(pid: int) -> None:
+    """End a process as the kernel does when memory runs out, and wait for its end.
+
+    A signal only begins it: a process with much memory, or on a busy machine, still answers for some milliseconds.
+    """
+    started = pids.start_time(pid)
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: not pids.is_same(pid, started), 30.0)
 
 
 async def until(check: Any, seconds: float = 10.0) -> Any:

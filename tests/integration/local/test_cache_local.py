@@ -1,13 +1,11 @@
 """Caches as real processes: what a client of redis-py sees."""
 
 import asyncio
-import os
-import signal
 from pathlib import Path
 
 import pytest
 import redis.asyncio as redis
-from local_harness import Harness, until
+from local_harness import Harness, kill, until
 
 from chandlery.providers.local import pids
 from chandlery.providers.local.ports import is_free
@@ -118,7 +116,7 @@ async def test_what_was_acknowledged_survives_a_kill(local):
     async with client(seen.binding) as cache:
         for number in range(100):
             await cache.set(f"k{number}", number)
-    os.kill(local.instance(obj).process("node-0").state().pid, signal.SIGKILL)
+    await kill(local.instance(obj).process("node-0").state().pid)
     seen = await local.converge(obj)
     async with client(seen.binding) as cache:
         assert await cache.dbsize() == 100
@@ -158,7 +156,7 @@ async def test_a_copy_takes_over_on_the_same_port_and_the_old_primary_follows(lo
     writer = asyncio.create_task(write())
     try:
         await until(lambda: len(written) > 20)
-        os.kill(local.instance(obj).process("node-0").state().pid, signal.SIGKILL)
+        await kill(local.instance(obj).process("node-0").state().pid)
         again = await local.converge(obj)
         after = len(written)
         await until(lambda: len(written) > after + 20)
@@ -176,7 +174,7 @@ async def test_a_copy_takes_over_on_the_same_port_and_the_old_primary_follows(lo
 async def test_fewer_copies_lose_nothing_even_when_the_primary_goes(local):
     obj = local.object(mode="replicated", replicas=1)
     seen = await local.converge(obj)
-    os.kill(local.instance(obj).process("node-0").state().pid, signal.SIGKILL)
+    await kill(local.instance(obj).process("node-0").state().pid)
     seen = await local.converge(obj)
     assert seen.facts["primary"] == "node-1"
     async with client(seen.binding) as cache:

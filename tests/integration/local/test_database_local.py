@@ -1,12 +1,10 @@
 """Databases as real PostgreSQL servers: what a client sees."""
 
 import asyncio
-import os
-import signal
 
 import asyncpg
 import pytest
-from local_harness import Harness, until
+from local_harness import Harness, kill, until
 
 from chandlery.foundation.errors import ChandleryError
 from chandlery.providers.local import pids
@@ -88,7 +86,7 @@ async def test_one_database_from_creation_to_deletion(local):
         await query(reader, "SELECT n FROM t")
 
     # killed, and the operator with it
-    os.kill(local.instance(obj).process("node-0").state().pid, signal.SIGKILL)
+    await kill(local.instance(obj).process("node-0").state().pid)
     await local.restart_operator()
     seen = await local.converge(changed)
     assert (await query(seen.binding, "SELECT count(*) FROM t"))[0][0] == 100
@@ -127,7 +125,7 @@ async def test_failover_loses_nothing_that_was_confirmed(local):
     writer = asyncio.create_task(write())
     try:
         await until(lambda: len(confirmed) > 20, 60)
-        os.kill(local.instance(obj).process("node-0").state().pid, signal.SIGKILL)
+        await kill(local.instance(obj).process("node-0").state().pid)
         again = await local.converge(obj)
         before = len(confirmed)
         await until(lambda: len(confirmed) > before + 20, 60)

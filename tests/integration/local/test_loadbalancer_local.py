@@ -7,7 +7,7 @@ import ssl
 import aiohttp
 import pytest
 from aiohttp import web
-from local_harness import Harness, until
+from local_harness import Harness, kill, until
 
 from chandlery.foundation.errors import ChandleryError
 from chandlery.providers.local import pids
@@ -290,16 +290,13 @@ async def test_tcp_passes_bytes_through(local, port):
 
 
 async def test_killed_it_is_back_and_deleted_it_is_gone(local, port, backends):
-    import os
-    import signal
-
     obj = local.object(
         listeners=[{"name": "web", "port": port(), "protocol": "HTTP", "pool": "app"}],
         pools=[{"name": "app", "healthCheck": {"enabled": False}, "targets": [target("a", await backends("a"))]}],
     )
     seen = await local.converge(obj)
     process = local.instance(obj).process("haproxy")
-    os.kill(process.state().pid, signal.SIGKILL)
+    await kill(process.state().pid)
     await local.restart_operator()
     again = await local.converge(obj)
     assert again.endpoint == seen.endpoint

@@ -1,14 +1,12 @@
 """Queues as real NATS servers: what a client of nats-py sees."""
 
 import asyncio
-import os
-import signal
 
 import nats
 import nats.errors
 import nats.js.errors
 import pytest
-from local_harness import Harness, until
+from local_harness import Harness, kill, until
 
 from chandlery.foundation.errors import ChandleryError
 from chandlery.providers.local import pids
@@ -156,7 +154,7 @@ async def test_acknowledged_publications_survive_a_kill(local):
     async with Client(seen.binding) as client:
         for number in range(50):
             await client.publish(str(number))
-    os.kill(local.instance(obj).process("node-0").state().pid, signal.SIGKILL)
+    await kill(local.instance(obj).process("node-0").state().pid)
     await local.restart_operator()
     seen = await local.converge(obj)
     async with Client(seen.binding) as client:
@@ -169,7 +167,7 @@ async def test_a_cluster_of_three_goes_on_when_one_is_killed(local):
     assert seen.facts["readyReplicas"] == 3
     async with Client(seen.binding) as client:
         await client.publish("before")
-        os.kill(local.instance(obj).process("node-2").state().pid, signal.SIGKILL)
+        await kill(local.instance(obj).process("node-2").state().pid)
 
         async def accepted():
             try:

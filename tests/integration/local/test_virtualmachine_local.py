@@ -3,14 +3,13 @@
 import asyncio
 import hashlib
 import os
-import signal
 import socket
 import struct
 from dataclasses import replace
 
 import aiohttp
 import pytest
-from local_harness import Harness, shared_cache, until
+from local_harness import Harness, kill, shared_cache, until
 
 from chandlery.driver.protocol import Plan
 from chandlery.foundation.errors import ChandleryError, InvalidSpec
@@ -112,7 +111,7 @@ async def test_a_guest_serves_through_its_forward_and_goes_away_whole(local):
     assert (pid_of(local, obj), again.binding.entries["port"], local.plans) == (pid, str(port), [])
 
     # A QEMU that is killed comes back on the same port, and status tells.
-    os.kill(pid, signal.SIGKILL)
+    await kill(pid)
     seen = await local.converge(obj, BOOT)
     assert pid_of(local, obj) != pid
     assert seen.facts["restarts"] == 1
