@@ -36,9 +36,13 @@ class LocalDriver(ABC):
         """What the kind's spec can say and this machine can't do, beyond `COMMON`."""
         return ()
 
+    def does(self, obj: Any) -> frozenset[str]:
+        """What this driver honours of that which not every local driver does: names as in `NOT_EVERYWHERE`."""
+        return frozenset()
+
     def unsupported(self, obj: Any, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
         """The fields that can't be honoured here."""
-        return [*self.refused(obj), *common(obj.spec)]
+        return [*self.refused(obj), *common(obj.spec, self.does(obj))]
 
     def instance(self, ctx: DriverContext, obj: Any) -> Instance:
         found: Instance = ctx.provider.instance(external_name(obj))
@@ -76,22 +80,26 @@ class LocalDriver(ABC):
         return True
 
 
-def common(spec: Any) -> list[Unsupported]:
-    """What several kinds' specs can say and no local driver does yet."""
+NOT_EVERYWHERE = (
+    ("backup", "spec.backup", "nothing on this machine is backed up yet"),
+    ("restore_from", "spec.restoreFrom", "nothing on this machine can be restored yet"),
+    ("metrics", "spec.metrics", "there is no exporter for this machine"),
+    ("rotation", "spec.rotation", "passwords on this machine are not rotated on a schedule yet"),
+)
+"""What several kinds' specs can say and not every local driver does; `tls` besides."""
+
+
+def common(spec: Any, does: frozenset[str] = frozenset()) -> list[Unsupported]:
+    """What several kinds' specs can say and this local driver doesn't do."""
     found = []
     tls = getattr(spec, "tls", None)
-    if tls is not None and tls.enabled:
+    if tls is not None and tls.enabled and "tls" not in does:
         found.append(Unsupported("spec.tls.enabled", "true", "engines on this machine have no TLS yet"))
     if spec.exposure.type.value != "Internal":
         value = spec.exposure.type.value
         found.append(Unsupported("spec.exposure.type", value, "engines on this machine listen on loopback only"))
-    for field, name, why in (
-        ("backup", "spec.backup", "nothing on this machine is backed up yet"),
-        ("restore_from", "spec.restoreFrom", "nothing on this machine can be restored yet"),
-        ("metrics", "spec.metrics", "there is no exporter for this machine"),
-        ("rotation", "spec.rotation", "passwords on this machine are not rotated on a schedule yet"),
-    ):
-        if getattr(spec, field, None) is not None:
+    for field, name, why in NOT_EVERYWHERE:
+        if getattr(spec, field, None) is not None and field not in does:
             found.append(Unsupported(name, "set", why))
     return found
 
