@@ -192,7 +192,7 @@ async def test_routes_by_host_path_header_and_weight(local, port, backends):
 async def test_https_with_a_certificate_of_its_own_and_then_a_given_one(local, port, backends):
     from datetime import UTC, datetime
 
-    from chandlery_kinds.loadbalancer import certificates
+    from chandlery.foundation import x509
 
     obj = local.object(
         listeners=[{"name": "web", "port": port(), "protocol": "HTTPS", "pool": "app", "hostnames": ["shop.test"]}],
@@ -206,8 +206,8 @@ async def test_https_with_a_certificate_of_its_own_and_then_a_given_one(local, p
         await get(url, headers=host)
     assert (await get(url, headers={"Host": "other.test"}, ssl=trusted))[0] == 404
 
-    ca = certificates.make_ca("given", datetime.now(UTC))
-    pem = certificates.make_certificate(ca, ["127.0.0.1", "shop.test"], datetime.now(UTC))
+    ca = x509.make_ca("given", datetime.now(UTC))
+    pem = x509.make_certificate(ca, ["127.0.0.1", "shop.test"], datetime.now(UTC))
     chain, _, key = pem.partition("-----BEGIN PRIVATE KEY")
     local.reader.secrets["default", "given"] = {
         "tls.crt": chain.encode(),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
+from chandlery.foundation import x509 as tls
 from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed
 from chandlery.model.base import Condition, ConditionStatus, Endpoint
 from chandlery.model.parts import ExposureType
@@ -15,7 +16,6 @@ from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.pods import budget, problem
 from chandlery.providers.kubernetes.templates import UPGRADE, Kept, keep, upgrade_condition
 from chandlery.providers.kubernetes.types import BUDGETS, DEPLOYMENTS, PODS, SECRETS, SERVICES, Obj
-from chandlery_kinds.loadbalancer import certificates as tls
 from chandlery_kinds.loadbalancer.haproxy import (
     MARK,
     Surroundings,

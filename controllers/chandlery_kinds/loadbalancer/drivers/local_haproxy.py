@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
+from chandlery.foundation import x509 as tls
 from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed
 from chandlery.model.base import Condition, ConditionStatus, Endpoint
 from chandlery.providers.local import Instance, ProcessSpec, StopStep
 from chandlery.providers.local.driver import require_port
 from chandlery.providers.local.files import make_dir
 from chandlery.providers.local.tools import run_tool
-from chandlery_kinds.loadbalancer import certificates as tls
 from chandlery_kinds.loadbalancer.haproxy import (
     MARK,
     Surroundings,

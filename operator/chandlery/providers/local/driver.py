@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from chandlery.driver.protocol import DriverContext, Observation, Reader, Unsupported, external_name
@@ -28,6 +28,8 @@ class LocalDriver(ABC):
     name: ClassVar[str] = "local"
     keeps_data: ClassVar[bool] = True
     """Whether there is anything to retain when the object goes."""
+    abilities: ClassVar[frozenset[str]] = frozenset()
+    """What of the common spec this driver honours: tls, backup, restoreFrom, rotation, metrics, exposure."""
 
     @abstractmethod
     def servers(self, ctx: DriverContext, obj: Any, instance: Instance) -> Servers: ...
@@ -60,7 +62,8 @@ class LocalDriver(ABC):
         await self.servers(ctx, obj, instance).create()
 
     async def update(self, ctx: DriverContext, obj: Any, observed: Observation) -> None:
-        await self.servers(ctx, obj, self.instance(ctx, obj)).update(observed)
+        if observed.plan.changes:
+            await self.servers(ctx, obj, self.instance(ctx, obj)).update(observed)
 
     async def delete(self, ctx: DriverContext, obj: Any) -> bool:
         """Stop everything; the directory goes too, unless there are data and the policy retains them."""
@@ -89,18 +92,26 @@ NOT_EVERYWHERE = (
 """What several kinds' specs can say and not every local driver does; `tls` besides."""
 
 
-def common(spec: Any, does: frozenset[str] = frozenset()) -> list[Unsupported]:
-    """What several kinds' specs can say and this local driver doesn't do."""
+def common(spec: Any, abilities: Collection[str] = ()) -> list[Unsupported]:
+    """What several kinds' specs can say and a local driver without that ability doesn't do."""
     found = []
     tls = getattr(spec, "tls", None)
-    if tls is not None and tls.enabled and "tls" not in does:
-        found.append(Unsupported("spec.tls.enabled", "true", "engines on this machine have no TLS yet"))
-    if spec.exposure.type.value != "Internal":
+    if tls is not None and tls.enabled and "tls" not in abilities:
+        found.append(Unsupported("spec.tls.enabled", "true", "engines of this kind have no TLS on this machine yet"))
+    elif tls is not None and tls.issuer_ref is not None:
+        why = "there is no cert-manager on this machine; leave it out, or give certificateSecret"
+        found.append(Unsupported("spec.tls.issuerRef", tls.issuer_ref.name, why))
+    if spec.exposure.type.value != "Internal" and "exposure" not in abilities:
         value = spec.exposure.type.value
         found.append(Unsupported("spec.exposure.type", value, "engines on this machine listen on loopback only"))
-    for field, name, why in NOT_EVERYWHERE:
-        if getattr(spec, field, None) is not None and field not in does:
-            found.append(Unsupported(name, "set", why))
+    for field, name, why in (
+        ("backup", "backup", "nothing on this machine is backed up yet"),
+        ("restore_from", "restoreFrom", "nothing on this machine can be restored yet"),
+        ("metrics", "metrics", "there is no exporter for this machine"),
+        ("rotation", "rotation", "passwords on this machine are not rotated on a schedule yet"),
+    ):
+        if name not in abilities and getattr(spec, field, None) is not None:
+            found.append(Unsupported(f"spec.{name}", "set", why))
     return found
 
 

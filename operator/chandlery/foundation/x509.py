@@ -1,10 +1,15 @@
-"""Certificates of HTTPS listeners: from Secrets, or signed by a CA of the object's own."""
+"""Certificates of our own making: an authority, and what it issues. The one place where `cryptography` signs.
+
+All texts are PEM. Importing this takes a tenth of a second and some megabytes, so import it where something has to be
+made or read, not at the top of what every start loads. Source: RFC 5280.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,10 +21,22 @@ from chandlery.foundation.errors import InvalidSpec
 LIFETIME = timedelta(days=90)
 CA_LIFETIME = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=30)
+_SKEW = timedelta(minutes=5)
+"""Clocks of clients may be behind ours."""
 
 
-def make_ca(name: str, now: datetime) -> tuple[str, str]:
-    """A CA: certificate and key, PEM."""
+class Pair(NamedTuple):
+    """A certificate (with those that follow it in its chain) and its private key."""
+
+    certificate: str
+    key: str
+
+    def __repr__(self) -> str:
+        return "Pair(...)"
+
+
+def make_ca(name: str, now: datetime, lifetime: timedelta = CA_LIFETIME) -> Pair:
+    """A new authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
     certificate = (
@@ -28,43 +45,60 @@ def make_ca(name: str, now: datetime) -> tuple[str, str]:
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + CA_LIFETIME)
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + lifetime)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(_key_usage(ca=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    return _pem(certificate), _key_pem(key)
+    return Pair(_pem(certificate), _key_pem(key))
 
 
-def make_certificate(ca: tuple[str, str], names: Sequence[str], now: datetime, *, client: bool = False) -> str:
-    """A certificate for these host names and addresses: certificate, CA and key in one PEM, as HAProxy wants.
+def issue(
+    ca: tuple[str, str],
+    names: Sequence[str],
+    now: datetime,
+    *,
+    client: bool = False,
+    common_name: str = "",
+    organizations: Sequence[str] = (),
+    lifetime: timedelta = LIFETIME,
+) -> Pair:
+    """A certificate of a server for these host names and addresses, or of a client; it never outlives its authority.
 
-    It is a server's, or a client's.
+    `ca` is the authority's certificate and key. A client may have no names; `common_name` is the first name by default.
     """
-    usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
     ca_certificate = x509.load_pem_x509_certificate(ca[0].encode())
     ca_key = serialization.load_pem_private_key(ca[1].encode(), None)
     assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
-    certificate = (
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in organizations]
+    attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, (common_name or names[0])[:64]))
+    usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
+    builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
+        .subject_name(x509.Name(attributes))
         .issuer_name(ca_certificate.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(min(now + LIFETIME, ca_certificate.not_valid_after_utc))
-        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(min(now + lifetime, ca_certificate.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         .add_extension(_key_usage(ca=False), critical=True)
-        .add_extension(issuer, critical=False)
-        .sign(ca_key, hashes.SHA256())
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
     )
-    return _pem(certificate) + ca[0] + _key_pem(key)
+    if names:
+        general = [_general_name(name) for name in names]
+        builder = builder.add_extension(x509.SubjectAlternativeName(general), critical=False)
+    return Pair(_pem(builder.sign(ca_key, hashes.SHA256())), _key_pem(key))
+
+
+def make_certificate(ca: tuple[str, str], names: Sequence[str], now: datetime, *, client: bool = False) -> str:
+    """What `issue` makes as one PEM, as HAProxy wants it: certificate, authority, key."""
+    made = issue(ca, names, now, client=client)
+    return made.certificate + ca[0] + made.key
 
 
 def expires(pem: str) -> datetime:
@@ -73,9 +107,12 @@ def expires(pem: str) -> datetime:
 
 
 def names_of(pem: str) -> set[str]:
-    """The host names and addresses of the first certificate."""
+    """The host names and addresses of the first certificate; empty when it has none."""
     certificate = x509.load_pem_x509_certificate(pem.encode())
-    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
     return {str(name) for name in found.get_values_for_type(x509.DNSName)} | {
         str(address) for address in found.get_values_for_type(x509.IPAddress)
     }
@@ -102,6 +139,21 @@ def check_pair(certificate: bytes, key: bytes, field: str, secret: str) -> str:
     if not fits:
         raise InvalidSpec(f"tls.key of the Secret {secret} isn't the key of tls.crt", field=field, retry_after=30.0)
     return certificate.decode().rstrip() + "\n" + key.decode().rstrip() + "\n"
+
+
+def check_authority(certificate: bytes, field: str, secret: str) -> str:
+    """The content of a `ca.crt`.
+
+    Raises:
+        InvalidSpec: it isn't a PEM certificate.
+    """
+    try:
+        x509.load_pem_x509_certificates(certificate)
+    except ValueError as error:
+        raise InvalidSpec(
+            f"ca.crt of the Secret {secret} isn't a PEM certificate: {error}", field=field, retry_after=30.0
+        ) from error
+    return certificate.decode().rstrip() + "\n"
 
 
 _PUBLIC = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
