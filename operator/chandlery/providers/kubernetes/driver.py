@@ -1,0 +1,183 @@
+"""What the `kubernetes` drivers of all kinds have in common: one pass reads what is there and does the rest."""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from base64 import b64decode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from chandlery.driver.permissions import Rule
+from chandlery.driver.plan import window_of
+from chandlery.driver.protocol import DriverContext, Observation, Unsupported
+from chandlery.foundation.errors import DependencyNotReady
+from chandlery.model.base import AnyResource, DeletionPolicy
+from chandlery.providers.kubernetes.children import Children
+from chandlery.providers.kubernetes.ownership import Owner
+from chandlery.providers.kubernetes.session import Key, KubernetesSession
+from chandlery.providers.kubernetes.templates import ANY, UPGRADE
+from chandlery.providers.kubernetes.types import CLAIMS, SECRETS, Obj
+
+R = TypeVar("R", bound=AnyResource)
+
+AUTH = "-auth"
+"""Suffix of the Secret with generated passwords."""
+MADE: tuple[str, ...] = ("get", "list", "watch", "create", "patch", "delete")
+"""Verbs on what a driver makes."""
+
+
+def child_rules(*groups: tuple[str, Sequence[str]]) -> tuple[Rule, ...]:
+    """Permissions on kinds of which a driver makes objects: pairs of API group and plural names."""
+    return tuple(Rule((group,), tuple(plurals), MADE) for group, plurals in groups)
+
+
+class Pass(Protocol):
+    """Everything that one pass does with one object. Made anew each time; keeps nothing."""
+
+    async def observe(self) -> Observation: ...
+
+    async def create(self) -> None: ...
+
+    async def update(self, observed: Observation) -> None: ...
+
+    async def delete(self) -> bool: ...
+
+
+class KubernetesDriver(ABC, Generic[R]):
+    """The four verbs by a pass; a kind says which pass and what it refuses."""
+
+    name: ClassVar[str] = "kubernetes"
+    permissions: ClassVar[tuple[Rule, ...]] = ()
+
+    @abstractmethod
+    async def begin(self, ctx: DriverContext, obj: R) -> Pass:
+        """Read what is there."""
+
+    @abstractmethod
+    def refused(self, obj: R, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
+        """What this kind can't honour."""
+
+    def unsupported(self, obj: R, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
+        found = list(self.refused(obj, parameters))
+        if getattr(obj.spec, "adopt", None) is not None:
+            why = "workloads that something else made can't be taken over"
+            found.append(Unsupported("spec.adopt", "set", why))
+        return found
+
+    async def observe(self, ctx: DriverContext, obj: R) -> Observation:
+        return await (await self.begin(ctx, obj)).observe()
+
+    async def create(self, ctx: DriverContext, obj: R) -> None:
+        await (await self.begin(ctx, obj)).create()
+
+    async def update(self, ctx: DriverContext, obj: R, observed: Observation) -> None:
+        await (await self.begin(ctx, obj)).update(observed)
+
+    async def delete(self, ctx: DriverContext, obj: R) -> bool:
+        return await (await self.begin(ctx, obj)).delete()
+
+
+class Workload(Generic[R]):
+    """The part of a pass that is the same for every engine: children, passwords, deletion."""
+
+    keeps_auth: ClassVar[bool] = True
+    """Whether passwords stay with retained volumes: without them the data is of little use."""
+
+    def __init__(self, ctx: DriverContext, obj: R, there: Children) -> None:
+        self.ctx = ctx
+        self.obj = obj
+        self.spec: Any = obj.spec
+        self.there = there
+        self.session: KubernetesSession = there.session
+        self.owner: Owner = there.owner
+
+    # -- passwords
+
+    def auth(self) -> dict[str, str]:
+        """The generated passwords."""
+        live = self.there.get(SECRETS, AUTH)
+        return {key: b64decode(value).decode() for key, value in ((live or {}).get("data") or {}).items()}
+
+    def auth_keys(self) -> list[str]:
+        """Which passwords there must be."""
+        return ["admin", "password", *(f"user-{u.name}" for u in self.spec.users if u.password_secret is None)]
+
+    def missing_auth(self) -> list[str]:
+        known = self.auth()
+        return [key for key in self.auth_keys() if key not in known]
+
+    async def ensure_auth(self) -> None:
+        """Generate what is missing, on record before anything uses it."""
+        missing = self.missing_auth()
+        if missing:
+            await self.there.secret_once(AUTH, {key: secrets.token_urlsafe(24) for key in missing})
+            await self.there.look()
+
+    async def user_password(self, name: str) -> str:
+        """The password of a user of the spec.
+
+        Raises:
+            DependencyNotReady: the Secret that should hold it isn't there.
+        """
+        user = next(u for u in self.spec.users if u.name == name)
+        if user.password_secret is None:
+            return self.auth()[f"user-{name}"]
+        found = await self.ctx.reader.secret(self.owner.namespace, user.password_secret.name)
+        password = (found or {}).get("password", b"").decode()
+        if not password:
+            raise DependencyNotReady(
+                f"Secret {user.password_secret.name} with the key `password` isn't there",
+                field=f"spec.users[{name}].passwordSecret",
+                hint="Create it, or leave passwordSecret out to have a password generated.",
+            )
+        return password
+
+    # -- templates
+
+    @property
+    def upgrade(self) -> str:
+        """For `templates.keep`: a digest that a person agreed to, or ANY while the maintenance window is open."""
+        window = window_of(self.spec)
+        if window is not None and window.open_at(self.ctx.base.now()):
+            return ANY
+        return str(self.obj.metadata.annotations.get(UPGRADE, ""))
+
+    @property
+    def opens(self) -> datetime | None:
+        """When the maintenance window is open next; None without one."""
+        window = window_of(self.spec)
+        return window.next_open(self.ctx.base.now()) if window is not None else None
+
+    def poll(self, seconds: float | None, newer: str) -> float | None:
+        """`poll_after`: what the kind wants, or the opening of the window in which a newer template is rolled out."""
+        opens = self.opens if newer else None
+        if opens is None:
+            return seconds
+        until = max(1.0, (opens - self.ctx.base.now()).total_seconds())
+        return min(until, seconds if seconds is not None else until)
+
+    @property
+    def address(self) -> str:
+        """As in commands for people: `cache/orders -n shop`."""
+        return f"{self.obj.names.singular}/{self.owner.name} -n {self.owner.namespace}"
+
+    # -- acts
+
+    async def act_all(self, desired: Iterable[Obj]) -> None:
+        """Make what is missing, change what is different."""
+        for change in self.there.differences(desired):
+            await self.there.act(*change.payload)
+
+    async def delete(self) -> bool:
+        """Everything goes; with `Retain` the volumes stay, and the passwords with them."""
+        keep: set[Key] = set()
+        if self.spec.deletion_policy is DeletionPolicy.RETAIN:
+            keep = {key for key in self.there.live if key[0] == CLAIMS.kind}
+            auth = self.there.get(SECRETS, AUTH) if keep and self.keeps_auth else None
+            if auth is not None:
+                keep.add((SECRETS.kind, auth["metadata"]["name"]))
+                if auth["metadata"].get("ownerReferences"):
+                    await self.session.merge(auth, {"metadata": {"ownerReferences": None}})
+        return await self.there.remove(keep=keep)
