@@ -92,6 +92,13 @@ class Background:
         if job is not None and not job.running:
             del self._jobs[key]
 
+    async def end(self, key: Hashable) -> None:
+        """End the job of this key, if one is under way, and wait until it has; drop the memory of it."""
+        job = self._jobs.pop(key, None)
+        if job is not None and job.task is not None and not job.task.done():
+            job.task.cancel()
+            await asyncio.gather(job.task, return_exceptions=True)
+
     def cancel(self) -> list[asyncio.Task[None]]:
         """End all jobs; what they have done so far stays and is gone on with next time."""
         tasks = [job.task for job in self._jobs.values() if job.task is not None and not job.task.done()]

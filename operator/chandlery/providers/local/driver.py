@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from chandlery.driver.protocol import DriverContext, Observation, Reader, Unsupported, external_name
 from chandlery.foundation.errors import DependencyNotReady, NotSupported, Unavailable
 from chandlery.model.base import DeletionPolicy
+from chandlery.providers.local.backups import backup_job, refused_backups, restore_job
 from chandlery.providers.local.instance import Instance
 from chandlery.providers.local.ports import is_free
 from chandlery.providers.local.process import Process, ProcessState
@@ -20,6 +21,14 @@ class Servers(Protocol):
     async def observe(self) -> Observation: ...
     async def create(self) -> None: ...
     async def update(self, observed: Observation) -> None: ...
+
+
+@runtime_checkable
+class BacksUp(Protocol):
+    """Servers that can be backed up before they go."""
+
+    async def last_backup(self) -> bool:
+        """Begin or look after the backup that deletionPolicy Snapshot asks for; True when it is done."""
 
 
 class LocalDriver(ABC):
@@ -68,14 +77,20 @@ class LocalDriver(ABC):
     async def delete(self, ctx: DriverContext, obj: Any) -> bool:
         """Stop everything; the directory goes too, unless there are data and the policy retains them."""
         policy = obj.spec.deletion_policy
-        if policy is DeletionPolicy.SNAPSHOT and self.keeps_data:
-            raise NotSupported(
-                f"a {obj.kind} on this machine can't be backed up yet",
-                field="spec.deletionPolicy",
-                value="Snapshot",
-                hint="Set deletionPolicy to Delete, or to Retain to keep the data directory.",
-            )
         instance = self.instance(ctx, obj)
+        if policy is DeletionPolicy.SNAPSHOT and self.keeps_data and instance.exists:
+            servers = self.servers(ctx, obj, instance)
+            if not isinstance(servers, BacksUp) or obj.spec.backup is None:
+                raise NotSupported(
+                    f"a last backup of this {obj.kind} can't be made",
+                    field="spec.deletionPolicy",
+                    value="Snapshot",
+                    hint="Set deletionPolicy to Delete, or to Retain to keep the data directory.",
+                )
+            if not await servers.last_backup():
+                return False
+        for key in (backup_job(instance), restore_job(instance)):
+            await instance.provider.background.end(key)
         keep = self.keeps_data and policy is DeletionPolicy.RETAIN
         await instance.remove(keep_data=keep)
         if keep:
@@ -94,7 +109,7 @@ NOT_EVERYWHERE = (
 
 def common(spec: Any, abilities: Collection[str] = ()) -> list[Unsupported]:
     """What several kinds' specs can say and a local driver without that ability doesn't do."""
-    found = []
+    found = refused_backups(spec) if "backup" in abilities else []
     tls = getattr(spec, "tls", None)
     if tls is not None and tls.enabled and "tls" not in abilities:
         found.append(Unsupported("spec.tls.enabled", "true", "engines of this kind have no TLS on this machine yet"))
