@@ -13,6 +13,8 @@ from chandlery.app import console
 from chandlery.app.home import Home
 from chandlery.foundation.errors import NotFound, Unavailable
 
+POWER_OFF = b"\x04"
+
 
 @pytest.fixture
 def guest(tmp_path):
@@ -37,10 +39,12 @@ def guest(tmp_path):
             while data := connection.recv(4096):
                 heard.extend(data)
                 connection.sendall(data.upper())
+                if POWER_OFF in data:
+                    return
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    yield folder / "console.sock", heard
+    yield folder / "console.sock", heard, thread
     server.close()
     thread.join(5)
 
@@ -53,7 +57,7 @@ def read_until(fd, words):
 
 
 def test_keys_reach_the_guest_and_its_words_the_terminal(guest):
-    path, heard = guest
+    path, heard, serving = guest
     keyboard, terminal = pty.openpty()
     before = termios.tcgetattr(terminal)
     out, into = os.pipe()
@@ -63,23 +67,25 @@ def test_keys_reach_the_guest_and_its_words_the_terminal(guest):
     os.write(keyboard, b"ls\r\x03")  # Ctrl-C is the guest's
     assert b"LS\r\x03" in read_until(out, b"\x03")
     os.write(keyboard, b"bye\x1dnot this")
-    thread.join(10)
+    thread.join(30)
     assert not thread.is_alive()
+    serving.join(30)  # it hears the rest in its own time
     assert bytes(heard) == b"ls\r\x03bye"
     assert termios.tcgetattr(terminal) == before
     for fd in (keyboard, terminal, out, into):
         os.close(fd)
 
 
-def test_a_script_gets_the_answers_to_all_it_said(guest):
-    path, _ = guest
+def test_a_script_gets_the_answers_to_all_it_said(guest, monkeypatch):
+    monkeypatch.setattr(console, "SILENCE", 60.0)  # a busy machine is silent for longer than a person would wait
+    path, _, _ = guest
     source, typed = os.pipe()
     out, into = os.pipe()
-    os.write(typed, b"hostname\n")
+    os.write(typed, b"hostname\n" + POWER_OFF)
     os.close(typed)
     console.attach(path, source, into)
     os.close(into)
-    assert os.read(out, 4096) == b"login: HOSTNAME\n"
+    assert os.read(out, 4096) == b"login: HOSTNAME\n" + POWER_OFF
     os.close(source)
     os.close(out)
 
