@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class View:
     """What one look at the backups found."""
 
     differences: tuple[Difference, ...] = ()
-    facts: Mapping[str, Any] = {}
+    facts: Mapping[str, Any] = field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
     wait: float | None = None
     """Seconds until something is due; None: never."""
@@ -352,13 +352,13 @@ def refused_backups(spec: Any) -> list[Unsupported]:
     """What specs can say of backups and no driver of this machine does."""
     found = []
     backup, restore = getattr(spec, "backup", None), getattr(spec, "restore_from", None)
-    for field, destination in (
+    for path, destination in (
         ("spec.backup.destination", backup.destination if backup else None),
         ("spec.restoreFrom.destination", restore.destination if restore else None),
     ):
         if destination is not None and destination.directory is None:
             kind = "s3" if destination.s3 is not None else "volume"
-            found.append(Unsupported(f"{field}.{kind}", "set", "backups of this machine go to a directory"))
+            found.append(Unsupported(f"{path}.{kind}", "set", "backups of this machine go to a directory"))
     if spec.deletion_policy is DeletionPolicy.SNAPSHOT and backup is None:
         found.append(Unsupported("spec.deletionPolicy", "Snapshot", "a last backup needs spec.backup.destination"))
     return found
