@@ -56,18 +56,28 @@ def attach(path: Path, source: int = 0, target: int = 1) -> None:
             if not ready:
                 return
             if connection in ready:
-                data = connection.recv(_CHUNK)
+                data = _received(connection)
                 if not data:
                     return
                 _write(target, data)
             if source in ready:
                 typed = os.read(source, _CHUNK)
                 before, escape, _ = typed.partition(ESCAPE)
-                connection.sendall(before)
+                # A machine that was just switched off hears nothing; its last words are still read above.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    connection.sendall(before)
                 if escape:
                     return
                 if not typed:
                     sources.remove(source)
+
+
+def _received(connection: socket.socket) -> bytes:
+    """What the guest says next; empty at the end of the machine, however it ended."""
+    try:
+        return connection.recv(_CHUNK)
+    except ConnectionResetError:
+        return b""
 
 
 @contextlib.contextmanager
