@@ -223,7 +223,7 @@ async def test_retain_leaves_the_data_and_says_where(local):
     await local.delete(obj)
     instance = local.instance(obj)
     assert list(instance.data_dir.glob("node-0/appendonlydir/*"))
-    assert ("Normal", "Retained", f"the data stays in {instance.data_dir}") in local.events
+    assert ("Normal", "Retained", instance.kept()) in local.events
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from chandlery_kinds.loadbalancer.model import LoadBalancer
 
 
 class LoadBalancerDriver(LocalDriver):
-    """The `local` driver of LoadBalancer. Its address is loopback, so there is nothing to retain."""
+    """The `local` driver of LoadBalancer. It has no data: what Retain keeps are its certificates."""
 
     keeps_data: ClassVar[bool] = False
 

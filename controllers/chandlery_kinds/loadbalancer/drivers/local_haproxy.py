@@ -38,7 +38,8 @@ RELOAD_SECONDS = 10.0
 DRAIN_SECONDS = 10.0
 CONFIG = "haproxy.cfg"
 # SIGUSR1 lets sessions end by themselves; what is left after that is ended.
-STOP = (StopStep(signal.SIGUSR1, 3.0), StopStep(signal.SIGTERM, 3.0), StopStep(signal.SIGKILL, 5.0))
+# Asked again, because a master that has just started doesn't hear the first time.
+STOP = (*[StopStep(signal.SIGUSR1, 0.5)] * 6, StopStep(signal.SIGTERM, 3.0), StopStep(signal.SIGKILL, 5.0))
 _GOOD = ("UP", "no check")
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from chandlery.driver.protocol import DriverContext, Observation, Unsupported, external_name
 from chandlery.model.base import DeletionPolicy
-from chandlery.providers.local import Instance, LocalProvider
+from chandlery.providers.local import Instance, LocalProvider, adoption
 from chandlery.providers.local.files import make_dir
 from chandlery_kinds.virtualmachine.drivers.local_images import catalogue
 from chandlery_kinds.virtualmachine.drivers.local_machine import Machine
@@ -57,6 +57,8 @@ class VirtualMachineDriver:
         instance = _instance(ctx, obj)
         if not instance.exists:
             return Observation(exists=False, external_name=instance.name)
+        if not adoption.is_owner(instance, obj):
+            return await adoption.offer(ctx, obj, instance)
         return await Machine(ctx, obj, instance).observe()
 
     async def create(self, ctx: DriverContext, obj: VirtualMachine) -> None:
@@ -66,10 +68,16 @@ class VirtualMachineDriver:
         await Machine(ctx, obj, instance).create()
 
     async def update(self, ctx: DriverContext, obj: VirtualMachine, observed: Observation) -> None:
-        await Machine(ctx, obj, _instance(ctx, obj)).update(observed)
+        instance = _instance(ctx, obj)
+        if adoption.wanted(observed):
+            adoption.take_over(instance, obj)
+        elif observed.plan.changes:
+            await Machine(ctx, obj, instance).update(observed)
 
     async def delete(self, ctx: DriverContext, obj: VirtualMachine) -> bool:
         instance = _instance(ctx, obj)
+        if not adoption.is_owner(instance, obj):
+            return True
         if not instance.exists:
             await instance.remove()
             return True
@@ -81,7 +89,7 @@ class VirtualMachineDriver:
         await instance.remove(keep_data=keep)
         instance.provider.background.forget(events_key(instance))
         if keep:
-            ctx.event("Normal", "Retained", f"the disks stay in {instance.data_dir}")
+            ctx.event("Normal", "Retained", instance.kept())
         return True
 
 

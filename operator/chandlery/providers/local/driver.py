@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from chandlery.driver.protocol import DriverContext, Observation, Reader, Unsupported, external_name
 from chandlery.foundation.errors import DependencyNotReady, NotSupported, Unavailable
 from chandlery.model.base import DeletionPolicy
+from chandlery.providers.local import adoption
 from chandlery.providers.local.backups import backup_job, refused_backups, restore_job
 from chandlery.providers.local.instance import Instance
 from chandlery.providers.local.ports import is_free
@@ -36,7 +37,7 @@ class LocalDriver(ABC):
 
     name: ClassVar[str] = "local"
     keeps_data: ClassVar[bool] = True
-    """Whether there is anything to retain when the object goes."""
+    """Whether there is anything that a last backup would hold when the object goes."""
     abilities: ClassVar[frozenset[str]] = frozenset()
     """What of the common spec this driver honours: tls, backup, restoreFrom, rotation, metrics, exposure."""
 
@@ -48,8 +49,8 @@ class LocalDriver(ABC):
         return ()
 
     def does(self, obj: Any) -> frozenset[str]:
-        """What this driver honours of that which not every local driver does: names as in `NOT_EVERYWHERE`."""
-        return frozenset()
+        """Its abilities for this object, where they differ from engine to engine."""
+        return self.abilities
 
     def unsupported(self, obj: Any, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
         """The fields that can't be honoured here."""
@@ -63,6 +64,8 @@ class LocalDriver(ABC):
         instance = self.instance(ctx, obj)
         if not instance.exists:
             return Observation(exists=False, external_name=instance.name)
+        if not adoption.is_owner(instance, obj):
+            return await adoption.offer(ctx, obj, instance)
         return await self.servers(ctx, obj, instance).observe()
 
     async def create(self, ctx: DriverContext, obj: Any) -> None:
@@ -71,13 +74,18 @@ class LocalDriver(ABC):
         await self.servers(ctx, obj, instance).create()
 
     async def update(self, ctx: DriverContext, obj: Any, observed: Observation) -> None:
-        if observed.plan.changes:
-            await self.servers(ctx, obj, self.instance(ctx, obj)).update(observed)
+        instance = self.instance(ctx, obj)
+        if adoption.wanted(observed):
+            adoption.take_over(instance, obj)
+        elif observed.plan.changes:
+            await self.servers(ctx, obj, instance).update(observed)
 
     async def delete(self, ctx: DriverContext, obj: Any) -> bool:
-        """Stop everything; the directory goes too, unless there are data and the policy retains them."""
+        """Stop everything; the directory goes too, unless the policy retains it. What is another object's stays."""
         policy = obj.spec.deletion_policy
         instance = self.instance(ctx, obj)
+        if not adoption.is_owner(instance, obj):
+            return True
         if policy is DeletionPolicy.SNAPSHOT and self.keeps_data and instance.exists:
             servers = self.servers(ctx, obj, instance)
             if not isinstance(servers, BacksUp) or obj.spec.backup is None:
@@ -91,20 +99,11 @@ class LocalDriver(ABC):
                 return False
         for key in (backup_job(instance), restore_job(instance)):
             await instance.provider.background.end(key)
-        keep = self.keeps_data and policy is DeletionPolicy.RETAIN
+        keep = policy is DeletionPolicy.RETAIN
         await instance.remove(keep_data=keep)
         if keep:
-            ctx.event("Normal", "Retained", f"the data stays in {instance.data_dir}")
+            ctx.event("Normal", "Retained", instance.kept())
         return True
-
-
-NOT_EVERYWHERE = (
-    ("backup", "spec.backup", "nothing on this machine is backed up yet"),
-    ("restore_from", "spec.restoreFrom", "nothing on this machine can be restored yet"),
-    ("metrics", "spec.metrics", "there is no exporter for this machine"),
-    ("rotation", "spec.rotation", "passwords on this machine are not rotated on a schedule yet"),
-)
-"""What several kinds' specs can say and not every local driver does; `tls` besides."""
 
 
 def common(spec: Any, abilities: Collection[str] = ()) -> list[Unsupported]:

@@ -125,6 +125,25 @@ class Instance:
         self.record.setdefault("ports", {}).pop(name, None)
         return self.port(name)
 
+    def claim_port(self, name: str, port: int) -> None:
+        """Have just this port under this name, and give up the one before.
+
+        Raises:
+            Unavailable: another program or another object has it.
+        """
+        if self.ports.get(name) == port:
+            return
+        if self.provider.ports.choose(port) != port:
+            raise Unavailable(
+                f"port {port} is taken by another program or object",
+                field="spec.exposure.port",
+                value=port,
+                hint=f"End what has it (`ss -ltnp 'sport = :{port}'` names it) or name another port.",
+                retry_after=2.0,
+            )
+        self.record.setdefault("ports", {})[name] = port
+        self.save()
+
     def release_port(self, name: str) -> None:
         if self.record.get("ports", {}).pop(name, None) is not None:
             self.save()
@@ -178,6 +197,10 @@ class Instance:
         """Stop every process, those first that were started last."""
         for name in reversed(self.process_names()):
             await self.process(name).stop()
+
+    def kept(self) -> str:
+        """What is said of data that stay, and how to use them again."""
+        return f"the data stays in {self.root}; spec.adopt.externalName {self.name} in a new object takes it over"
 
     async def remove(self, *, keep_data: bool = False) -> None:
         """Stop everything and remove the directory; with `keep_data` it stays, with ports given up."""

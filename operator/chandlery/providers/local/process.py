@@ -140,6 +140,8 @@ class Process:
                 self._remember(pid, started)
                 entry = self._entry
         running = pid is not None and pids.is_same(pid, started)
+        if running and pid is not None:
+            self.instance.provider.watch_exit(pid, self.instance.name)  # also what an earlier operator started
         if pid is not None and not running and entry.get("exit_of") != [pid, started]:
             self._note_exit(pid, started)
             entry = self._entry

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from chandlery.foundation.clock import SYSTEM, Clock
-from chandlery.foundation.errors import AlreadyExists
+from chandlery.foundation.errors import AlreadyExists, InvalidSpec
 from chandlery.providers.local import pids
 from chandlery.providers.local.background import Background
 from chandlery.providers.local.engines import Engines
@@ -22,6 +23,7 @@ from chandlery.providers.local.privileges import Privileges
 from chandlery.providers.local.process import MARK
 
 POLL_WITHOUT_PIDFD = 0.5
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 class LocalProvider:
@@ -102,7 +104,18 @@ class LocalProvider:
     # -- instances
 
     def instance(self, name: str) -> Instance:
-        """The instance of this external name, there or not."""
+        """The instance of this external name, there or not.
+
+        Raises:
+            InvalidSpec: the name would lead out of the directory.
+        """
+        if not _NAME.fullmatch(name):
+            raise InvalidSpec(
+                "on this machine it is the name of a directory of the instances",
+                field="spec.adopt.externalName",
+                value=name,
+                hint=f"Directories that are there: `ls {self.instances_dir}`.",
+            )
         if name not in self._instances:
             self._instances[name] = Instance(self, name)
         return self._instances[name]
@@ -174,9 +187,9 @@ class LocalProvider:
 
     def watch_exit(self, pid: int, name: str) -> None:
         """Call `notify(name)` when the process ends; needs a running event loop, else it is a no-op."""
-        self._codes.pop(pid, None)
         if pid in self._watched:
             return
+        self._codes.pop(pid, None)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
