@@ -79,7 +79,13 @@ def binaries() -> dict[str, str]:
         "valkey-server": str(engines.find("valkey", None).binary),
         "haproxy": str(engines.find("haproxy", None).binary),
         "nats-server": str(engines.find("nats", None).binary),
+        "sh": "/bin/sh",
     }
+
+
+def programs() -> list[str]:
+    """Folders with what shells in containers call."""
+    return [str(Engines(Path("/nonexistent")).find("postgres", None).binary.parent)]
 
 
 class Cluster:
@@ -157,7 +163,7 @@ async def kube(cluster: RunningControlPlane, request: pytest.FixtureRequest) -> 
     credentials = from_kubeconfig(cluster.kubeconfig)
     name = re.sub("[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40] + "-" + os.urandom(2).hex()
     folder = Path(tempfile.mkdtemp(prefix="k-"))  # short: the path of a socket in it has 107 characters at most
-    async with HttpApi(credentials) as api, Workloads(api, folder, binaries()) as workloads:
+    async with HttpApi(credentials) as api, Workloads(api, folder, binaries(), programs()) as workloads:
         await api.create(NAMESPACES, {"metadata": {"name": name}})
         made = Cluster(api, name, workloads, credentials)
         await made.start()

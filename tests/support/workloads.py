@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from chandlery.providers.kubernetes.types import (
     Obj,
 )
 
+_NEVER_ROOT = ("initdb", "postgres", "mariadb")
 _ADDRESSES = iter(range(1, 60000))
 
 
@@ -51,6 +53,12 @@ class Running:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    initialised: set[str] = field(default_factory=set)
+    """Init containers that have done their work."""
+    before_stop: dict[str, list[str]] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
+    """Mounts, and where they are on this machine."""
+    users: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     told: str = ""
 
 
@@ -61,12 +69,14 @@ class Workloads:
         api: as whom the controllers and the kubelet speak.
         folder: for volumes.
         binaries: what stands for a command's first word.
+        programs: folders with what shells in containers call.
     """
 
-    def __init__(self, api: Any, folder: Path, binaries: dict[str, str]) -> None:
+    def __init__(self, api: Any, folder: Path, binaries: dict[str, str], programs: list[str] | None = None) -> None:
         self.api = api
         self.folder = folder
         self.binaries = binaries
+        self.programs = programs or []
         self.pods: dict[str, Running] = {}
         self.frozen: set[str] = set()
         """Names of pods that are not brought back."""
@@ -97,6 +107,10 @@ class Workloads:
         """SIGSTOP, or SIGCONT."""
         for process in self.running(name).processes.values():
             process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+
+    def execute(self, name: str, command: list[str], container: str = "") -> int:
+        """Run a command as `kubectl exec` would, or the kubelet for a probe; its exit code."""
+        return self._run_in(self.running(name), container or next(iter(self.running(name).argv)), command)
 
     async def behind(self, namespace: str, service: str) -> list[tuple[str, int]]:
         """Where a Service leads: addresses of the ready pods that it selects, with the target port."""
@@ -240,6 +254,8 @@ class Workloads:
             known = self.pods[meta["uid"]] = Running(_address(), self.folder / f"{meta['name']}.{meta['uid'][:8]}")
         if not await self._volumes(pod, known):
             return
+        if not await self._initialised(pod, known):
+            return
         containers = []
         for container in pod["spec"]["containers"]:
             name = container["name"]
@@ -277,6 +293,25 @@ class Workloads:
             await self._status(PODS, pod, status)
             known.told = text
 
+    async def _initialised(self, pod: Obj, known: Running) -> bool:
+        """Run init containers one after the other; False while one isn't done."""
+        for container in pod["spec"].get("initContainers", ()):
+            name = container["name"]
+            if name in known.initialised:
+                continue
+            if name not in known.argv:
+                self._prepare(pod, container, known)
+            process = known.processes.get(name)
+            code = process.poll() if process is not None else 1
+            if code == 0:
+                known.initialised.add(name)
+                del known.processes[name], known.argv[name]
+                continue
+            if code is not None:
+                self._start(name, known)
+            return False
+        return True
+
     async def _volumes(self, pod: Obj, known: Running) -> bool:
         """Bring volumes up to date; False while something that they need is missing."""
         namespace = pod["metadata"]["namespace"]
@@ -304,13 +339,17 @@ class Workloads:
             if known.versions.get(volume["name"]) != version:
                 known.versions[volume["name"]] = version
                 folder.mkdir(parents=True, exist_ok=True)
+                items = {item["key"] for item in volume.get("secret", {}).get("items", ())}
                 for key, value in (found.get("data") or {}).items():
+                    if items and key not in items:
+                        continue
                     data = base64.b64decode(value).decode() if kind is SECRETS else value
                     (folder / key).write_text(self._adapted(data, pod, known))
         return True
 
     def _paths(self, pod: Obj, known: Running) -> dict[str, str]:
-        mounts = [m for c in pod["spec"]["containers"] for m in c.get("volumeMounts", ())]
+        containers = [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+        mounts = [m for c in containers for m in c.get("volumeMounts", ())]
         return {
             m["mountPath"]: str(known.folder / m["name"] / m.get("subPath", "")).rstrip("/")
             for m in sorted(mounts, key=lambda m: -len(m["mountPath"]))
@@ -322,6 +361,7 @@ class Workloads:
             text = text.replace(mount, path)
         for everywhere in ("* -::*", "0.0.0.0"):
             text = text.replace(everywhere, known.ip)
+        text = text.replace("listen_addresses = '*'", f"listen_addresses = '{known.ip}'")
         return text.replace("bind *:", f"bind {known.ip}:").replace("ipv4@*:", f"ipv4@{known.ip}:")
 
     def _prepare(self, pod: Obj, container: Obj, known: Running) -> None:
@@ -337,17 +377,50 @@ class Workloads:
         assert first, f"no binary stands for {words[0]}"
         known.argv[container["name"]] = [first, *(self._adapted(w, pod, known) for w in words[1:])]
         known.env[container["name"]] = {k: self._adapted(v, pod, known) for k, v in env.items()}
+        before = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
+        if before:
+            known.before_stop[container["name"]] = before
+        known.paths = self._paths(pod, known)
+        known.users[container["name"]] = self._user(words, pod, known)
+
+    def _user(self, words: list[str], pod: Obj, known: Running) -> tuple[int, int] | None:
+        """As whom it runs: some engines refuse to be root. Its volumes are that user's, as by fsGroup."""
+        if os.geteuid() != 0 or not any(word in " ".join(words) for word in _NEVER_ROOT):
+            return None
+        nobody = pwd.getpwnam("nobody")
+        self.folder.chmod(0o755)
+        for volume in pod["spec"].get("volumes", ()):
+            if "emptyDir" in volume or "persistentVolumeClaim" in volume:
+                os.chown(known.folder / volume["name"], nobody.pw_uid, nobody.pw_gid)
+        return nobody.pw_uid, nobody.pw_gid
+
+    def _as(self, name: str, known: Running) -> dict[str, Any]:
+        """How a container's processes are started."""
+        path = os.pathsep.join([*self.programs, os.environ["PATH"]])
+        user = known.users.get(name)
+        who = {"user": user[0], "group": user[1], "extra_groups": []} if user else {}
+        return {"cwd": known.folder, "env": {**os.environ, "PATH": path, **known.env[name]}, **who}
 
     def _start(self, name: str, known: Running) -> None:
         with (known.folder / f"{name}.log").open("ab") as log:
-            known.processes[name] = subprocess.Popen(
-                known.argv[name], stdout=log, stderr=log, cwd=known.folder, env={**os.environ, **known.env[name]}
-            )
+            known.processes[name] = subprocess.Popen(known.argv[name], stdout=log, stderr=log, **self._as(name, known))
 
-    @staticmethod
-    def _end(pod: Running) -> None:
+    def _run_in(self, known: Running, name: str, command: list[str]) -> int:
+        words = [command[0], *command[1:]]
+        for mount, path in known.paths.items():
+            words = [word.replace(mount, path) for word in words]
+        with (known.folder / f"{name}.log").open("ab") as log:
+            return subprocess.run(
+                words, stdout=log, stderr=log, timeout=60, check=False, **self._as(name, known)
+            ).returncode
+
+    def _end(self, pod: Running) -> None:
         for process in pod.processes.values():
             process.send_signal(signal.SIGCONT)
+        for name, command in pod.before_stop.items():
+            if name in pod.processes and pod.processes[name].poll() is None:
+                self._run_in(pod, name, command)
+        for process in pod.processes.values():
             process.terminate()
         for process in pod.processes.values():
             try:

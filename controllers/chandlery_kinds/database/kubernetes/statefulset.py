@@ -1,0 +1,176 @@
+"""The StatefulSet of a single PostgreSQL, and its pod.
+
+The driver replaces the pod (`OnDelete`): only it knows what a restart costs and whether it may happen now. Commands
+need nothing of an image but PostgreSQL's own programs and `sh`, which initdb itself needs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chandlery.foundation.validation.quantity import Quantity
+from chandlery.providers.kubernetes import pods
+from chandlery.providers.kubernetes.types import STATEFUL_SETS, Obj
+from chandlery_kinds.database.kubernetes.config import CONFIG
+from chandlery_kinds.database.kubernetes.inputs import DATA, MOUNT, PORT, RUN, SECRET, Inputs
+from chandlery_kinds.database.postgres.configuration import ADMIN
+
+HEADLESS = "-nodes"
+AUTH = "-auth"
+GRACE_SECONDS = 120
+"""For the last checkpoint when a pod ends."""
+STOP_SECONDS = 90
+_MIB = 2**20
+
+# A folder is the database once it holds the mark. initdb that was cut short leaves one without it, which is taken away
+# where the image has `rm`, and passed over elsewhere. The mark is written through to the disk by initdb as well.
+_INITIALISE = """set -eu
+n=0
+for made in {data}/pgdata-*; do
+  if [ -e "$made/chandlery-initialised" ]; then exit 0; fi
+  if [ -e "$made" ] && command -v rm >/dev/null; then rm -rf "$made"; fi
+done
+while [ -e {data}/pgdata-$n ]; do n=$((n+1)); done
+initdb --pgdata={data}/pgdata-$n --no-sync {options}
+: > {data}/pgdata-$n/chandlery-initialised
+initdb --pgdata={data}/pgdata-$n --sync-only
+"""
+_SERVE = """for made in {data}/pgdata-*; do
+  if [ -e "$made/chandlery-initialised" ]; then exec {command}; fi
+done
+echo "no database in {data}" >&2
+exit 1
+"""
+
+
+def found(command: str) -> list[str]:
+    """A command that gets the folder of the database as `$made`."""
+    return ["sh", "-c", _SERVE.format(data=DATA, command=command)]
+
+
+def stateful_set(inputs: Inputs, live: Obj | None = None) -> Obj:
+    """The manifest.
+
+    Args:
+        inputs: of all of it.
+        live: as it is; the size in its claim templates can't change and is kept.
+    """
+    owner = inputs.owner
+    spec: dict[str, Any] = {
+        "replicas": 1,
+        "serviceName": owner.base + HEADLESS,
+        "podManagementPolicy": "Parallel",
+        "updateStrategy": {"type": "OnDelete"},
+        "selector": {"matchLabels": owner.selector},
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+        "template": template(inputs),
+        "volumeClaimTemplates": [_claim(inputs, live)],
+    }
+    return owner.child(STATEFUL_SETS, spec=spec)
+
+
+def _claim(inputs: Inputs, live: Obj | None) -> dict[str, Any]:
+    storage = inputs.spec.storage
+    size = str(Quantity(str(storage.size)))
+    for known in ((live or {}).get("spec") or {}).get("volumeClaimTemplates") or ():
+        size = known["spec"]["resources"]["requests"]["storage"]
+    spec: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
+    if storage.class_name:
+        spec["storageClassName"] = storage.class_name
+    return {"metadata": {"name": "data", "labels": inputs.owner.labels}, "spec": spec}
+
+
+def template(inputs: Inputs) -> dict[str, Any]:
+    """The pod template. Settings are no part of it: they don't roll the pod by themselves."""
+    owner = inputs.owner
+    shared = inputs.memory // 4  # parallel queries hand rows over there; it counts as the container's memory
+    return {
+        "metadata": {"labels": owner.labels},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": pods.pod_security(),
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            **pods.placement(owner, inputs.spec.placement, inputs.pull_secrets),
+            "initContainers": [_initialise(inputs)],
+            "containers": [_server(inputs)],
+            "volumes": [
+                {"name": "config", "configMap": {"name": owner.base + CONFIG, "defaultMode": 0o444}},
+                {
+                    "name": "admin",
+                    "secret": {
+                        "secretName": owner.base + AUTH,
+                        "defaultMode": 0o440,
+                        "items": [{"key": "admin", "path": "admin"}],
+                    },
+                },
+                {"name": "run", "emptyDir": {}},
+                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{max(64, shared // _MIB)}Mi"}},
+            ],
+        },
+    }
+
+
+def _mounts() -> list[dict[str, Any]]:
+    return [
+        {"name": "config", "mountPath": MOUNT, "readOnly": True},
+        {"name": "config", "mountPath": "/etc/passwd", "subPath": "passwd", "readOnly": True},
+        {"name": "data", "mountPath": DATA},
+        {"name": "run", "mountPath": RUN},
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+    ]
+
+
+def _resources(inputs: Inputs) -> dict[str, Any]:
+    return pods.resources(inputs.spec.resources, memory=inputs.memory // 2, limit=inputs.memory)
+
+
+def _initialise(inputs: Inputs) -> dict[str, Any]:
+    given = inputs.spec.initialization
+    options = " ".join(
+        (
+            f"--username={ADMIN}",
+            f"--pwfile={SECRET}/admin",
+            "--auth=scram-sha-256",
+            f"--encoding={given.encoding or 'UTF8'}",
+            f"--locale={given.locale or 'C'}",
+            "--data-checksums" if given.data_checksums else "--no-data-checksums",
+            "--no-instructions",
+        )
+    )
+    return {
+        "name": "initialise",
+        "image": inputs.image,
+        "command": ["sh", "-c", _INITIALISE.format(data=DATA, options=options)],
+        "securityContext": pods.CONTAINER_SECURITY,
+        "resources": _resources(inputs),
+        "volumeMounts": [*_mounts(), {"name": "admin", "mountPath": SECRET, "readOnly": True}],
+    }
+
+
+def _server(inputs: Inputs) -> dict[str, Any]:
+    asks = ["pg_isready", "--quiet", f"--host={RUN}", f"--port={PORT}", f"--username={ADMIN}", "--timeout=3"]
+    return {
+        "name": "database",
+        "image": inputs.image,
+        "command": found(f'postgres -D "$made" -c config_file={MOUNT}/postgresql.conf'),
+        "ports": [{"name": "postgres", "containerPort": PORT, "protocol": "TCP"}],
+        "securityContext": pods.CONTAINER_SECURITY,
+        "resources": _resources(inputs),
+        # SIGTERM would wait for every client to leave: the fast shutdown ends sessions and writes a checkpoint.
+        "lifecycle": {
+            "preStop": {
+                "exec": {"command": found(f'pg_ctl stop -D "$made" --mode=fast --wait --timeout={STOP_SECONDS}')}
+            }
+        },
+        # Alive is also one that recovers after a crash, be it for hours: it answers that it doesn't take connections.
+        "livenessProbe": pods.exec_probe(_at_least(asks), period=10, timeout=5, failures=6),
+        "startupProbe": pods.exec_probe(_at_least(asks), period=2, timeout=5, failures=150),
+        "readinessProbe": pods.exec_probe(asks, period=5, timeout=5),
+        "volumeMounts": _mounts(),
+    }
+
+
+def _at_least(asks: list[str]) -> list[str]:
+    """Answers at all: exit code 1 says that it starts, recovers or ends."""
+    return ["sh", "-c", f"{' '.join(asks)}; [ $? -le 1 ]"]

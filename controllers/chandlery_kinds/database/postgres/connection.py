@@ -1,0 +1,53 @@
+"""Connections as the driver's own user or as a client's, with errors of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chandlery.foundation.errors import Unauthenticated, Unavailable
+from chandlery_kinds.database.postgres.configuration import ADMIN
+
+
+async def connect(
+    host: str,
+    port: int,
+    *,
+    password: str,
+    database: str = "postgres",
+    user: str = ADMIN,
+    seconds: float = 2.0,
+    command_seconds: float = 60.0,
+) -> Any:
+    """An asyncpg connection.
+
+    Args:
+        host: address or name.
+        port: TCP port.
+        password: the user's.
+        database: to connect to.
+        user: the role.
+        seconds: for the connection to be made.
+        command_seconds: for each statement.
+
+    Raises:
+        Unavailable: the server doesn't take connections now.
+        Unauthenticated: the password is wrong.
+    """
+    import asyncpg
+
+    try:
+        return await asyncpg.connect(
+            host=host,
+            port=port,
+            user=user,
+            password=password,
+            database=database,
+            timeout=seconds,
+            command_timeout=command_seconds,
+            ssl=False,
+            server_settings={"application_name": "chandlery"},
+        )
+    except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+        raise Unauthenticated(f"{host}:{port} refused {user}'s password") from error
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise Unavailable(f"{host}:{port} doesn't take connections: {error or 'no answer'}", retry_after=0.5) from error
