@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import ssl
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -28,8 +30,17 @@ class RespClient:
         self._seconds = seconds
 
     @classmethod
-    async def connect(cls, host: str, port: int, *, user: str = "", password: str = "", seconds: float = 5.0) -> Self:
-        """Connect and authenticate.
+    async def connect(
+        cls,
+        host: str,
+        port: int,
+        *,
+        user: str = "",
+        password: str = "",
+        seconds: float = 5.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> Self:
+        """Connect, by TLS with a context, and authenticate.
 
         Raises:
             Unavailable: nobody listens, or it is loading its data.
@@ -39,7 +50,7 @@ class RespClient:
         where = f"{host}:{port}"
         try:
             async with asyncio.timeout(seconds):
-                reader, writer = await asyncio.open_connection(host, port)
+                reader, writer = await asyncio.open_connection(host, port, ssl=tls)
         except TimeoutError as error:
             raise Timeout(f"no connection to {where} within {seconds:g} s") from error
         except OSError as error:
@@ -63,6 +74,13 @@ class RespClient:
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
+
+    @property
+    def shown(self) -> str:
+        """SHA-256 of the certificate that the server shows; empty without TLS."""
+        tls = self._writer.get_extra_info("ssl_object")
+        der = tls.getpeercert(binary_form=True) if tls is not None else None
+        return hashlib.sha256(der).hexdigest() if der else ""
 
     async def command(self, *words: str | bytes | int) -> Any:
         """One command. Simple strings and bulk strings come as str (bytes that aren't UTF-8 as bytes)."""

@@ -7,33 +7,44 @@ clients' Service selects by a label that the driver puts on the primary.
 
 from __future__ import annotations
 
-import secrets
-from base64 import b64decode
 from typing import Any, ClassVar
 
 import orjson
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation, Plan
-from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed, Unauthenticated, Unavailable
+from chandlery.foundation.errors import (
+    ChandleryError,
+    EngineFailed,
+    Unauthenticated,
+    Unavailable,
+)
 from chandlery.foundation.validation.quantity import Quantity
-from chandlery.model.base import DeletionPolicy, Endpoint
+from chandlery.model.base import Endpoint
+from chandlery.providers.kubernetes import certificates
+from chandlery.providers.kubernetes.certificates import Certificates
 from chandlery.providers.kubernetes.children import Children
+from chandlery.providers.kubernetes.driver import AUTH, Workload
+from chandlery.providers.kubernetes.foreign import further_kinds
 from chandlery.providers.kubernetes.pods import problem, running
-from chandlery.providers.kubernetes.templates import UPGRADE, Kept, upgrade_condition
+from chandlery.providers.kubernetes.templates import Kept, upgrade_condition
 from chandlery.providers.kubernetes.types import (
     BUDGETS,
     CLAIMS,
+    NETWORK_POLICIES,
     PODS,
     ROLE,
     SECRETS,
+    SERVICE_MONITORS,
     SERVICES,
     STATEFUL_SETS,
     Obj,
 )
 from chandlery_kinds.cache import acl
+from chandlery_kinds.cache.binding import Address, entries
+from chandlery_kinds.cache.kubernetes import exporter
 from chandlery_kinds.cache.kubernetes.children import children, workload
-from chandlery_kinds.cache.kubernetes.config import config, probe
-from chandlery_kinds.cache.kubernetes.inputs import PORT, Inputs
+from chandlery_kinds.cache.kubernetes.config import FENCED, TLS_FILES, config, probe, tls_settings
+from chandlery_kinds.cache.kubernetes.inputs import PORT, TLS_PORT, Inputs
 from chandlery_kinds.cache.kubernetes.nodes import Node, role_differences
 from chandlery_kinds.cache.kubernetes.services import READ
 from chandlery_kinds.cache.kubernetes.statefulset import CONFIG
@@ -41,8 +52,7 @@ from chandlery_kinds.cache.model import Cache
 from chandlery_kinds.cache.resp import RespClient, info, pairs
 from chandlery_kinds.cache.valkey import RESTART_SETTINGS, desired_settings, field_of, setting_differences
 
-KINDS = (STATEFUL_SETS, SERVICES, SECRETS, BUDGETS, PODS, CLAIMS)
-AUTH = "-auth"
+KINDS = (STATEFUL_SETS, SERVICES, SECRETS, BUDGETS, NETWORK_POLICIES, PODS, CLAIMS)
 PRIMARY = "chandlery.dev/primary"
 DEFAULTS = "chandlery.dev/defaults"
 ACL_SEEN = "chandlery.dev/acl-seen"
@@ -55,34 +65,33 @@ STARTING_POLL = 0.5
 REPLICATED_POLL = 2.0
 
 
-class ValkeyPods:
+class ValkeyPods(Workload[Cache]):
     """Everything that one pass does with one cache. Made anew each time; keeps nothing."""
 
     kinds: ClassVar = KINDS
 
     def __init__(self, ctx: DriverContext, obj: Cache, there: Children, inputs: Inputs) -> None:
-        self.ctx = ctx
-        self.obj = obj
-        self.spec = obj.spec
-        self.there = there
-        self.session = there.session
+        super().__init__(ctx, obj, there)
         self.inputs = inputs
-        self.owner = inputs.owner
+        self.monitors = SERVICE_MONITORS in there.kinds
         self.settings = self._settings()
+        tls = inputs.tls
+        self.certificates = Certificates(ctx, tls, there, inputs.hosts) if tls is not None else None
 
     @classmethod
     async def of(cls, ctx: DriverContext, obj: Cache) -> ValkeyPods:
         """Read what is there."""
         session = ctx.provider
         inputs = Inputs.of(obj, ctx.parameters, session.images, session.pull_secrets)
-        there = await Children(session, inputs.owner, KINDS).look()
+        kinds = [*KINDS, *await further_kinds(session, obj.spec)]
+        there = await Children(session, inputs.owner, kinds).look()
         return cls(ctx, obj, there, inputs)
 
     def _settings(self) -> dict[str, str]:
         found = desired_settings(self.spec)
         if self.spec.min_replicas_to_write is None and self.spec.replicas_per_primary >= 2:
             found["min-replicas-to-write"] = "1"  # a primary that is cut off from all copies takes no writes
-        return found
+        return found | tls_settings(self.inputs)
 
     # -- what is on record
 
@@ -112,51 +121,27 @@ class ValkeyPods:
         found: dict[str, str] = orjson.loads(self._note(DEFAULTS) or "{}")
         return found
 
-    def _auth(self) -> dict[str, str]:
-        live = self.there.get(SECRETS, AUTH)
-        return {key: b64decode(value).decode() for key, value in ((live or {}).get("data") or {}).items()}
-
-    def _auth_keys(self) -> list[str]:
-        return ["admin", "password", "probe", *(f"user-{u.name}" for u in self.spec.users if not u.password_secret)]
-
-    async def _ensure_auth(self) -> None:
-        missing = [key for key in self._auth_keys() if key not in self._auth()]
-        if missing:
-            await self.there.secret_once(AUTH, {key: secrets.token_urlsafe(24) for key in missing})
-            await self.there.look()
-
-    async def _user_password(self, name: str) -> str:
-        user = next(u for u in self.spec.users if u.name == name)
-        if user.password_secret is None:
-            return self._auth()[f"user-{name}"]
-        found = await self.ctx.reader.secret(self.obj.metadata.namespace, user.password_secret.name)
-        password = (found or {}).get("password", b"").decode()
-        if not password:
-            raise DependencyNotReady(
-                f"Secret {user.password_secret.name} with the key `password` isn't there",
-                field=f"spec.users[{name}].passwordSecret",
-                hint="Create it, or leave passwordSecret out to have a password generated.",
-            )
-        return password
+    def auth_keys(self) -> list[str]:
+        return [*super().auth_keys(), *(["metrics"] if self.inputs.metrics else [])]
 
     async def users(self) -> list[acl.AclUser]:
         """All users as they should be."""
-        auth = self._auth()
-        found = [acl.admin(auth["admin"]), acl.application([auth["password"]]), probe(auth["probe"])]
+        auth = self.auth()
+        found = [acl.admin(auth["admin"]), acl.application([auth["password"]]), probe()]
+        if self.inputs.metrics:
+            found.append(exporter.user(auth["metrics"]))
         for user in self.spec.users:
-            found.append(acl.from_spec(user, [await self._user_password(user.name)]))
+            found.append(acl.from_spec(user, [await self.user_password(user.name)]))
         return found
 
     # -- manifests
 
-    def _workload(self) -> Kept:
-        upgrade = self.obj.metadata.annotations.get(UPGRADE, "")
-        return workload(self.inputs, self.stateful, upgrade=upgrade)
-
     async def _desired(self) -> tuple[list[Obj], Kept]:
-        auth, kept = self._auth(), self._workload()
-        body = config(self.inputs, self._known_settings(), await self.users(), auth["admin"], auth["probe"])
-        return children(self.inputs, body, kept.workload), kept
+        auth, kept = self.auth(), workload(self.inputs, self.stateful, instances=self._instances, upgrade=self.upgrade)
+        users = await self.users()
+        body = config(self.inputs, self._known_settings(), users, auth["admin"], auth.get("metrics", ""))
+        more = await self.certificates.children() if self.certificates is not None else []
+        return children(self.inputs, body, kept.workload, more, monitors=self.monitors), kept
 
     def _known_settings(self) -> dict[str, str]:
         """What may stand in the file: a setting that can be changed live is set live first, to learn its default."""
@@ -167,36 +152,27 @@ class ValkeyPods:
             if name not in self.spec.configuration or name in RESTART_SETTINGS or name in known
         }
 
-    # -- create, delete
+    # -- create
 
     async def create(self) -> None:
-        await self._ensure_auth()
+        await self.ensure_auth()
+        if self.certificates is not None:
+            await self.act_all(await self.certificates.children())
+            await self.certificates.ensure()
         desired, _ = await self._desired()
-        for change in self.there.differences(desired):
-            await self.there.act(*change.payload)
-
-    async def delete(self) -> bool:
-        keep = set()
-        if self.spec.deletion_policy is DeletionPolicy.RETAIN:
-            keep = {key for key in self.there.live if key[0] == CLAIMS.kind}
-            auth = self.there.get(SECRETS, AUTH)
-            if auth is not None:  # without the passwords the data is of little use
-                keep.add((SECRETS.kind, auth["metadata"]["name"]))
-                if auth["metadata"].get("ownerReferences"):
-                    await self.session.merge(auth, {"metadata": {"ownerReferences": None}})
-        return await self.there.remove(keep=keep)
+        await self.act_all(desired)
 
     # -- observe
 
     async def observe(self) -> Observation:
         if self.stateful is None and not self.there.pods:
             return Observation(exists=False, external_name=self.owner.identity)
-        if any(key not in self._auth() for key in self._auth_keys()):
+        if self.missing_auth():
             missing = Difference(f"Secret {self.owner.base}{AUTH}", "present", "absent", payload=("auth",))
             return self._seen(differences=(missing,), reason="Starting", message="its passwords are missing")
         nodes = [await self._ask(node) for node in self._nodes()]
         desired, kept = await self._desired()
-        found = self._storage_differences()
+        found = self._storage_differences() + await self._tls_differences(nodes)
         found += self._primary_differences(nodes)
         found += self.there.differences(desired)
         found += self._live_differences(nodes, await self.users())
@@ -205,30 +181,47 @@ class ValkeyPods:
         serves = primary is not None and await self._client_works(primary)
         ready = serves and all(node.in_step for node in nodes)
         reason, message = ("", "") if ready else self._explain(nodes, primary)
-        kind = f"{self.obj.names.singular}/{self.owner.name} -n {self.owner.namespace}"
         return self._seen(
             ready=ready,
             reason=reason,
             message=message,
             differences=tuple(found),
             endpoint=self._endpoint(),
-            binding=self._binding(acl.DEFAULT, self._auth()["password"]),
+            binding=self._binding(acl.DEFAULT, self.auth()["password"]),
             user_bindings={
-                f"{self.owner.name}-user-{user.name}": self._binding(user.name, await self._user_password(user.name))
+                f"{self.owner.name}-user-{user.name}": self._binding(user.name, await self.user_password(user.name))
                 for user in self.spec.users
             },
             facts=self._facts(nodes, primary),
-            conditions=upgrade_condition(kind, kept.newer),
-            poll_after=STARTING_POLL if not ready else REPLICATED_POLL if len(nodes) > 1 else None,
+            conditions=upgrade_condition(self.address, kept.newer, self.opens),
+            poll_after=self.poll(self._poll(ready, nodes), kept.newer),
         )
+
+    def _poll(self, ready: bool, nodes: list[Node]) -> float | None:
+        if not ready:
+            return STARTING_POLL
+        return REPLICATED_POLL if len(nodes) > 1 else None
 
     def _seen(self, **what: Any) -> Observation:
         return Observation(exists=True, external_name=self.owner.identity, **what)
 
     def _nodes(self) -> list[Node]:
+        """The pods that there should be, and those that are about to go: one of them may be the primary still."""
         pods = {pod["metadata"]["name"]: pod for pod in self.there.pods}
         names = [f"{self.owner.base}-{index}" for index in range(self.spec.instances)]
-        return [Node(name, pods.get(name)) for name in names]
+        return [Node(name, pods.get(name)) for name in names] + self._leaving(pods, names)
+
+    def _leaving(self, pods: dict[str, Obj], names: list[str]) -> list[Node]:
+        if not self.inputs.replicated:
+            return []
+        return [Node(name, pod) for name, pod in pods.items() if name not in names and name == self.primary_name]
+
+    @property
+    def _instances(self) -> int:
+        """How many pods there are to be now: as asked for, and the primary as long as it is one of those that go."""
+        wanted: int = self.spec.instances
+        ordinal = self.primary_name.rpartition("-")[2]
+        return max(wanted, int(ordinal) + 1) if self.inputs.replicated and ordinal.isdigit() else wanted
 
     async def _ask(self, node: Node) -> Node:
         """Log in as the driver's own user and read everything in one round trip."""
@@ -238,6 +231,7 @@ class ValkeyPods:
         try:
             async with await self._connect(node) as client:
                 text, settings, users = await client.pipeline([("INFO",), ("CONFIG", "GET", "*"), ("ACL", "LIST")])
+                node.shown = client.shown
         except Unauthenticated as error:
             node.error, node.locked_out = error.message, True
         except ChandleryError as error:
@@ -248,22 +242,28 @@ class ValkeyPods:
             self.session.silent.pop(uid, None)
         return node
 
-    async def _connect(self, node: Node) -> RespClient:
+    async def _connect(self, node: Node, user: str = acl.ADMIN) -> RespClient:
         assert node.pod is not None
         host, port = self.session.resolve(node.pod, PORT)
-        return await RespClient.connect(
-            host, port, user=acl.ADMIN, password=self._auth()["admin"], seconds=ANSWER_SECONDS
-        )
+        password = self.auth()["admin" if user == acl.ADMIN else "password"]
+        context = None
+        if node.only_tls:
+            material = self.certificates.present if self.certificates is not None else self._last_material()
+            if material is None:
+                raise Unavailable("its certificates are not there", retry_after=0.5)
+            context = material.context()
+        return await RespClient.connect(host, port, user=user, password=password, seconds=ANSWER_SECONDS, tls=context)
+
+    def _last_material(self) -> certificates.Material | None:
+        """TLS was taken out of the spec; pods that still speak it go on until they are replaced."""
+        return certificates.material(self.there)
 
     async def _client_works(self, node: Node) -> bool:
         """What an application would do, with the binding's own credentials, where the Service sends it."""
         if not node.answers or node.pod is None or (self.inputs.replicated and node.label != "primary"):
             return False
-        host, port = self.session.resolve(node.pod, PORT)
         try:
-            async with await RespClient.connect(
-                host, port, password=self._auth()["password"], seconds=ANSWER_SECONDS
-            ) as client:
+            async with await self._connect(node, acl.DEFAULT) as client:
                 return bool(await client.command("PING") == "PONG")
         except ChandleryError:
             return False
@@ -297,18 +297,23 @@ class ValkeyPods:
         )
 
     def _binding(self, user: str, password: str) -> Binding:
-        where = self._endpoint()
-        name = "" if user == acl.DEFAULT else user
-        entries = {
-            "host": where.host,
-            "port": str(where.port),
-            "username": user,
-            "password": password,
-            "uri": f"redis://{name}:{password}@{where.host}:{where.port}/0",
-        }
+        where, tls = self._endpoint(), self.inputs.tls
+        told: dict[str, str] = {}
+        if tls is not None:
+            material = self.certificates.present if self.certificates is not None else None
+            authority = material.authority if material is not None else ""
+            told = {"tls": "true", **({"ca.crt": authority} if authority else {})}
+        beside = tls is not None and not tls.required
+        address = Address(
+            where.host,
+            TLS_PORT if beside else self.inputs.service_port,
+            told,
+            plain_port=self.inputs.service_port if beside else None,
+        )
+        found = entries(address, user, password)
         if where.read_host:
-            entries |= {"read-host": where.read_host, "read-port": str(where.read_port)}
-        return Binding("redis", "chandlery", entries)
+            found |= {"read-host": where.read_host, "read-port": found["port"]}
+        return Binding("redis", "chandlery", found)
 
     def _facts(self, nodes: list[Node], primary: Node | None) -> dict[str, Any]:
         members = [
@@ -338,6 +343,20 @@ class ValkeyPods:
 
     # -- differences
 
+    async def _tls_differences(self, nodes: list[Node]) -> list[Difference]:
+        """Certificates that must be made or copied, and servers that show another one than they should."""
+        if self.certificates is None:
+            return []
+        found = await self.certificates.differences()
+        present = self.certificates.present
+        if found or present is None:
+            return found
+        for node in nodes:
+            if node.shown and node.shown != present.fingerprint:
+                what = f"certificate of {node.name}"
+                found.append(Difference(what, "the present one", "an earlier one", payload=("tls-reload", node.name)))
+        return found
+
     def _storage_differences(self) -> list[Difference]:
         storage = self.spec.persistence.storage
         found = self.there.growth(str(Quantity(str(storage.size)))) if storage is not None else []
@@ -352,7 +371,18 @@ class ValkeyPods:
         return found
 
     def _primary_differences(self, nodes: list[Node]) -> list[Difference]:
-        return role_differences(nodes, self.primary_name, self._lost) if self.inputs.replicated else []
+        if not self.inputs.replicated:
+            return []
+        found = role_differences(nodes, self.primary_name, self._lost)
+        if len(nodes) > self.spec.instances and not any(change.payload[0] == "promote" for change in found):
+            staying = [node for node in nodes[: self.spec.instances] if node.in_step and not node.primary]
+            heir = max(staying, key=lambda node: node.offset, default=None)
+            if heir is not None:  # it hands over before its pod goes
+                change = Difference(
+                    "primary", heir.name, self.primary_name, Disruption.FAILOVER, payload=("promote", heir.name)
+                )
+                found.append(change)
+        return found
 
     def _lost(self, node: Node) -> bool:
         """Whether the primary is given up: its pod is gone or ends, or it has been silent for too long."""
@@ -410,9 +440,13 @@ class ValkeyPods:
                 await self._promote(rest[0])
                 return  # everything else looks different now
             if what == "auth":
-                await self._ensure_auth()
+                await self.ensure_auth()
                 return
-            if what == "follow":
+            if what == certificates.PAYLOAD and self.certificates is not None:
+                await self.certificates.ensure()
+            elif what == "tls-reload":
+                await self._reload_tls(rest[0])
+            elif what == "follow":
                 await self._follow(rest[0])
             elif what == "label":
                 await self._label(rest[0], rest[1])
@@ -466,15 +500,26 @@ class ValkeyPods:
                     if info(await copy.command("INFO", "replication")).get("slave_repl_offset") == sent:
                         break
                     await clock.sleep(0.02)
-                await source.command("REPLICAOF", heir.ip, PORT)
+                if not heir.only_tls or old.only_tls:  # else it has no way to follow, and is replaced in a moment
+                    await source.command("REPLICAOF", heir.ip, PORT)
+                else:
+                    await source.command("REPLICAOF", *FENCED)
         except ChandleryError:
             assert old.pod is not None
             if running(old.pod):
                 await self.session.delete(old.pod)
 
-    async def _follow(self, name: str) -> None:
-        primary = self._node(self.primary_name)
+    async def _reload_tls(self, name: str) -> None:
+        """The files are read again; they may be the old ones still, then this comes again."""
         async with await self._connect(self._node(name)) as client:
+            words = [word for pair in TLS_FILES.items() for word in pair]
+            await client.command("CONFIG", "SET", *words)
+
+    async def _follow(self, name: str) -> None:
+        primary, copy = self._node(self.primary_name), self._node(name)
+        async with await self._connect(copy) as client:
+            if copy.only_tls or primary.only_tls:
+                await client.command("CONFIG", "SET", "tls-replication", "yes" if primary.only_tls else "no")
             await client.command("REPLICAOF", primary.ip, PORT)
 
     async def _label(self, name: str, role: str) -> None:
@@ -546,4 +591,7 @@ class ValkeyPods:
 
 def _order(change: Difference) -> int:
     """Storage first, then who is primary, then the rest as planned."""
-    return {"grow": 0, "auth": 0, "promote": 1, "follow": 2, "label": 3, "apply": 4}.get(change.payload[0], 5)
+    return _ORDER.get(change.payload[0], 5)
+
+
+_ORDER = {"grow": 0, "auth": 0, certificates.PAYLOAD: 0, "promote": 1, "follow": 2, "label": 3, "apply": 4}

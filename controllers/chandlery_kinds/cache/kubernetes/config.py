@@ -1,14 +1,16 @@
-"""The Secret with a cache's configuration: the engine's file, its users, the probe's password."""
+"""The Secret with a cache's configuration: the engine's file and its users."""
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 
+from chandlery.model.parts import ClientAuthentication, TlsVersion
 from chandlery.providers.kubernetes.types import SECRETS, Obj
 from chandlery_kinds.cache import acl
-from chandlery_kinds.cache.kubernetes.inputs import DATA, MOUNT, PORT, PROBE_USER, Inputs
-from chandlery_kinds.cache.kubernetes.statefulset import CONFIG
+from chandlery_kinds.cache.kubernetes import exporter
+from chandlery_kinds.cache.kubernetes.inputs import DATA, MOUNT, PORT, PROBE_USER, TLS_MOUNT, TLS_PORT, Inputs
+from chandlery_kinds.cache.kubernetes.statefulset import CONFIG, SOCKET
 from chandlery_kinds.cache.valkey import NodeConfig, render
 
 FENCED = ("127.0.0.1", 1)
@@ -16,13 +18,37 @@ FENCED = ("127.0.0.1", 1)
 before the driver has looked who holds the data."""
 
 
-def probe(password: str) -> acl.AclUser:
-    """The user of the readiness probe, who may do nothing but ask."""
-    return acl.AclUser(PROBE_USER, (acl.digest(password),), (), (), ("+ping",))
+_PROTOCOLS = {TlsVersion.V1_2: "TLSv1.2 TLSv1.3", TlsVersion.V1_3: "TLSv1.3"}
+_CLIENTS = {
+    ClientAuthentication.NONE: "no",
+    ClientAuthentication.OPTIONAL: "optional",
+    ClientAuthentication.REQUIRED: "yes",
+}
+TLS_FILES = {
+    "tls-cert-file": f"{TLS_MOUNT}/tls.crt",
+    "tls-key-file": f"{TLS_MOUNT}/tls.key",
+    "tls-client-cert-file": f"{TLS_MOUNT}/client.crt",
+    "tls-client-key-file": f"{TLS_MOUNT}/client.key",
+    "tls-ca-cert-file": f"{TLS_MOUNT}/trust.crt",
+}
+"""Set again, they are read again."""
+
+
+def probe() -> acl.AclUser:
+    """The user of the readiness probe, who may do nothing but ask, and gets in with any password."""
+    return acl.AclUser(PROBE_USER, (), (), (), ("nopass", "+ping"))
+
+
+def tls_settings(inputs: Inputs) -> dict[str, str]:
+    """Settings about TLS that the engine takes while it runs."""
+    tls = inputs.tls
+    if tls is None:
+        return {}
+    return {"tls-protocols": _PROTOCOLS[tls.minimum_version], "tls-auth-clients": _CLIENTS[tls.client_authentication]}
 
 
 def config(
-    inputs: Inputs, settings: Mapping[str, str], users: Sequence[acl.AclUser], admin: str, probe_password: str
+    inputs: Inputs, settings: Mapping[str, str], users: Sequence[acl.AclUser], admin: str, metrics: str = ""
 ) -> Obj:
     """The manifest.
 
@@ -31,21 +57,30 @@ def config(
         settings: the engine's settings by their own names.
         users: everyone who may log in.
         admin: password of the driver's user, with which copies log in at the primary.
-        probe_password: of the readiness probe.
+        metrics: password of the exporter.
     """
     node = NodeConfig(
-        port=PORT,
+        port=0 if inputs.only_tls else PORT,
         data_dir=DATA,
         acl_file=f"{MOUNT}/users.acl",
         bind="* -::*",
         primary=FENCED if inputs.replicated else None,
         replication_password=admin,
+        cluster_port=PORT + 10000 if inputs.sharded else None,
     )
     more = {"replica-serve-stale-data": "no"} if inputs.replicated else {}
+    more |= {"unixsocket": SOCKET, "unixsocketperm": "770"}
+    if inputs.tls is not None:
+        only = "yes" if inputs.only_tls else "no"
+        more |= {"tls-port": str(PORT if inputs.only_tls else TLS_PORT), "tls-replication": only, **TLS_FILES}
+        if inputs.sharded:
+            # certificates are for names, so clients must be sent to names
+            more |= {"tls-cluster": only, "cluster-preferred-endpoint-type": "hostname"}
     data = {
         "cache.conf": render({**more, **settings}, node, acl.ADMIN),
         "users.acl": acl.render_file(users),
-        "probe-password": probe_password,
     }
+    if inputs.metrics:
+        data[exporter.PASSWORDS] = exporter.passwords(metrics)
     encoded = {key: b64encode(text.encode()).decode() for key, text in data.items()}
     return inputs.owner.child(SECRETS, CONFIG, type="Opaque", data=encoded)

@@ -9,6 +9,7 @@ from chandlery.driver.protocol import Difference
 from chandlery.providers.kubernetes.pods import running
 from chandlery.providers.kubernetes.types import ROLE, Obj
 from chandlery_kinds.cache.kubernetes.config import FENCED
+from chandlery_kinds.cache.kubernetes.statefulset import ONLY_TLS
 
 
 @dataclass(slots=True)
@@ -22,6 +23,8 @@ class Node:
     acl: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
     locked_out: bool = False
+    shown: str = ""
+    """SHA-256 of the certificate that it shows; empty without TLS."""
 
     @property
     def answers(self) -> bool:
@@ -51,6 +54,11 @@ class Node:
     @property
     def ip(self) -> str:
         return str(((self.pod or {}).get("status") or {}).get("podIP", ""))
+
+    @property
+    def only_tls(self) -> bool:
+        """Whether its usual port speaks TLS; while pods are replaced, some may and some not."""
+        return ONLY_TLS in ((self.pod or {}).get("metadata", {}).get("annotations") or {})
 
     @property
     def version(self) -> str:

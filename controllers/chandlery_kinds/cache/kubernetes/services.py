@@ -2,71 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from chandlery.model.parts import ExposureType
+from chandlery.providers.kubernetes.services import client_service, headless_service, port
 from chandlery.providers.kubernetes.types import ROLE, SERVICES, Obj
-from chandlery_kinds.cache.kubernetes.inputs import Inputs
-from chandlery_kinds.cache.kubernetes.statefulset import HEADLESS
+from chandlery_kinds.cache.kubernetes.inputs import TLS_PORT, Inputs
 
 READ = "-read"
 
 
 def services(inputs: Inputs) -> list[Obj]:
-    """All of them. The read Service exists where there are copies."""
-    found = [_client(inputs), _headless(inputs)]
+    """All of them. The read Service exists where there are copies of one primary."""
+    owner, ports = inputs.owner, _ports(inputs)
+    own = [port("cache", inputs.port)]
+    if inputs.sharded and inputs.spec.engine.value != "memcached":
+        own.append(port("bus", inputs.port + 10000))
+    found = [
+        client_service(owner, inputs.spec.exposure, ports, _selector(inputs, "primary")),
+        headless_service(owner, own),
+    ]
     if inputs.replicated:
-        found.append(_read(inputs))
+        spec = {"type": "ClusterIP", "selector": _selector(inputs, "replica"), "ports": ports}
+        found.append(owner.child(SERVICES, READ, spec=spec))
     return found
 
 
-def _client(inputs: Inputs) -> Obj:
-    exposure = inputs.spec.exposure
-    port: dict[str, Any] = {
-        "name": "cache",
-        "port": inputs.service_port,
-        "targetPort": "cache",
-        "protocol": "TCP",
-    }
-    spec: dict[str, Any] = {"type": "ClusterIP", "selector": _selector(inputs, "primary"), "ports": [port]}
-    if exposure.type is not ExposureType.INTERNAL:
-        spec["type"] = exposure.type.value
-        if exposure.node_port:
-            port["nodePort"] = exposure.node_port
-        if exposure.type is ExposureType.LOAD_BALANCER:
-            if exposure.load_balancer_class:
-                spec["loadBalancerClass"] = exposure.load_balancer_class
-            if exposure.allowed_cidrs:
-                spec["loadBalancerSourceRanges"] = [str(cidr) for cidr in exposure.allowed_cidrs]
-    service = inputs.owner.child(SERVICES, spec=spec)
-    if exposure.annotations:
-        service["metadata"]["annotations"] = dict(exposure.annotations)
-    return service
+def _ports(inputs: Inputs) -> list[Obj]:
+    found = [port("cache", inputs.service_port)]
+    if inputs.tls is not None and not inputs.only_tls:
+        found.append(port("tls", TLS_PORT))
+    return found
 
 
 def _selector(inputs: Inputs, role: str) -> dict[str, str]:
     """A lone instance needs no label of its role: it serves also while no operator runs."""
     return {**inputs.owner.selector, **({ROLE: role} if inputs.replicated else {})}
-
-
-def _read(inputs: Inputs) -> Obj:
-    """Copies that are ready, which means in step; the primary too where no copy is asked for."""
-    port = {"name": "cache", "port": inputs.service_port, "targetPort": "cache", "protocol": "TCP"}
-    return inputs.owner.child(
-        SERVICES, READ, spec={"type": "ClusterIP", "selector": _selector(inputs, "replica"), "ports": [port]}
-    )
-
-
-def _headless(inputs: Inputs) -> Obj:
-    port = {"name": "cache", "port": inputs.port, "targetPort": "cache", "protocol": "TCP"}
-    return inputs.owner.child(
-        SERVICES,
-        HEADLESS,
-        spec={
-            "type": "ClusterIP",
-            "clusterIP": "None",
-            "publishNotReadyAddresses": True,
-            "selector": inputs.owner.selector,
-            "ports": [port],
-        },
-    )

@@ -8,13 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 from chandlery.foundation.validation.quantity import Quantity
-from chandlery.providers.kubernetes import pods
+from chandlery.providers.kubernetes import certificates, pods
+from chandlery.providers.kubernetes.services import HEADLESS
 from chandlery.providers.kubernetes.types import STATEFUL_SETS, Obj
-from chandlery_kinds.cache.kubernetes.inputs import DATA, MOUNT, PORT, PROBE_USER, Inputs
+from chandlery_kinds.cache.kubernetes.exporter import exporter
+from chandlery_kinds.cache.kubernetes.inputs import DATA, MOUNT, PORT, PROBE_USER, RUN, TLS_MOUNT, TLS_PORT, Inputs
 
 _MIB = 2**20
-HEADLESS = "-nodes"
 CONFIG = "-config"
+SOCKET = f"{RUN}/cache.sock"
+"""Where probes and the exporter connect, whatever the network's ports speak."""
+ONLY_TLS = "chandlery.dev/only-tls"
+"""Annotation of pods whose usual port speaks TLS."""
 GRACE_SECONDS = 60
 """For the last save when a pod ends."""
 
@@ -25,7 +30,7 @@ def memory_needed(inputs: Inputs) -> tuple[int, int]:
     A fork that saves or copies may double what is written to meanwhile; buffers of clients and copies come on top.
     """
     data = inputs.spec.memory.bytes
-    forks = inputs.persistent or inputs.replicated
+    forks = inputs.persistent or inputs.spec.replicas_per_primary > 0
     return data * 11 // 10 + 32 * _MIB, data * (15 if forks else 12) // 10 + 64 * _MIB
 
 
@@ -72,15 +77,18 @@ def template(inputs: Inputs) -> dict[str, Any]:
     ]
     if not inputs.persistent:
         volumes.append({"name": "data", "emptyDir": {}})
+    volumes.append(pods.scratch("run"))
+    if inputs.tls is not None:
+        volumes.append(certificates.volume(owner.base))
     return {
-        "metadata": {"labels": owner.labels},
+        "metadata": {"labels": owner.labels, **({"annotations": {ONLY_TLS: "true"}} if inputs.only_tls else {})},
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": pods.pod_security(),
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             **pods.placement(owner, inputs.spec.placement, inputs.pull_secrets),
-            "containers": [_container(inputs)],
+            "containers": [_container(inputs), *exporter(inputs)],
             "volumes": volumes,
         },
     }
@@ -88,23 +96,45 @@ def template(inputs: Inputs) -> dict[str, Any]:
 
 def _container(inputs: Inputs) -> dict[str, Any]:
     request, limit = memory_needed(inputs)
-    alive = [inputs.client, "-p", str(PORT), "ping"]
-    # The probe's password stands in a file: neither in argv nor in the pod's environment.
-    serves = f'REDISCLI_AUTH="$(cat {MOUNT}/probe-password)" exec {inputs.client} -e -p {PORT} --user {PROBE_USER} ping'
+    alive = [*inputs.client, "-s", SOCKET, "ping"]
+    # The probe's user may do nothing but ask, so it is let in with any password: nothing secret has to stand in a
+    # command or in the environment, and no shell is needed to read it from a file.
+    serves = [*inputs.client, "-s", SOCKET, "-e", "--no-auth-warning", "--user", PROBE_USER, "--pass", "any", "ping"]
+    ports = [{"name": "cache", "containerPort": PORT, "protocol": "TCP"}]
+    mounts = [
+        {"name": "config", "mountPath": MOUNT, "readOnly": True},
+        {"name": "data", "mountPath": DATA},
+        {"name": "run", "mountPath": RUN},
+    ]
+    command, env = [*inputs.server, f"{MOUNT}/cache.conf"], []
+    if inputs.tls is not None:
+        mounts.append({"name": "tls", "mountPath": TLS_MOUNT, "readOnly": True})
+        if not inputs.only_tls:
+            ports.append({"name": "tls", "containerPort": TLS_PORT, "protocol": "TCP"})
+    if inputs.sharded:
+        ports.append({"name": "bus", "containerPort": PORT + 10000, "protocol": "TCP"})
+        # its address changes with every new pod; what stands in nodes.conf would be the last one's
+        command += ["--cluster-announce-ip", "$(POD_IP)"]
+        command += [
+            "--cluster-announce-hostname",
+            f"$(POD_NAME).{inputs.owner.base}{HEADLESS}.{inputs.owner.namespace}.svc",
+        ]
+        env = [
+            {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ]
     return {
         "name": "cache",
         "image": inputs.image,
-        "command": [inputs.server, f"{MOUNT}/cache.conf"],
-        "ports": [{"name": "cache", "containerPort": PORT, "protocol": "TCP"}],
+        "command": command,
+        **({"env": env} if env else {}),
+        "ports": ports,
         "securityContext": pods.CONTAINER_SECURITY,
         "resources": pods.resources(inputs.spec.resources, memory=request, limit=limit),
         # answers at all, be it that it is loading or wants a password
         "livenessProbe": pods.exec_probe(alive, period=10, timeout=5, failures=6),
         "startupProbe": pods.exec_probe(alive, period=2, timeout=5, failures=150),
-        # serves: logged in, data loaded, in step with its primary
-        "readinessProbe": pods.exec_probe(["sh", "-c", serves], period=5, timeout=3),
-        "volumeMounts": [
-            {"name": "config", "mountPath": MOUNT, "readOnly": True},
-            {"name": "data", "mountPath": DATA},
-        ],
+        # serves: data loaded, in step with its primary
+        "readinessProbe": pods.exec_probe(serves, period=5, timeout=3),
+        "volumeMounts": mounts,
     }

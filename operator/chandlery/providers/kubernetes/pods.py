@@ -95,6 +95,44 @@ def http_probe(path: str, port: str, *, period: int = 5, timeout: int = 3, failu
     }
 
 
+def tcp_probe(port: str, *, period: int = 5, timeout: int = 3, failures: int = 3) -> dict[str, Any]:
+    return {
+        "tcpSocket": {"port": port},
+        "periodSeconds": period,
+        "timeoutSeconds": timeout,
+        "failureThreshold": failures,
+    }
+
+
+def scratch(name: str, size: str = "16Mi") -> dict[str, Any]:
+    """A volume for what need not survive the pod: sockets, pid files, temporary files."""
+    return {"name": name, "emptyDir": {"sizeLimit": size}}
+
+
+def program(name: str, default: Sequence[str], parameters: Mapping[str, Any]) -> list[str]:
+    """How a program is started: the words before its arguments.
+
+    Images put their programs in different places: a class says so with `commands.<name>`, a list of words.
+    """
+    said = (parameters.get("commands") or {}).get(name)
+    return [str(word) for word in said] if said else list(default)
+
+
+def sidecar(name: str, image: str, command: Sequence[str], port: int, path: str, **more: Any) -> dict[str, Any]:
+    """A container that serves the engine's metrics at a port named `metrics`."""
+    return {
+        "name": name,
+        "image": image,
+        "command": list(command),
+        "ports": [{"name": "metrics", "containerPort": port, "protocol": "TCP"}],
+        "securityContext": CONTAINER_SECURITY,
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
+        "livenessProbe": http_probe(path, "metrics", period=30, timeout=10, failures=4),
+        "readinessProbe": http_probe(path, "metrics", period=30, timeout=10, failures=4),
+        **more,
+    }
+
+
 def budget(owner: Owner, instances: int) -> list[Obj]:
     """A PodDisruptionBudget: one instance at a time. None for a single instance, which would block every drain."""
     if instances < 2:

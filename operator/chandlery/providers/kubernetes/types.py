@@ -23,6 +23,9 @@ DEPLOYMENTS: Final = ResourceType("apps", "v1", "deployments", "Deployment")
 BUDGETS: Final = ResourceType("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 NETWORK_POLICIES: Final = ResourceType("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 CNPG_CLUSTERS: Final = ResourceType("postgresql.cnpg.io", "v1", "clusters", "Cluster")
+JOBS: Final = ResourceType("batch", "v1", "jobs", "Job")
+SERVICE_MONITORS: Final = ResourceType("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor")
+CERTIFICATES: Final = ResourceType("cert-manager.io", "v1", "certificates", "Certificate")
 CRDS: Final = ResourceType(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
@@ -40,6 +43,9 @@ BY_KIND: Final = {
         BUDGETS,
         NETWORK_POLICIES,
         CNPG_CLUSTERS,
+        JOBS,
+        SERVICE_MONITORS,
+        CERTIFICATES,
     )
 }
 
