@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.providers.local import Instance
 from chandlery.providers.local.driver import LocalDriver
 from chandlery_kinds.database.drivers.local_postgres import PostgresServers
 from chandlery_kinds.database.model import Database, DatabaseEngine
+from chandlery_kinds.database.spec_parts import BackupMethod
 
 
 class DatabaseDriver(LocalDriver):
     """The `local` driver of Database."""
+
+    abilities: ClassVar[frozenset[str]] = frozenset({"backup", "restoreFrom"})
 
     def servers(self, ctx: DriverContext, obj: Database, instance: Instance) -> PostgresServers:
         return PostgresServers(ctx, obj, instance)
@@ -26,4 +30,6 @@ class DatabaseDriver(LocalDriver):
             found.append(Unsupported("spec.pooler.enabled", "true", "there is no pooler for this machine"))
         if spec.initialization.sql_secrets:
             found.append(Unsupported("spec.initialization.sqlSecrets", "set", "scripts are not run here yet"))
+        if spec.backup is not None and spec.backup.method is BackupMethod.LOGICAL:
+            found.append(Unsupported("spec.backup.method", "logical", "copies of the files are made here: physical"))
         return found

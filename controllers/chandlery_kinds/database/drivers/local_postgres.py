@@ -7,31 +7,31 @@ started anew on that port.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, EngineFailed, Unavailable
+from chandlery.foundation.errors import ChandleryError, EngineFailed
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance
+from chandlery.providers.local.backups import Backups
 from chandlery.providers.local.driver import crash_loop, password_of
+from chandlery.providers.local.files import remove_tree
 from chandlery.providers.local.tools import run_tool
-from chandlery_kinds.database.drivers.local_postgres_node import HOST, KILL, Node, NodeFiles
+from chandlery_kinds.database.drivers.local_postgres_archive import Archive, ArchiveView
+from chandlery_kinds.database.drivers.local_postgres_backup import Restore, take
+from chandlery_kinds.database.drivers.local_postgres_node import HOST, Node, NodeFiles
+from chandlery_kinds.database.drivers.local_postgres_replication import Copies
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.configuration import REPLICATOR, settings, synchronous_standby_names
 from chandlery_kinds.database.postgres.content import Content
 from chandlery_kinds.database.postgres.roles import wanted_roles
-from chandlery_kinds.database.postgres.scram import verifier
-from chandlery_kinds.database.postgres.sql import ident, literal
 from chandlery_kinds.database.settings import TABLES
-from chandlery_kinds.database.spec_parts import Durability, ReplicationMode
 
 STARTING_POLL = 0.02
 DRIFT_POLL = 15.0
 REPLICATED_POLL = 1.0
-HUNG_SECONDS = 4.0
-STARTUP_SECONDS = 300.0
-"""Crash recovery may take long: a server that is silent so soon after its start isn't given up."""
-PROMOTE_SECONDS = 30
+RESTORING_POLL = 1.0
 
 
 class PostgresServers:
@@ -44,6 +44,12 @@ class PostgresServers:
         self.instance = instance
         self.count = obj.spec.instances
         self.files = NodeFiles(instance, obj.spec, ctx.base.remaining() or 60.0)
+        self.copies = Copies(self)
+        self.archive = Archive(self)
+        self.restore = Restore(self)
+        self.backups = Backups(
+            ctx, obj, instance, partial(take, self), thinned=self.archive.thinned, needed_since=self.archive.since
+        )
 
     # -- what is on record
 
@@ -105,21 +111,21 @@ class PostgresServers:
     async def create(self) -> None:
         """The primary only; copies are made of it when it serves."""
         node = self.node(self.primary_index)
+        if self.spec.restore_from is not None and not self.files.made(node):
+            await self.restore.begin(node)
+            return
         await self.files.initialise(node)
-        self.files.write(node, self._configuration(node, []))
+        self.files.write(node, self.configuration(node, []))
         await self.files.start(node)
 
-    def _configuration(self, node: Node, nodes: list[Node]) -> str:
+    def configuration(self, node: Node, nodes: list[Node]) -> str:
         own = {}
         if node.index == self.primary_index:
             standbys = [f"node-{i}" for i in range(self.count) if i != self.primary_index]
             in_step = [n.name for n in nodes if n.live.get("streaming")]
             own["synchronous_standby_names"] = synchronous_standby_names(self.spec, standbys, in_step)
         else:
-            own["primary_conninfo"] = (
-                f"host={HOST} port={self.client_port} user={REPLICATOR} passfile={self.files.passfile} "
-                f"application_name={node.name}"
-            )
+            own["primary_conninfo"] = self.files.conninfo(self.client_port, REPLICATOR, application_name=node.name)
             own["primary_slot_name"] = node.slot
         return self.files.configuration(node, self.applied, own)
 
@@ -127,6 +133,15 @@ class PostgresServers:
 
     async def observe(self) -> Observation:
         self.instance.reload()
+        job = self.restore.job
+        if job is not None and job.running:
+            return Observation(
+                exists=True,
+                reason="Restoring",
+                message=job.message,
+                external_name=self.instance.name,
+                poll_after=RESTORING_POLL,
+            )
         nodes = [await self.files.look(self.node(index)) for index in range(self.count)]
         primary = nodes[self.primary_index] if self.primary_index < self.count else self.node(self.primary_index)
         if primary.index >= self.count:
@@ -136,9 +151,13 @@ class PostgresServers:
         differences = self._server_differences(nodes, primary)
         serves = primary.answers and not primary.standby
         inside: list[Difference] = []
-        if serves and not any(change.payload[0] == "promote" for change in differences):
-            differences += self._replication_differences(nodes, primary)
+        archive = ArchiveView()
+        settled = serves and not any(change.payload[0] == "promote" for change in differences)
+        if settled:
+            differences += self.copies.differences(nodes, primary)
             inside = await content.differences()
+            archive = self.archive.look(primary)
+        backups = await self.backups.look(serves=settled and bool(self.instance.record.get("replicator")))
         for node in nodes:
             if node.answers:
                 node.process.settled()
@@ -151,7 +170,7 @@ class PostgresServers:
             ready=ready,
             reason="" if ready else reason,
             message="" if ready else message,
-            differences=(*differences, *inside),
+            differences=(*differences, *inside, *archive.differences, *backups.differences),
             external_name=self.instance.name,
             endpoint=Endpoint(host=HOST, port=self.client_port, **_read_endpoint(nodes, primary)),
             binding=self._binding(self.spec.owner_of(self.spec.databases[0]), passwords),
@@ -159,8 +178,9 @@ class PostgresServers:
                 f"{self.obj.metadata.name}-role-{_secret_part(name)}": self._binding(name, passwords)
                 for name in passwords
             },
-            facts={**self._facts(nodes, primary), **content.facts()},
-            poll_after=self._poll_after(ready, nodes),
+            facts={**self._facts(nodes, primary), **content.facts(), **backups.facts},
+            conditions=(*backups.conditions, *archive.conditions),
+            poll_after=backups.poll(self._poll_after(ready, nodes)),
         )
 
     async def _connect(self, database: str) -> Any:
@@ -247,8 +267,8 @@ class PostgresServers:
     # -- differences
 
     def _server_differences(self, nodes: list[Node], primary: Node) -> list[Difference]:
-        if not primary.state.running or primary.index >= self.count or self._hangs(primary):
-            heir = self._heir(nodes, primary)
+        if not primary.state.running or primary.index >= self.count or self.copies.hangs(primary):
+            heir = self.copies.heir(nodes, primary)
             if heir is not None:
                 return [Difference("primary", heir.name, primary.name, payload=("promote", heir.index))]
         found = []
@@ -263,7 +283,7 @@ class PostgresServers:
                     found.append(
                         Difference(f"instance {node.name}", "running", "stopped", payload=("start", node.index))
                     )
-            elif node.answers and not self.files.is_current(node, self._configuration(node, nodes)):
+            elif node.answers and not self.files.is_current(node, self.configuration(node, nodes)):
                 field = f"configuration of {node.name}"
                 found.append(Difference(field, "current", "older", Disruption.RELOAD, payload=("reload", node.index)))
             elif node.live.get("pending_restart"):
@@ -273,7 +293,8 @@ class PostgresServers:
                         f"{names} of {node.name}", "new", "old", Disruption.RESTART, payload=("restart", node.index)
                     )
                 )
-        extra = [name for name in self.instance.process_names() if int(name.rpartition("-")[2]) >= self.count]
+        nodes_on_record = [name for name in self.instance.process_names() if name.startswith("node-")]
+        extra = [name for name in nodes_on_record if int(name.removeprefix("node-")) >= self.count]
         found += [Difference("spec.instances", "absent", name, payload=("remove", name)) for name in extra]
         return found
 
@@ -289,67 +310,6 @@ class PostgresServers:
             field, value if value is not None else "default", actual, disruption, payload=("set", name, value)
         )
 
-    def _hangs(self, primary: Node) -> bool:
-        """Whether a running primary has been silent for too long. The first silence is kept in the record."""
-        record, now = self.instance.record, self.ctx.base.now().timestamp()
-        since = record.get("silent_since")
-        if primary.answers or now - (primary.state.started_at or now) < STARTUP_SECONDS:
-            if since is not None:
-                del record["silent_since"]
-                self.instance.save()
-            return False
-        if since is None:
-            record["silent_since"] = now
-            self.instance.save()
-            return False
-        return bool(now - since >= HUNG_SECONDS)
-
-    def _heir(self, nodes: list[Node], primary: Node) -> Node | None:
-        """The copy that has most, when it is certain that it has everything that was confirmed.
-
-        With synchronous replication each confirmed commit is on n of N copies: whoever has most among N - n + 1 of them
-        has it. Fewer, and it is better to wait for the old primary than to lose what was promised.
-        """
-        copies = [node for node in nodes if node is not primary and node.answers and node.standby]
-        if not copies:
-            return None
-        replication = self.spec.replication
-        if replication.mode is ReplicationMode.SYNCHRONOUS and replication.durability is not Durability.PREFERRED:
-            needed = (self.count - 1) - (replication.synchronous_instances or 1) + 1
-            if len(copies) < needed:
-                return None
-        return max(copies, key=lambda node: node.position)
-
-    def _replication_differences(self, nodes: list[Node], primary: Node) -> list[Difference]:
-        found = []
-        others = [node for node in nodes if node is not primary]
-        slots = set(primary.live.get("slots", ()))
-        wanted = {node.slot for node in others}
-        if others and not self.instance.record.get("replicator"):
-            found.append(Difference("replication role", "present", "absent", payload=("replicator",)))
-        for slot in sorted(wanted - slots):
-            found.append(Difference(f"replication slot {slot}", "present", "absent", payload=("slot", slot)))
-        for slot in sorted(s for s in slots - wanted if s.startswith("chandlery_node_")):
-            found.append(Difference(f"replication slot {slot}", "absent", "present", payload=("unslot", slot)))
-        for node in others:
-            if not self.files.made(node):
-                found.append(Difference(f"instance {node.name}", "a copy", "absent", payload=("clone", node.index)))
-            elif (node.answers and not node.standby) or (not node.state.running and not self.files.follows(node)):
-                found.append(Difference(f"role of {node.name}", "replica", "primary", payload=("rejoin", node.index)))
-            elif self._left_behind(node, primary):
-                found.append(Difference(f"instance {node.name}", "in step", "diverged", payload=("rejoin", node.index)))
-        return found
-
-    def _left_behind(self, node: Node, primary: Node) -> bool:
-        """A copy that can't follow any more: it has more than the primary, or the log that it needs is gone."""
-        if not node.answers or node.live.get("streaming"):
-            return False
-        tail = node.process.log_tail(8)
-        return any(
-            words in tail
-            for words in ("has already been removed", "forked off this server", "is not in this server's history")
-        )
-
     # -- update
 
     async def update(self, observed: Observation) -> None:
@@ -363,10 +323,10 @@ class PostgresServers:
             what, *rest = change.payload
             match what:
                 case "promote":
-                    await self._promote(int(rest[0]))
+                    await self.copies.promote(int(rest[0]))
                     return  # everything else looks different now
                 case "start":
-                    await self._start(self.node(int(rest[0])))
+                    await self.start(self.node(int(rest[0])))
                 case "set":
                     self._set(rest[0], rest[1])
                     reload |= set(range(self.count))
@@ -377,17 +337,21 @@ class PostgresServers:
                 case "restart":
                     restart.add(int(rest[0]))
                 case "replicator":
-                    await self._make_replicator()
+                    await self.copies.make_replicator()
                 case "slot":
-                    await self._on_primary("SELECT pg_create_physical_replication_slot($1, true)", rest[0])
+                    await self.on_primary("SELECT pg_create_physical_replication_slot($1, true)", rest[0])
                 case "unslot":
-                    await self._on_primary("SELECT pg_drop_replication_slot($1)", rest[0])
+                    await self.on_primary("SELECT pg_drop_replication_slot($1)", rest[0])
                 case "clone":
-                    await self._clone(self.node(int(rest[0])))
+                    await self.copies.clone(self.node(int(rest[0])))
                 case "rejoin":
-                    await self._rejoin(self.node(int(rest[0])))
+                    await self.copies.rejoin(self.node(int(rest[0])))
                 case "remove":
                     await self._remove(rest[0])
+                case "archive":
+                    await self.archive.apply(rest[0])
+                case "backup":
+                    self.backups.start(rest[0])
         if inside:
             record = self.instance.record.setdefault("content", {})
             await Content(self.spec, self._connect, await self.passwords(), record).apply(inside)
@@ -399,7 +363,7 @@ class PostgresServers:
             self.instance.record["settings"] = before
             self.instance.save()
             for index in reload | restart:
-                self.files.write(self.node(index), self._configuration(self.node(index), []))
+                self.files.write(self.node(index), self.configuration(self.node(index), []))
             raise
 
     def _set(self, name: str, value: str | None) -> None:
@@ -409,8 +373,8 @@ class PostgresServers:
             self.applied[name] = value
         self.instance.save()
 
-    async def _start(self, node: Node) -> None:
-        self.files.write(node, self._configuration(node, []))
+    async def start(self, node: Node) -> None:
+        self.files.write(node, self.configuration(node, []))
         await self.files.start(node)
 
     async def _reconfigure(self, indices: list[int], restart: set[int]) -> None:
@@ -419,7 +383,7 @@ class PostgresServers:
         order = sorted(indices, key=lambda index: index == self.primary_index)
         for index in order:
             node = nodes[index]
-            text = self._configuration(node, nodes)
+            text = self.configuration(node, nodes)
             self.files.write(node, text)
             if node.answers:
                 await self._check(node)
@@ -466,74 +430,31 @@ class PostgresServers:
                 retry_after=None,
             )
 
-    async def _on_primary(self, statement: str, *args: Any) -> None:
+    async def on_primary(self, statement: str, *args: Any) -> None:
         connection = await self.files.connect(self.client_port)
         try:
             await connection.execute(statement, *args) if not args else await connection.fetchval(statement, *args)
         finally:
             await connection.close(timeout=2)
 
-    async def _make_replicator(self) -> None:
-        secret = literal(verifier(self.instance.secret("replication")))
-        role = ident(REPLICATOR)
-        try:
-            await self._on_primary(f"CREATE ROLE {role} LOGIN REPLICATION PASSWORD {secret}")
-        except Exception as error:
-            if "already exists" not in str(error):
-                raise
-            await self._on_primary(f"ALTER ROLE {role} LOGIN REPLICATION PASSWORD {secret}")
-        self.instance.record["replicator"] = True
-        self.instance.save()
+    # -- before deletion
 
-    async def _clone(self, node: Node) -> None:
-        await self.files.clone(node, self.client_port)
-        await self._start(self.node(node.index))
-
-    async def _rejoin(self, node: Node) -> None:
-        """A former primary, or a copy that lost its way, follows again: rewound if possible, else copied anew."""
-        await node.process.stop()
-        node = self.node(node.index)
-        self.files.write(node, self._configuration(node, []))
-        if not await self.files.rewind(node, self.client_port):
-            await self.files.clone(node, self.client_port)
-        await self.files.start(self.node(node.index))
-
-    async def _promote(self, index: int) -> None:
-        """Make a copy the primary: the old one is certain not to write any more, then the record says who it is."""
-        old = self.node(self.primary_index)
-        lost = old.index < self.count
-        await old.process.stop(KILL if lost else None)
-        heir = self.node(index)
-        if not lost:
-            await self._wait_for_the_rest(heir)
-        connection = await self.files.connect(heir.port)
-        try:
-            promoted = await connection.fetchval("SELECT pg_promote(true, $1)", PROMOTE_SECONDS)
-        finally:
-            await connection.close(timeout=2)
-        if not promoted:
-            raise Unavailable(f"{heir.name} was not promoted within {PROMOTE_SECONDS} s", retry_after=0.1)
-        keys = {str(old.index): self.port_key(index), str(index): self.port_key(old.index)}
-        self.instance.record.setdefault("port_keys", {}).update(keys)
-        self.instance.save()
-        await heir.process.stop()
-        await self._start(self.node(index))
-        self.ctx.event("Warning", "FailedOver", f"{old.name} was lost; {heir.name} is the primary now")
-
-    async def _wait_for_the_rest(self, heir: Node) -> None:
-        """After an orderly stop the primary has sent everything: wait until the copy has written it down."""
-        clock = self.ctx.base.clock
-        deadline, last = clock.monotonic() + 10.0, -1
-        while clock.monotonic() < deadline:
-            node = await self.files.look(self.node(heir.index))
-            if node.position == last and not node.live.get("streaming"):
-                return
-            last = node.position
-            await clock.sleep(0.05)
+    async def last_backup(self) -> bool:
+        """True when there is a backup that began after the deletion did, or nothing to back up."""
+        node = self.node(self.primary_index)
+        if not self.files.made(node):
+            return True
+        if not node.state.running:
+            await self.start(node)
+            return False
+        node = await self.files.look(node)
+        if not node.answers:
+            return False
+        if not self.instance.record.get("replicator"):
+            await self.copies.make_replicator()
+        return await self.backups.last()
 
     async def _remove(self, name: str) -> None:
-        from chandlery.providers.local.files import remove_tree
-
         process = self.instance.process(name)
         await process.stop()
         process.forget()

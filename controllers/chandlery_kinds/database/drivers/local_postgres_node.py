@@ -31,6 +31,10 @@ SELECT pg_is_in_recovery() AS standby,
        EXISTS (SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming') AS streaming,
        array(SELECT name FROM pg_settings WHERE pending_restart) AS pending_restart,
        array(SELECT slot_name::text FROM pg_replication_slots WHERE slot_type = 'physical') AS slots,
+       array(SELECT slot_name::text FROM pg_replication_slots WHERE wal_status = 'lost') AS lost,
+       now() AS moment,
+       (SELECT flush_lsn - '0/0'::pg_lsn FROM pg_stat_replication
+        WHERE application_name = 'chandlery_archive' AND state = 'streaming') AS archived,
        array(SELECT application_name FROM pg_stat_replication WHERE state = 'streaming') AS standbys
 """
 
@@ -144,7 +148,7 @@ class NodeFiles:
         argv = [
             str(self.engine.tool("pg_basebackup")),
             f"--pgdata={unfinished}",
-            f"--dbname=host={HOST} port={primary_port} user={REPLICATOR} passfile={self.passfile}",
+            f"--dbname={self.conninfo(primary_port, REPLICATOR)}",
             "--wal-method=stream",
             "--checkpoint=fast",
             "--no-sync",
@@ -160,7 +164,7 @@ class NodeFiles:
         argv = [
             str(self.engine.tool("pg_rewind")),
             f"--target-pgdata={self.data(node)}",
-            f"--source-server=host={HOST} port={primary_port} user={ADMIN} passfile={self.passfile} dbname=postgres",
+            f"--source-server={self.conninfo(primary_port, ADMIN, dbname='postgres')}",
             f"--config-file={self.config_file(node)}",
             "--no-sync",
         ]
@@ -186,6 +190,12 @@ class NodeFiles:
         ]
         self.instance.write_config(path.name, "".join(lines))
         return path
+
+    def conninfo(self, port: int, user: str, **more: str) -> str:
+        """How libpq's programs reach a server; the password is in a file."""
+        values = {"host": HOST, "port": str(port), "user": user, "passfile": str(self.passfile), **more}
+        escaped = {key: value.replace("\\", "\\\\").replace("'", "\\'") for key, value in values.items()}
+        return " ".join(f"{key}='{value}'" for key, value in escaped.items())
 
     def config_file(self, node: Node) -> Any:
         return self.instance.config_dir / f"{node.name}.conf"

@@ -9,6 +9,7 @@ background, and the object is woken when it ended.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -76,7 +77,7 @@ class Backups:
         take: Take,
         *,
         thinned: Thinned | None = None,
-        at_once: bool = False,
+        needed_since: datetime | None = None,
     ) -> None:
         self.ctx = ctx
         self.obj = obj
@@ -84,8 +85,8 @@ class Backups:
         self.spec: Backup | None = obj.spec.backup
         self._take = take
         self._thinned = thinned
-        self._at_once = at_once
-        """Whether the first one is due as soon as there is none."""
+        self._needed_since = needed_since
+        """One is due as soon as there is none that began after this moment; None: only by schedule or request."""
 
     @property
     def _record(self) -> MutableMapping[str, Any]:
@@ -104,6 +105,12 @@ class Backups:
         meta = self.obj.metadata
         name = folder_name(self.obj.kind, meta.namespace, meta.name, meta.uid)
         return Store(Path(self.spec.destination.directory.path) / name)
+
+    @property
+    def owner(self) -> dict[str, str]:
+        """Whose backups they are, as the store notes it."""
+        meta = self.obj.metadata
+        return {"kind": self.obj.kind, "namespace": meta.namespace, "name": meta.name, "uid": meta.uid}
 
     # -- looking
 
@@ -164,8 +171,9 @@ class Backups:
             return f"requested: {text}"
         if found.at is not None:
             return f"scheduled for {stamp(found.at)}"
-        if self._at_once and not entries and not problem:
-            return "the first one"
+        needed = self._needed_since
+        if needed is not None and not problem and not any(entry.started >= needed for entry in entries):
+            return "the first one" if not entries else f"none since {stamp(needed)}"
         return ""
 
     def _status(self, entries: Sequence[Entry], found: Due, running: Job | None) -> dict[str, Any]:
@@ -237,14 +245,12 @@ class Backups:
 
     async def _write(self, job: Job, started: datetime) -> str:
         assert self.spec is not None
-        store, meta = self.store, self.obj.metadata
-        owner = {"kind": self.obj.kind, "namespace": meta.namespace, "name": meta.name, "uid": meta.uid}
+        store, owner = self.store, self.owner
         await asyncio.to_thread(store.prepare, owner)
-        self._reachable(store.folder)
+        reachable(self.instance, store.folder)
         name, folder = await asyncio.to_thread(store.begin, started)
         job.tell(name)
-        privileges = self.instance.provider.privileges
-        privileges.hand_over(store.folder, self.instance.root)
+        hand_over(self.instance, store.folder, folder)
         facts = await self._take(folder, job)
         await asyncio.to_thread(store.finish, name, folder, started, self.ctx.base.now(), {**owner, **facts})
         gone = await asyncio.to_thread(store.thin_out, self.spec.retention, self.ctx.base.now())
@@ -253,17 +259,6 @@ class Backups:
         if gone:
             self.ctx.base.logger.info("backups removed", names=gone)
         return name
-
-    def _reachable(self, folder: Path) -> None:
-        """An engine that runs as another user must get there too."""
-        owner = self.instance.provider.privileges.owner_of_files(self.instance.root)
-        if owner is not None and not passable(folder):
-            raise Unavailable(
-                f"the engine runs as {UNPRIVILEGED_USER}, who can't reach this folder",
-                field="spec.backup.destination.directory.path",
-                value=str(folder.parent),
-                hint="Make its parents passable (chmod o+x), or name a folder elsewhere.",
-            )
 
     def _failed(self, name: str, error: ChandleryError) -> None:
         record, now = self._record, self.ctx.base.now()
@@ -304,6 +299,29 @@ class Backups:
         if job is None or not job.running:
             self.start("last")
         return False
+
+
+def hand_over(instance: Instance, *paths: Path) -> None:
+    """Give folders (not what is in them) to the user that the instance's engine runs as."""
+    owner = instance.provider.privileges.owner_of_files(instance.root)
+    if owner is not None:
+        for path in paths:
+            os.chown(path, *owner)
+
+
+def reachable(instance: Instance, folder: Path) -> None:
+    """Raise when the engine runs as another user, who can't get at a folder.
+
+    Raises:
+        Unavailable: with the way out.
+    """
+    if instance.provider.privileges.owner_of_files(instance.root) is not None and not passable(folder):
+        raise Unavailable(
+            f"the engine runs as {UNPRIVILEGED_USER}, who can't reach this folder",
+            field="spec.backup.destination.directory.path",
+            value=str(folder.parent),
+            hint="Make its parents passable (chmod o+x), or name a folder elsewhere.",
+        )
 
 
 # -- restoring
@@ -373,6 +391,8 @@ __all__ = [
     "Take",
     "View",
     "backup_job",
+    "hand_over",
+    "reachable",
     "refused_backups",
     "restore_job",
     "source_of",
