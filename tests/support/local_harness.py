@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import uuid
 from dataclasses import replace
@@ -51,7 +52,10 @@ class Harness:
         self.events: list[tuple[str, str, str]] = []
         self.plans: list[tuple[str, str]] = []
         self.made: list[Any] = []
-        self.provider = LocalProvider(root, cache_dir=cache)
+        # a part of the range by chance: what runs beside these tests looks for free ports at the same moment
+        first = 20000 + 500 * random.randrange(23)
+        self.port_range = (first, first + 499)
+        self.provider = LocalProvider(root, cache_dir=cache, port_range=self.port_range)
         self.provider.open()
 
     @property
@@ -81,7 +85,7 @@ class Harness:
     async def restart_operator(self) -> None:
         """A new operator that knows nothing but what is on disk."""
         self.provider.close()
-        self.provider = LocalProvider(self.root, cache_dir=self.cache)
+        self.provider = LocalProvider(self.root, cache_dir=self.cache, port_range=self.port_range)
         self.provider.open()
 
     async def converge(self, obj: Any, seconds: float = 60.0) -> Observation:
