@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from aiohttp import web
-
 from chandlery.controlplane import tls
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.settings import ControlPlaneSettings
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from chandlery.controlplane.crdcontroller import CrdController
     from chandlery.controlplane.localapi import Local
     from chandlery.controlplane.server.app import App
+    from chandlery.controlplane.server.connection import HttpServer
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ class ControlPlane:
         self._lock: int | None = None
         self._app: App | None = None
         self._site: asyncio.Server | None = None
-        self._http: web.Server | None = None
+        self._http: HttpServer | None = None
         self._controllers: Controllers | None = None
         self._crds: CrdController | None = None
         self._audit: AuditLog | None = None
@@ -102,7 +101,8 @@ class ControlPlane:
         from chandlery.controlplane.crdstrategy import install
         from chandlery.controlplane.discovery import Discovery
         from chandlery.controlplane.localapi import Local
-        from chandlery.controlplane.server.app import App, HttpServer
+        from chandlery.controlplane.server.app import App
+        from chandlery.controlplane.server.connection import HttpServer
         from chandlery.controlplane.server.documents import Documents
         from chandlery.controlplane.server.metrics import Metrics
         from chandlery.controlplane.server.quick import Quick
@@ -155,7 +155,6 @@ class ControlPlane:
         discovery = Discovery(core.registry, f"{_shown(settings.host)}:{sock.getsockname()[1]}")
         documents = Documents(discovery, _open_api(core), metrics, self._failing)
         documents.tokens = tokens
-        documents.tokens = tokens
         app = self._app = App(core, settings, documents, authenticator, authorizer, self._audit, metrics)
         metrics.gauge(
             "apiserver_storage_objects",
@@ -171,7 +170,13 @@ class ControlPlane:
             lambda: {'verb="WATCH"': float(app.open_watches)},
         )
         quick = Quick(core, authenticator, authorizer, metrics)
-        self._http = HttpServer(app.handle, body_limit=settings.max_request_bytes, quick=quick)
+        self._http = HttpServer(
+            app.handle,
+            refuse=app.refuse,
+            body_limit=settings.max_request_bytes,
+            shortcut=quick.answer,
+            screen=app.screen,
+        )
         context = tls.server_context(certificates.server_cert, certificates.server_key, certificates.ca)
         self._site = await asyncio.get_running_loop().create_server(self._http, sock=sock, ssl=context, backlog=1024)
         self.port = sock.getsockname()[1]
@@ -251,9 +256,8 @@ class ControlPlane:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             try:
-                self._app.reap_watches()
                 if self._http is not None:
-                    self._app.reap_silent(self._http.connections, asyncio.get_running_loop().time())
+                    self._http.reap(asyncio.get_running_loop().time())
             except Exception:
                 # One connection in an odd state must not end the housekeeping of all others.
                 log.exception("connections were not looked through; trying again")
@@ -279,18 +283,12 @@ class ControlPlane:
             self._ticker.cancel()
             self._ticker = None
         if self._app is not None:
-            self._app.stopping = True
-            self._app.end_watches()
+            self._app.stop()
         if self._site is not None:
             self._site.close()
             self._site = None
         if self._http is not None:
-            transports = [connection.transport for connection in self._http.connections]
-            self._http.pre_shutdown()
             await self._http.shutdown(_STOP_SECONDS)
-            for transport in transports:
-                if transport is not None:
-                    transport.abort()
             await asyncio.sleep(0)  # the loop closes the sockets in its next round
             self._http = None
         if self._controllers is not None:

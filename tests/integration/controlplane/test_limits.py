@@ -50,7 +50,7 @@ async def test_headers_over_the_limit_are_refused(target, size):
     connection.writer.write(f"GET {CMS} HTTP/1.1\r\nHost: x\r\nX: {'y' * size}\r\n\r\n".encode())
     try:
         status, _ = await connection.receive()
-        assert status == 400
+        assert status == 431
     except (asyncio.IncompleteReadError, ConnectionError):
         pass  # closed without reading it all: as good
     connection.close()
@@ -94,7 +94,7 @@ async def test_a_client_that_does_not_read_costs_no_one_else(target, small):
         )
         assert status == 200
     app = small.plane._app
-    for watch in list(app._watches):
+    for watch in list(app.running.watches):
         assert len(watch._subscription.queue) <= watch._subscription.limit
     lazy.close()
     writer.close()
@@ -169,8 +169,8 @@ async def test_a_control_plane_that_stops_ends_its_watches():
 
 
 async def test_clients_that_fall_silent_are_let_go(target, small, monkeypatch):
-    monkeypatch.setattr("chandlery.controlplane.server.app._HEAD_SECONDS", 0.5)
-    monkeypatch.setattr("chandlery.controlplane.server.app._BODY_SECONDS", 0.5)
+    monkeypatch.setattr("chandlery.controlplane.server.connection.HEAD_SECONDS", 0.5)
+    monkeypatch.setattr("chandlery.controlplane.server.connection.BODY_SECONDS", 0.5)
     silent = await bench.Connection(target).open()
     half = await bench.Connection(target).open()
     half.writer.write(b"GET /api/v1/name")

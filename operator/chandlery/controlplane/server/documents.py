@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from aiohttp import web
 
 from chandlery.controlplane.discovery import Discovery
 from chandlery.controlplane.errors import method_not_allowed
 from chandlery.controlplane.openapi import gnostic
+from chandlery.controlplane.server.http import Request, Response
 from chandlery.controlplane.server.metrics import Metrics
 from chandlery.controlplane.server.negotiate import YAML, Form, negotiate, parse_accept
 from chandlery.controlplane.server.path import Target
@@ -55,7 +55,7 @@ class Documents:
         self.tokens: Any = None
         """Whoever signs ServiceAccount tokens: has `discovery()` and `jwks()`."""
 
-    async def answer(self, request: web.BaseRequest, target: Target, query: Mapping[str, str]) -> web.StreamResponse:
+    async def answer(self, request: Request, target: Target, query: Mapping[str, str]) -> Response:
         path = target.path.rstrip("/")
         parts = path.split("/")[1:]
         first = parts[0] if parts and parts[0] else ""
@@ -74,7 +74,7 @@ class Documents:
         if first in _HEALTH:
             return self._health(first, parts[1:], verbose="verbose" in query)
         if first == "metrics" and len(parts) == 1:
-            return web.Response(
+            return Response(
                 body=self._metrics.render(),
                 headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
             )
@@ -85,7 +85,7 @@ class Documents:
                 return self._json(request, self.tokens.jwks(), "application/jwk-set+json")
         return not_found()
 
-    def _discover(self, request: web.BaseRequest, parts: list[str]) -> web.StreamResponse:
+    def _discover(self, request: Request, parts: list[str]) -> Response:
         header = request.headers.get("Accept", "")
         if len(parts) == 1:
             version = _aggregated_version(header)
@@ -102,60 +102,58 @@ class Documents:
             raise ApiError(406, "NotAcceptable", f"only the following media types are accepted: {_ACCEPTED}")
         return _respond(orjson.dumps(document), form)
 
-    async def _open_api(self, request: web.BaseRequest, path: str, query: Mapping[str, str]) -> web.StreamResponse:
+    async def _open_api(self, request: Request, path: str, query: Mapping[str, str]) -> Response:
         if self._openapi is None:
             return not_found()
         found = self._openapi.document(path, query.get("hash", ""))
         if found is None:
-            return web.Response(status=404) if path.startswith("/openapi/v3/") else not_found()
+            return Response(status=404) if path.startswith("/openapi/v3/") else not_found()
         headers = dict(found.headers)
         if found.location:
-            return web.Response(status=301, headers={"Location": found.location})
+            return Response(status=301, headers={"Location": found.location})
         if found.etag and found.etag in request.headers.get("If-None-Match", ""):
             headers.pop("Content-Type", None)
-            return web.Response(status=304, headers=headers)
+            return Response(status=304, headers=headers)
         if path == "/openapi/v2" and "proto-openapi" in request.headers.get("Accept", ""):
             kept, body = self._v2
             if kept != found.etag:
                 body = gnostic.encode(orjson.loads(found.body))
                 self._v2 = (found.etag, body)
-            return web.Response(body=body, headers={**headers, "Content-Type": gnostic.MEDIA})
-        return web.Response(body=found.body, headers=headers)
+            return Response(body=body, headers={**headers, "Content-Type": gnostic.MEDIA})
+        return Response(body=found.body, headers=headers)
 
-    def _health(self, which: str, rest: list[str], *, verbose: bool) -> web.StreamResponse:
+    def _health(self, which: str, rest: list[str], *, verbose: bool) -> Response:
         failing = self._ready() if which == "readyz" else []
         headers = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
         if rest and rest[0] not in ("ping", "store"):
             return not_found()
         if failing:
             lines = [f"[-]{name} failed: reason withheld" for name in failing]
-            return web.Response(
-                body=("\n".join([*lines, f"{which} check failed\n"])).encode(), status=500, headers=headers
-            )
+            return Response(body=("\n".join([*lines, f"{which} check failed\n"])).encode(), status=500, headers=headers)
         if verbose:
-            return web.Response(body=f"[+]ping ok\n[+]store ok\n{which} check passed\n".encode(), headers=headers)
-        return web.Response(body=b"ok", headers=headers)
+            return Response(body=f"[+]ping ok\n[+]store ok\n{which} check passed\n".encode(), headers=headers)
+        return Response(body=b"ok", headers=headers)
 
-    def _json(self, request: web.BaseRequest, body: Obj, media: str = "") -> web.Response:
+    def _json(self, request: Request, body: Obj, media: str = "") -> Response:
         if media:
-            return web.Response(body=orjson.dumps(body), headers={"Content-Type": media})
+            return Response(body=orjson.dumps(body), headers={"Content-Type": media})
         form = negotiate(request.headers.get("Accept", ""), transforms=False)
         return _respond(orjson.dumps(body), form or Form("application/json"))
 
     @staticmethod
-    def _tagged(request: web.BaseRequest, body: bytes, etag: str, media: str) -> web.Response:
+    def _tagged(request: Request, body: bytes, etag: str, media: str) -> Response:
         headers = {"ETag": f'"{etag}"', "Vary": "Accept", "Cache-Control": "public"}
         if etag in request.headers.get("If-None-Match", ""):
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=body, headers={"Content-Type": media, **headers})
+            return Response(status=304, headers=headers)
+        return Response(body=body, headers={"Content-Type": media, **headers})
 
 
-def _respond(body: bytes, form: Form) -> web.Response:
+def _respond(body: bytes, form: Form) -> Response:
     if form.media == YAML:
         from chandlery.controlplane.codec import encode_yaml
 
         body = encode_yaml(orjson.loads(body))
-    return web.Response(body=body, headers={"Content-Type": form.media})
+    return Response(body=body, headers={"Content-Type": form.media})
 
 
 def _aggregated_version(header: str) -> str:
@@ -172,8 +170,8 @@ def _aggregated_version(header: str) -> str:
     return ""
 
 
-def not_found() -> web.Response:
-    return web.Response(
+def not_found() -> Response:
+    return Response(
         body=b"404 page not found\n",
         status=404,
         headers={"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"},
