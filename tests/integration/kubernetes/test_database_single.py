@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -81,6 +84,78 @@ async def test_life_of_a_single_database(kube):
         if o["metadata"]["name"] != "kube-root-ca.crt"
     ]
     assert left == []
+
+
+async def test_days_of_a_database(kube):
+    """Begun where initdb was cut short; grown; a refused value; a restart that waits; kept when it is deleted."""
+    half = kube.workloads.folder / "claims" / kube.namespace / "data-two-database-0" / "pgdata-0"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    if os.geteuid() == 0:  # the server doesn't run as root
+        shutil.chown(half, "nobody")
+    spec = {**SPEC, "deletionPolicy": "Retain"}
+    await kube.apply("Database", "two", spec)
+    await kube.ready("Database", "two", 60)
+
+    # the volume is grown live
+    spec["storage"] = {"size": "3Gi"}
+    await kube.apply("Database", "two", spec)
+
+    async def grown():
+        claim = await kube.get(CLAIMS, "data-two-database-0")
+        return claim["spec"]["resources"]["requests"]["storage"] == "3Gi"
+
+    await eventually(grown)
+    await kube.ready("Database", "two", 60)
+
+    # what PostgreSQL refuses is told, with the field; it goes on with what it has
+    async def told(*words):
+        conditions = str((await kube.get("Database", "two"))["status"]["conditions"])
+        return all(word in conditions for word in words)
+
+    await kube.apply("Database", "two", {**spec, "configuration": {"default_tablespace": "nowhere"}})
+    await eventually(lambda: told("spec.configuration[default_tablespace]", "nowhere"), 40)
+    await kube.apply("Database", "two", spec)
+    await kube.ready("Database", "two", 60)
+
+    # drift inside of the engine is repaired; a server that is killed comes back with its data
+    binding = await kube.secret("two")
+    async with client(kube, "two", "two-database") as app:
+        await app.execute("CREATE TABLE kept (n int)")
+        await app.execute(f"ALTER ROLE app PASSWORD '{'x' * 12}'")
+    kube.workloads.kill("two-database-0")
+
+    async def logs_in():
+        async with client(kube, "two", "two-database") as app:
+            return await app.fetchval("SELECT count(*) FROM kept") == 0
+
+    await eventually(logs_in, 60)
+    assert await kube.secret("two") == binding
+
+    # a restart waits for the window
+    pod = (await kube.get(PODS, "two-database-0"))["metadata"]["uid"]
+    waits = {**spec, "maintenanceWindow": _closed(), "configuration": {"max_connections": "60"}}
+    await kube.apply("Database", "two", waits)
+
+    async def held():
+        status = (await kube.get("Database", "two"))["status"]
+        return "max_connections" in str(status.get("drift")) or "postgresql.conf" in str(status.get("drift"))
+
+    await eventually(held, 40)
+    assert (await kube.get(PODS, "two-database-0"))["metadata"]["uid"] == pod
+    await kube.delete("Database", "two")
+    left = [
+        o["metadata"]["name"]
+        for kind in (STATEFUL_SETS, SERVICES, PODS, CLAIMS, CONFIG_MAPS, SECRETS)
+        for o in (await kube.api.list(kind, kube.namespace, labels="chandlery.dev/owner-uid")).items
+    ]
+    assert left == ["data-two-database-0", "two-database-auth"]
+
+
+def _closed():
+    """A window that opens in half a day."""
+    opens = datetime.now(UTC) + timedelta(hours=12)
+    return {"start": opens.strftime("%H:%M"), "duration": "1h"}
 
 
 async def _shows(connection, name, value):

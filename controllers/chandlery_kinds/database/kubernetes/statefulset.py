@@ -24,18 +24,20 @@ _MIB = 2**20
 
 # A folder is the database once it holds the mark. initdb that was cut short leaves one without it, which is taken away
 # where the image has `rm`, and passed over elsewhere. The mark is written through to the disk by initdb as well.
+_FIND = "for d in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin; do PATH=$PATH:$d; done\n"
+"""Where distributions keep the programs, for images that don't have them in PATH."""
 _INITIALISE = """set -eu
-n=0
+{find}n=0
 for made in {data}/pgdata-*; do
   if [ -e "$made/chandlery-initialised" ]; then exit 0; fi
-  if [ -e "$made" ] && command -v rm >/dev/null; then rm -rf "$made"; fi
+  if [ -e "$made" ] && command -v rm >/dev/null; then rm -rf "$made" || :; fi
 done
 while [ -e {data}/pgdata-$n ]; do n=$((n+1)); done
 initdb --pgdata={data}/pgdata-$n --no-sync {options}
 : > {data}/pgdata-$n/chandlery-initialised
 initdb --pgdata={data}/pgdata-$n --sync-only
 """
-_SERVE = """for made in {data}/pgdata-*; do
+_SERVE = """{find}for made in {data}/pgdata-*; do
   if [ -e "$made/chandlery-initialised" ]; then exec {command}; fi
 done
 echo "no database in {data}" >&2
@@ -45,7 +47,7 @@ exit 1
 
 def found(command: str) -> list[str]:
     """A command that gets the folder of the database as `$made`."""
-    return ["sh", "-c", _SERVE.format(data=DATA, command=command)]
+    return ["sh", "-c", _SERVE.format(find=_FIND, data=DATA, command=command)]
 
 
 def stateful_set(inputs: Inputs, live: Obj | None = None) -> Obj:
@@ -141,7 +143,7 @@ def _initialise(inputs: Inputs) -> dict[str, Any]:
     return {
         "name": "initialise",
         "image": inputs.image,
-        "command": ["sh", "-c", _INITIALISE.format(data=DATA, options=options)],
+        "command": ["sh", "-c", _INITIALISE.format(find=_FIND, data=DATA, options=options)],
         "securityContext": pods.CONTAINER_SECURITY,
         "resources": _resources(inputs),
         "volumeMounts": [*_mounts(), {"name": "admin", "mountPath": SECRET, "readOnly": True}],
@@ -149,7 +151,8 @@ def _initialise(inputs: Inputs) -> dict[str, Any]:
 
 
 def _server(inputs: Inputs) -> dict[str, Any]:
-    asks = ["pg_isready", "--quiet", f"--host={RUN}", f"--port={PORT}", f"--username={ADMIN}", "--timeout=3"]
+    asks = f"{_FIND}pg_isready --quiet --host={RUN} --port={PORT} --username={ADMIN} --timeout=3"
+    alive = ["sh", "-c", f"{asks}; [ $? -le 1 ]"]  # exit code 1 says that it starts, recovers or ends
     return {
         "name": "database",
         "image": inputs.image,
@@ -164,13 +167,9 @@ def _server(inputs: Inputs) -> dict[str, Any]:
             }
         },
         # Alive is also one that recovers after a crash, be it for hours: it answers that it doesn't take connections.
-        "livenessProbe": pods.exec_probe(_at_least(asks), period=10, timeout=5, failures=6),
-        "startupProbe": pods.exec_probe(_at_least(asks), period=2, timeout=5, failures=150),
-        "readinessProbe": pods.exec_probe(asks, period=5, timeout=5),
+        "livenessProbe": pods.exec_probe(alive, period=10, timeout=5, failures=6),
+        "startupProbe": pods.exec_probe(alive, period=2, timeout=5, failures=150),
+        "readinessProbe": pods.exec_probe(["sh", "-c", asks], period=5, timeout=5),
         "volumeMounts": _mounts(),
     }
 
-
-def _at_least(asks: list[str]) -> list[str]:
-    """Answers at all: exit code 1 says that it starts, recovers or ends."""
-    return ["sh", "-c", f"{' '.join(asks)}; [ $? -le 1 ]"]
