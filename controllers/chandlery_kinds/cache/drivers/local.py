@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.providers.local import Instance
@@ -13,6 +14,8 @@ from chandlery_kinds.cache.model import Cache, CacheEngine, CacheMode
 
 class CacheDriver(LocalDriver):
     """The `local` driver of Cache."""
+
+    abilities: ClassVar[frozenset[str]] = frozenset({"tls"})
 
     def servers(self, ctx: DriverContext, obj: Cache, instance: Instance) -> ValkeyServers:
         return ValkeyServers(ctx, obj, instance)

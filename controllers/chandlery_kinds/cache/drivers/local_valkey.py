@@ -7,84 +7,36 @@ listen on that port itself, so nobody needs a proxy and no client needs to be to
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, EngineFailed
+from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation
+from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import Endpoint
-from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
-from chandlery.providers.local.driver import crash_loop, password_of, require_port
+from chandlery.providers.local import Instance, StopStep
+from chandlery.providers.local.driver import crash_loop
+from chandlery.providers.local.tls_front import PAYLOAD as FRONT
+from chandlery.providers.local.tls_front import Front, FrontState
 from chandlery_kinds.cache import acl
+from chandlery_kinds.cache.binding import Address
+from chandlery_kinds.cache.drivers.local_nodes import DRIFT_POLL, HOST, STARTING_POLL, Node, ValkeyNodes
 from chandlery_kinds.cache.model import Cache
-from chandlery_kinds.cache.resp import RespClient, info, pairs
-from chandlery_kinds.cache.valkey import (
-    RESTART_SETTINGS,
-    NodeConfig,
-    desired_settings,
-    field_of,
-    render,
-    setting_differences,
-)
+from chandlery_kinds.cache.resp import info
+from chandlery_kinds.cache.valkey import NodeConfig
 
-HOST = "127.0.0.1"
-STARTING_POLL = 0.02
-ANSWER_SECONDS = 1.0
 CATCH_UP_SECONDS = 5.0
 REPLICATED_POLL = 1.0
 STARTUP_SECONDS = 30.0
 """Loading a large data set takes a while: silence is normal then."""
 HUNG_SECONDS = 1.0
 """A primary that is up but hasn't answered for so long, while a copy does, is given up."""
-DRIFT_POLL = 10.0
-# SIGTERM saves what persistence asks for, then ends; data in memory only is gone in any case.
-# It refuses while it writes its first append-only file, and has to be asked again.
-STOP = (*[StopStep(signal.SIGTERM, 0.5)] * 20, StopStep(signal.SIGKILL, 5.0))
 
 
-@dataclass(slots=True)
-class Node:
-    """One server process and what it said of itself."""
-
-    index: int
-    process: Process
-    port: int
-    state: ProcessState
-    info: Mapping[str, str] = field(default_factory=dict)
-    config: Mapping[str, str] = field(default_factory=dict)
-    acl: Mapping[str, str] = field(default_factory=dict)
-    error: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"node-{self.index}"
-
-    @property
-    def answers(self) -> bool:
-        return bool(self.info)
-
-    @property
-    def role(self) -> str:
-        return "primary" if self.info.get("role") == "master" else "replica"
-
-    @property
-    def offset(self) -> int:
-        """How much of the primary's stream it has."""
-        key = "master_repl_offset" if self.role == "primary" else "slave_repl_offset"
-        return int(self.info.get(key, "-1"))
-
-
-class ValkeyServers:
-    """Everything that one pass does with one cache's servers. Made anew each time; keeps nothing."""
+class ValkeyServers(ValkeyNodes):
+    """Everything that one pass does with one cache's servers: a primary and its copies."""
 
     def __init__(self, ctx: DriverContext, obj: Cache, instance: Instance) -> None:
-        self.ctx = ctx
-        self.obj = obj
-        self.spec = obj.spec
-        self.instance = instance
+        super().__init__(ctx, obj, instance)
         self.count = 1 + obj.spec.replicas_per_primary
-        self.settings = desired_settings(obj.spec)
 
     # -- what is on record
 
@@ -99,147 +51,71 @@ class ValkeyServers:
         return next((int(index) for index, key in known.items() if key == "client"), 0)
 
     def port(self, index: int) -> int:
-        return self.instance.port(self.port_key(index))
-
-    @property
-    def admin_password(self) -> str:
-        return self.instance.secret("admin")
+        """Where the engine itself listens."""
+        return self.claimed(self.port_key(index))
 
     def node(self, index: int) -> Node:
         process = self.instance.process(f"node-{index}")
-        return Node(index, process, self.port(index), process.state())
+        return Node(process.name, process, self.port(index), process.state(), index)
 
     # -- create
 
     async def create(self) -> None:
         users = await self.users()
-        self._write_acl(users)
+        self.write_acl(users)
         for index in range(self.count):
-            await self._start(self.node(index))
-        self._remember_acl(users, None)
+            await self.start(self.node(index))
+        self.remember_acl(users, None)
+        front = self.front()
+        if front is not None:
+            await front.apply()
 
-    async def users(self) -> list[acl.AclUser]:
-        """All users as they should be.
-
-        Raises:
-            DependencyNotReady: a password's Secret isn't there.
-        """
-        found = [acl.admin(self.admin_password), acl.application([self.instance.secret("password")])]
-        for user in self.spec.users:
-            found.append(acl.from_spec(user, [await self._user_password(user.name)]))
-        return found
-
-    async def _user_password(self, name: str) -> str:
-        user = next(u for u in self.spec.users if u.name == name)
-        if user.password_secret is None:
-            return self.instance.secret(f"user-{name}")
-        field = f"spec.users[{name}].passwordSecret"
-        return await password_of(self.ctx.reader, self.obj.metadata.namespace, user.password_secret.name, field)
-
-    def _write_acl(self, users: list[acl.AclUser]) -> bool:
-        return self.instance.write_config("users.acl", acl.render_file(users))
-
-    def _remember_acl(self, users: list[acl.AclUser], seen: Mapping[str, str] | None) -> None:
-        """What was wanted, and how the engine prints it: it words rules in its own way."""
-        record = self.instance.record
-        before = dict(record.get("acl", {}))
-        record["acl"] = {
-            "wanted": acl.digest(acl.render_file(users)),
-            "seen": acl.fingerprint(seen) if seen else before.get("seen", ""),
-        }
-        if record["acl"] != before:
-            self.instance.save()
-
-    def _write_config(self, node: Node) -> bool:
-        primary = None if node.index == self.primary_index else (HOST, self.instance.port("client"))
-        (self.instance.data_dir / node.name).mkdir(mode=0o700, exist_ok=True)
-        config = NodeConfig(
+    def node_config(self, node: Node) -> NodeConfig:
+        primary = None if node.index == self.primary_index else (HOST, self.claimed("client"))
+        return NodeConfig(
             port=node.port,
-            data_dir=str(self.instance.data_dir / node.name),
+            data_dir=self.data_dir(node),
             acl_file=str(self.instance.config_dir / "users.acl"),
             primary=primary,
             replication_password=self.admin_password,
         )
-        return self.instance.write_config(f"{node.name}.conf", render(self._known_settings(), config, acl.ADMIN))
 
-    @property
-    def _defaults(self) -> dict[str, str]:
-        """What settings of spec.configuration were before they were set; they go back to it when taken out."""
-        found: dict[str, str] = self.instance.record.setdefault("defaults", {})
-        return found
+    def fronts(self) -> list[Front]:
+        """One for each port of an engine: which engine has it may change, the front doesn't."""
+        keys = [self.port_key(index) for index in range(self.count)]
+        return [*self.tls_fronts(keys), *self.outside_fronts("client")]
 
-    def _known_settings(self) -> dict[str, str]:
-        """What may stand in the file: a setting that can be changed live is set live first, to learn its default."""
-        configuration = self.spec.configuration
-        return {
-            name: value
-            for name, value in self.settings.items()
-            if name not in configuration or name in RESTART_SETTINGS or name in self._defaults
-        }
-
-    async def _start(self, node: Node) -> None:
-        if not node.state.running:
-            require_port(node.port)
-        engine = self.instance.engine(self.spec.engine.value, self.spec.version)
-        self._write_config(node)
-        argv = [str(engine.binary), str(self.instance.config_dir / f"{node.name}.conf")]
-        await node.process.start(ProcessSpec(argv, env=engine.env, stop=STOP))
+    def address(self) -> Address:
+        return self.address_of("client")
 
     # -- observe
 
-    async def _ask(self, node: Node) -> Node:
-        """Log in as the driver's own user and read everything in one round trip."""
-        if not node.state.running:
-            return node
-        try:
-            async with await self._connect(node.port) as client:
-                text, config, users = await client.pipeline([("INFO",), ("CONFIG", "GET", "*"), ("ACL", "LIST")])
-        except ChandleryError as error:
-            node.error = error.message
-            return node
-        node.info, node.config, node.acl = info(text), pairs(config), acl.parse_list(users)
-        return node
-
-    async def _connect(self, port: int) -> RespClient:
-        return await RespClient.connect(
-            HOST, port, user=acl.ADMIN, password=self.admin_password, seconds=ANSWER_SECONDS
-        )
-
-    async def _client_works(self, port: int) -> bool:
-        """The real thing: what an application would do, with the binding's own credentials."""
-        try:
-            async with await RespClient.connect(
-                HOST, port, password=self.instance.secret("password"), seconds=ANSWER_SECONDS
-            ) as client:
-                return bool(await client.command("PING") == "PONG")
-        except ChandleryError:
-            return False
-
     async def observe(self) -> Observation:
         self.instance.reload()
-        extra = [name for name in self.instance.process_names() if int(name.rpartition("-")[2]) >= self.count]
-        nodes = [await self._ask(self.node(index)) for index in range(self.count)]
+        servers = [name for name in self.instance.process_names() if name.startswith("node-")]
+        extra = [name for name in servers if int(name.rpartition("-")[2]) >= self.count]
+        nodes = [self.node(index) for index in range(self.count)]
+        for node in nodes:
+            await self.ask(node)
+        front = await self.observe_front()
         differences = await self._differences(nodes)
         differences += [Difference("spec.replicas", "absent", name, payload=("remove", name)) for name in extra]
+        differences += [*self.port_differences("client"), *front.differences]
         primary = nodes[self.primary_index] if self.primary_index < self.count else nodes[0]
-        serves = primary.answers and primary.role == "primary" and await self._client_works(primary.port)
-        behind = [n for n in nodes if n is not primary and n.info.get("master_link_status") != "up"]
-        for node in nodes:
-            if node.answers:
-                node.process.settled()
+        serves = primary.answers and primary.role == "primary" and front.ready and await self.client_works(primary.port)
+        behind = [n for n in nodes if n is not primary and not n.in_step]
         ready = serves and not behind
-        reason, message = self._explain(nodes, primary, behind)
-        client_port = self.instance.port("client")
+        reason, message = self._explain(nodes, primary, behind, front)
         return Observation(
-            exists=bool(self.instance.process_names()),
+            exists=bool(servers),
             ready=ready,
             reason="" if ready else reason,
             message="" if ready else message,
             differences=tuple(differences),
             external_name=self.instance.name,
-            endpoint=Endpoint(host=HOST, port=client_port, **self._read_endpoint(nodes, primary)),
-            binding=self._binding(acl.DEFAULT, self.instance.secret("password")),
-            user_bindings=await self._user_bindings(),
+            endpoint=Endpoint(host=HOST, port=self.endpoint_port, **self._read_endpoint(nodes, primary)),
+            binding=self.binding(acl.DEFAULT, self.instance.secret("password")),
+            user_bindings=await self.user_bindings(),
             facts=self._facts(nodes, primary),
             poll_after=self._poll_after(ready, nodes),
         )
@@ -250,7 +126,7 @@ class ValkeyServers:
         waits = [node.state.wait for node in nodes if not node.state.running]
         return max(STARTING_POLL, min(waits, default=0.0))
 
-    def _explain(self, nodes: list[Node], primary: Node, behind: list[Node]) -> tuple[str, str]:
+    def _explain(self, nodes: list[Node], primary: Node, behind: list[Node], front: FrontState) -> tuple[str, str]:
         for node in nodes:
             looping = crash_loop(node.name, node.process, node.state)
             if looping is not None:
@@ -259,22 +135,24 @@ class ValkeyServers:
             return "Starting", f"waiting for {primary.name} to answer" + (
                 f" ({primary.error})" if primary.error else ""
             )
+        if not front.ready:
+            return front.reason, front.message
         if behind:
             return "Replicating", f"{', '.join(n.name for n in behind)} still copying from the primary"
         return "Starting", f"{primary.name} does not accept the binding's credentials yet"
 
     def _read_endpoint(self, nodes: list[Node], primary: Node) -> dict[str, Any]:
-        reader = next((n for n in nodes if n is not primary and n.info.get("master_link_status") == "up"), None)
-        return {"read_host": HOST, "read_port": reader.port} if reader else {}
+        reader = next((n for n in nodes if n is not primary and n.in_step), None)
+        return {"read_host": HOST, "read_port": self.public(self.port_key(reader.index))} if reader else {}
 
     def _facts(self, nodes: list[Node], primary: Node) -> dict[str, Any]:
         members = [
             {
                 "name": node.name,
                 "role": node.role if node.answers else "unknown",
-                "ready": node.answers and (node is primary or node.info.get("master_link_status") == "up"),
-                "address": f"{HOST}:{node.port}",
-                **({"version": self._version(node)} if node.answers else {}),
+                "ready": node.answers and (node is primary or node.in_step),
+                "address": f"{HOST}:{self.public(self.port_key(node.index))}",
+                **({"version": node.version} if node.answers else {}),
                 **({"message": node.error} if node.error else {}),
             }
             for node in nodes
@@ -288,31 +166,8 @@ class ValkeyServers:
         if len(nodes) > 1:
             facts |= {"replicas": len(nodes) - 1, "primary": primary.name}
         if primary.answers:
-            facts["version"] = self._version(primary)
+            facts["version"] = primary.version
         return facts
-
-    @staticmethod
-    def _version(node: Node) -> str:
-        return node.info.get("valkey_version") or node.info.get("redis_version", "")
-
-    def _binding(self, user: str, password: str) -> Binding:
-        port = self.instance.port("client")
-        name = "" if user == acl.DEFAULT else user
-        entries = {
-            "host": HOST,
-            "port": str(port),
-            "username": user,
-            "password": password,
-            "uri": f"redis://{name}:{password}@{HOST}:{port}/0",
-        }
-        return Binding("redis", "chandlery", entries)
-
-    async def _user_bindings(self) -> dict[str, Binding]:
-        name = self.obj.metadata.name
-        return {
-            f"{name}-user-{user.name}": self._binding(user.name, await self._user_password(user.name))
-            for user in self.spec.users
-        }
 
     # -- differences
 
@@ -336,9 +191,8 @@ class ValkeyServers:
             if not node.answers:
                 continue
             found += self._role_differences(node)
-            back = {name: value for name, value in self._defaults.items() if name not in self.settings}
-            found += setting_differences({**back, **self.settings}, node.config, node.name)
-        found += self._acl_differences(await self.users(), [n for n in nodes if n.answers])
+            found += self.settings_of(node)
+        found += self.acl_differences(await self.users(), [n for n in nodes if n.answers])
         return found
 
     def _hangs(self, primary: Node) -> bool:
@@ -371,18 +225,6 @@ class ValkeyServers:
             return []
         return [Difference(f"role of {node.name}", should, node.role, payload=("role", node.index))]
 
-    def _acl_differences(self, users: list[acl.AclUser], nodes: list[Node]) -> list[Difference]:
-        known = self.instance.record.get("acl", {})
-        wanted = acl.digest(acl.render_file(users))
-        for node in nodes:
-            seen = acl.fingerprint(node.acl)
-            if not known.get("seen") and known.get("wanted") == wanted:
-                self._remember_acl(users, node.acl)  # just started from the file: that is how it prints it
-                known = self.instance.record["acl"]
-            if known.get("wanted") != wanted or known.get("seen") != seen:
-                return [Difference("spec.users", "as in spec", "other rules", Disruption.NONE, True, ("acl",))]
-        return []
-
     # -- update
 
     async def update(self, observed: Observation) -> None:
@@ -395,59 +237,30 @@ class ValkeyServers:
                 await self._promote(int(rest[0]))
                 return  # everything else looks different now
             if what == "start":
-                await self._start(self.node(int(rest[0])))
+                await self.start(self.node(int(rest[0])))
             elif what == "port":
                 await self._move_port(self.node(int(rest[0])), int(change.actual))
             elif what == "role":
                 await self._set_role(self.node(int(rest[0])))
             elif what == "remove":
                 await self._remove(rest[0])
+            elif what == "public-port":
+                self.claim_public("client")
+            elif what in (FRONT, "remove-front"):
+                continue
             elif what == "acl":
-                await self._load_acl([n for n in nodes.values() if n.state.running])
+                await self.load_acl([n for n in nodes.values() if n.state.running])
             elif change.disruption >= Disruption.RESTART:
                 restart.add(rest[0])
             else:
-                await self._set(nodes[rest[0]], rest[1], change)
-        self._forget_defaults(observed)
+                await self.set_live(nodes[rest[0]], rest[1], change)
+        self.forget_defaults(observed)
         for node in nodes.values():
-            self._write_config(node)
+            self.write_config(node)
         for name in sorted(restart):
             await nodes[name].process.stop()
-            await self._start(self.node(nodes[name].index))
-
-    def _forget_defaults(self, observed: Observation) -> None:
-        """A setting that is back at its default on every node is no longer ours."""
-        pending = {change.payload[2] for change in observed.plan.held if change.payload[0] == "set"}
-        for name in [n for n in self._defaults if n not in self.settings and n not in pending]:
-            del self._defaults[name]
-        self.instance.save()
-
-    async def _set(self, node: Node, name: str, change: Difference) -> None:
-        value = change.desired
-        if name in self.spec.configuration and name not in self._defaults:
-            self._defaults[name] = change.actual
-            self.instance.save()
-        async with await self._connect(node.port) as client:
-            try:
-                await client.command("CONFIG", "SET", name, value)
-            except ChandleryError as error:
-                raise EngineFailed(
-                    f"{self.spec.engine.value} refused the value: {error.message}",
-                    field=field_of(name),
-                    value=value,
-                    hint="Correct the value; the engine goes on with its old one.",
-                    retry_after=None,
-                ) from error
-
-    async def _load_acl(self, nodes: list[Node]) -> None:
-        users = await self.users()
-        self._write_acl(users)
-        seen: Mapping[str, str] | None = None
-        for node in nodes:
-            async with await self._connect(node.port) as client:
-                await client.command("ACL", "LOAD")
-                seen = acl.parse_list(await client.command("ACL", "LIST"))
-        self._remember_acl(users, seen)
+            await self.start(self.node(nodes[name].index))
+        await self.update_front(observed)
 
     async def _promote(self, index: int) -> None:
         """Make a copy the primary: on record first, so that whoever comes next goes on from here."""
@@ -461,7 +274,7 @@ class ValkeyServers:
         self.instance.record.setdefault("port_keys", {}).update({str(old.index): keys[0], str(index): keys[1]})
         self.instance.save()
         heir = self.node(index)
-        async with await self._connect(heir_port) as client:
+        async with await self.connect(heir_port) as client:
             await client.command("REPLICAOF", "NO", "ONE")
         await self._move_port(heir, heir_port)
         self.ctx.event("Warning", "FailedOver", f"{old.name} was lost; {heir.name} is the primary now")
@@ -470,7 +283,7 @@ class ValkeyServers:
         """While the old primary still answers (it is scaled away), lose nothing: stop writes, wait for the copy."""
         clock = self.ctx.base.clock
         try:
-            async with await self._connect(old.port) as source, await self._connect(heir.port) as copy:
+            async with await self.connect(old.port) as source, await self.connect(heir.port) as copy:
                 await source.command("CLIENT", "PAUSE", "10000", "WRITE")
                 deadline = clock.monotonic() + CATCH_UP_SECONDS
                 while clock.monotonic() < deadline:
@@ -482,18 +295,21 @@ class ValkeyServers:
             return  # it hangs: there is nothing more to be had from it
 
     async def _move_port(self, node: Node, now_on: int) -> None:
-        async with await self._connect(now_on) as client:
+        async with await self.connect(now_on) as client:
             await client.command("CONFIG", "SET", "port", node.port)
+        self.listens(node, node.port)
 
     async def _set_role(self, node: Node) -> None:
-        async with await self._connect(node.port) as client:
+        async with await self.connect(node.port) as client:
             if node.index == self.primary_index:
                 await client.command("REPLICAOF", "NO", "ONE")
             else:
-                await client.command("REPLICAOF", HOST, self.instance.port("client"))
+                await client.command("REPLICAOF", HOST, self.claimed("client"))
 
     async def _remove(self, name: str) -> None:
         process = self.instance.process(name)
         await process.stop()
         process.forget()
-        self.instance.release_port(f"replica-{name.rpartition('-')[2]}")
+        key = f"replica-{name.rpartition('-')[2]}"
+        self.instance.release_port(key)
+        self.instance.release_port(f"tls-{key}")

@@ -202,7 +202,7 @@ class TlsFront:
     def _body(self) -> str:
         lines = [
             "global",
-            f"    stats socket run/{PROCESS}.sock mode 600 level admin expose-fd listeners",
+            f"    stats socket unix@run/{PROCESS}.sock mode 600 level admin expose-fd listeners",
             "    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets",
             "defaults",
             "    mode tcp",

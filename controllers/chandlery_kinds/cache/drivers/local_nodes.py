@@ -1,0 +1,395 @@
+"""What a pass does with any Valkey or Redis process: ask it, configure it, tell it who its users are, start it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from signal import SIGKILL, SIGTERM
+from typing import Any
+
+from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
+from chandlery.foundation.errors import ChandleryError, EngineFailed
+from chandlery.model.parts import ExposureType
+from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
+from chandlery.providers.local.certificates import Certificates
+from chandlery.providers.local.driver import password_of, require_port
+from chandlery.providers.local.tls_front import PAYLOAD as FRONT
+from chandlery.providers.local.tls_front import PROCESS as FRONT_PROCESS
+from chandlery.providers.local.tls_front import Front, FrontState, TlsFront
+from chandlery_kinds.cache import acl
+from chandlery_kinds.cache.binding import Address, entries
+from chandlery_kinds.cache.model import Cache
+from chandlery_kinds.cache.resp import RespClient, info, pairs
+from chandlery_kinds.cache.valkey import (
+    RESTART_SETTINGS,
+    NodeConfig,
+    desired_settings,
+    field_of,
+    render,
+    setting_differences,
+)
+
+HOST = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - on request only
+STARTING_POLL = 0.02
+ANSWER_SECONDS = 1.0
+DRIFT_POLL = 10.0
+# SIGTERM saves what persistence asks for, then ends; data in memory only is gone in any case.
+# It refuses while it writes its first append-only file, and has to be asked again.
+STOP = (*[StopStep(SIGTERM, 0.5)] * 20, StopStep(SIGKILL, 5.0))
+
+
+@dataclass(slots=True)
+class Node:
+    """One server process and what it said of itself."""
+
+    name: str
+    process: Process
+    port: int
+    state: ProcessState
+    index: int = 0
+    """Its number within its primary's group."""
+    info: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, str] = field(default_factory=dict)
+    acl: Mapping[str, str] = field(default_factory=dict)
+    topology: str = ""
+    """The reply of CLUSTER NODES, in a sharded cache."""
+    error: str = ""
+
+    @property
+    def answers(self) -> bool:
+        return bool(self.info)
+
+    @property
+    def role(self) -> str:
+        return "primary" if self.info.get("role") == "master" else "replica"
+
+    @property
+    def offset(self) -> int:
+        """How much of the primary's stream it has."""
+        key = "master_repl_offset" if self.role == "primary" else "slave_repl_offset"
+        return int(self.info.get(key, "-1"))
+
+    @property
+    def in_step(self) -> bool:
+        return self.info.get("master_link_status") == "up"
+
+    @property
+    def version(self) -> str:
+        return self.info.get("valkey_version") or self.info.get("redis_version", "")
+
+
+class ValkeyNodes:
+    """What is the same for one server, for copies and for shards. Made anew for each pass; keeps nothing."""
+
+    def __init__(self, ctx: DriverContext, obj: Cache, instance: Instance) -> None:
+        self.ctx = ctx
+        self.obj = obj
+        self.spec = obj.spec
+        self.instance = instance
+        self.settings = self.wanted_settings()
+        tls = obj.spec.tls
+        self.certificates = Certificates(ctx, obj, instance) if tls is not None and tls.enabled else None
+
+    def wanted_settings(self) -> dict[str, str]:
+        return desired_settings(self.spec)
+
+    def node_config(self, node: Node) -> NodeConfig:
+        """What differs from node to node in its configuration file."""
+        raise NotImplementedError
+
+    def fronts(self) -> list[Front]:
+        """The ports at which HAProxy stands in front of the engines."""
+        raise NotImplementedError
+
+    @property
+    def endpoint_port(self) -> int:
+        """Where clients connect first."""
+        return self.address().port
+
+    # -- users
+
+    @property
+    def admin_password(self) -> str:
+        return self.instance.secret("admin")
+
+    async def users(self) -> list[acl.AclUser]:
+        """All users as they should be.
+
+        Raises:
+            DependencyNotReady: a password's Secret isn't there.
+        """
+        found = [acl.admin(self.admin_password), acl.application([self.instance.secret("password")])]
+        for user in self.spec.users:
+            found.append(acl.from_spec(user, [await self._user_password(user.name)]))
+        return found
+
+    async def _user_password(self, name: str) -> str:
+        user = next(u for u in self.spec.users if u.name == name)
+        if user.password_secret is None:
+            return self.instance.secret(f"user-{name}")
+        field = f"spec.users[{name}].passwordSecret"
+        return await password_of(self.ctx.reader, self.obj.metadata.namespace, user.password_secret.name, field)
+
+    def write_acl(self, users: list[acl.AclUser]) -> bool:
+        return self.instance.write_config("users.acl", acl.render_file(users))
+
+    def remember_acl(self, users: list[acl.AclUser], seen: Mapping[str, str] | None) -> None:
+        """What was wanted, and how the engine prints it: it words rules in its own way."""
+        record = self.instance.record
+        before = dict(record.get("acl", {}))
+        record["acl"] = {
+            "wanted": acl.digest(acl.render_file(users)),
+            "seen": acl.fingerprint(seen) if seen else before.get("seen", ""),
+        }
+        if record["acl"] != before:
+            self.instance.save()
+
+    def acl_differences(self, users: list[acl.AclUser], nodes: Sequence[Node]) -> list[Difference]:
+        known = self.instance.record.get("acl", {})
+        wanted = acl.digest(acl.render_file(users))
+        for node in nodes:
+            seen = acl.fingerprint(node.acl)
+            if not known.get("seen") and known.get("wanted") == wanted:
+                self.remember_acl(users, node.acl)  # just started from the file: that is how it prints it
+                known = self.instance.record["acl"]
+            if known.get("wanted") != wanted or known.get("seen") != seen:
+                return [Difference("spec.users", "as in spec", "other rules", Disruption.NONE, True, ("acl",))]
+        return []
+
+    async def load_acl(self, nodes: Sequence[Node]) -> None:
+        users = await self.users()
+        self.write_acl(users)
+        seen: Mapping[str, str] | None = None
+        for node in nodes:
+            async with await self.connect(node.port) as client:
+                await client.command("ACL", "LOAD")
+                seen = acl.parse_list(await client.command("ACL", "LIST"))
+        self.remember_acl(users, seen)
+
+    # -- settings
+
+    @property
+    def _defaults(self) -> dict[str, str]:
+        """What settings of spec.configuration were before they were set; they go back to it when taken out."""
+        found: dict[str, str] = self.instance.record.setdefault("defaults", {})
+        return found
+
+    def _known_settings(self) -> dict[str, str]:
+        """What may stand in the file: a setting that can be changed live is set live first, to learn its default."""
+        configuration = self.spec.configuration
+        return {
+            name: value
+            for name, value in self.settings.items()
+            if name not in configuration or name in RESTART_SETTINGS or name in self._defaults
+        }
+
+    def settings_of(self, node: Node) -> list[Difference]:
+        back = {name: value for name, value in self._defaults.items() if name not in self.settings}
+        return setting_differences({**back, **self.settings}, node.config, node.name)
+
+    def forget_defaults(self, observed: Observation) -> None:
+        """A setting that is back at its default on every node is no longer ours."""
+        pending = {change.payload[2] for change in observed.plan.held if change.payload[0] == "set"}
+        for name in [n for n in self._defaults if n not in self.settings and n not in pending]:
+            del self._defaults[name]
+        self.instance.save()
+
+    async def set_live(self, node: Node, name: str, change: Difference) -> None:
+        value = change.desired
+        if name in self.spec.configuration and name not in self._defaults:
+            self._defaults[name] = change.actual
+            self.instance.save()
+        async with await self.connect(node.port) as client:
+            try:
+                await client.command("CONFIG", "SET", name, value)
+            except ChandleryError as error:
+                raise EngineFailed(
+                    f"{self.spec.engine.value} refused the value: {error.message}",
+                    field=field_of(name),
+                    value=value,
+                    hint="Correct the value; the engine goes on with its old one.",
+                    retry_after=None,
+                ) from error
+
+    # -- processes
+
+    def write_config(self, node: Node) -> bool:
+        (self.instance.data_dir / node.name).mkdir(mode=0o700, exist_ok=True)
+        text = render(self._known_settings(), self.node_config(node), acl.ADMIN)
+        return self.instance.write_config(f"{node.name}.conf", text)
+
+    def data_dir(self, node: Node) -> str:
+        return str(self.instance.data_dir / node.name)
+
+    async def start(self, node: Node) -> None:
+        if not node.state.running:
+            require_port(node.port)
+        engine = self.instance.engine(self.spec.engine.value, self.spec.version)
+        self.write_config(node)
+        argv = [str(engine.binary), str(self.instance.config_dir / f"{node.name}.conf")]
+        await node.process.start(ProcessSpec(argv, env=engine.env, stop=STOP))
+        self.listens(node, node.port)
+
+    def listens(self, node: Node, port: int) -> None:
+        """On record where an engine really listens: its claim may be another already when we die in between."""
+        listening = self.instance.record.setdefault("listening", {})
+        if listening.get(node.name) != port:
+            listening[node.name] = port
+            self.instance.save()
+
+    # -- asking
+
+    async def ask(self, node: Node, *more: str) -> list[Any]:
+        """Log in as the driver's own user and read everything in one round trip; answers of `more` are returned."""
+        if not node.state.running:
+            return []
+        commands: list[Sequence[str | bytes | int]] = [("INFO",), ("CONFIG", "GET", "*"), ("ACL", "LIST")]
+        commands += [line.split() for line in more]
+        listening = self.instance.record.get("listening", {}).get(node.name, node.port)
+        for port in dict.fromkeys((node.port, listening)):
+            try:
+                async with await self.connect(port) as client:
+                    text, config, users, *rest = await client.pipeline(commands)
+                break
+            except ChandleryError as error:
+                node.error = node.error or error.message
+        else:
+            return []
+        node.error = ""
+        node.info, node.config, node.acl = info(text), pairs(config), acl.parse_list(users)
+        node.process.settled()
+        return rest
+
+    async def connect(self, port: int, seconds: float = ANSWER_SECONDS) -> RespClient:
+        return await RespClient.connect(HOST, port, user=acl.ADMIN, password=self.admin_password, seconds=seconds)
+
+    async def client_works(self, port: int) -> bool:
+        """The real thing: what an application would do, with the binding's own credentials, by TLS where it must."""
+        context = self._client_context()
+        password = self.instance.secret("password")
+        if context is not None:
+            port = self.endpoint_port
+        try:
+            async with await RespClient.connect(
+                HOST, port, password=password, seconds=ANSWER_SECONDS, tls=context
+            ) as client:
+                return bool(await client.command("PING") == "PONG")
+        except ChandleryError:
+            return False
+
+    def _client_context(self) -> ssl.SSLContext | None:
+        """TLS as a client speaks it; None without TLS, and where we have no certificate that the server would take."""
+        if self.certificates is None or self.certificates.requires_clients:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False  # a given certificate may name another host than loopback
+        authority = self.certificates.authority
+        if authority:
+            context.load_verify_locations(cadata=authority)
+        else:
+            context.verify_mode = ssl.CERT_NONE  # of a public CA: whether it answers is the question here
+        return context
+
+    # -- ports
+
+    def claimed(self, key: str) -> int:
+        """An engine's own port. Without TLS it is what clients connect to, so that the spec may name it."""
+        wanted = self.spec.exposure.port if key == "client" and self.certificates is None else None
+        return self.instance.port(key, wanted)
+
+    def public(self, key: str) -> int:
+        """The port at which clients reach what listens at an engine's port."""
+        if self.certificates is None:
+            return self.claimed(key)
+        return self.instance.port(f"tls-{key}", self.spec.exposure.port if key == "client" else None)
+
+    def port_differences(self, key: str) -> list[Difference]:
+        """Whether clients connect where the spec says."""
+        wanted, actual = self.spec.exposure.port, self.public(key)
+        if wanted is None or wanted == actual:
+            return []
+        change = ("public-port",)
+        return [Difference("spec.exposure.port", str(wanted), str(actual), Disruption.RELOAD, payload=change)]
+
+    def claim_public(self, key: str) -> None:
+        """Take the port that the spec names. An engine that has it itself so far moves away from it.
+
+        Raises:
+            Unavailable: another program, or another object, has it.
+        """
+        wanted = self.spec.exposure.port
+        assert wanted is not None
+        if self.certificates is not None and self.instance.ports.get(key) == wanted:
+            self.instance.move_port(key)
+        self.instance.claim_port(key if self.certificates is None else f"tls-{key}", wanted)
+
+    # -- the front
+
+    def tls_fronts(self, keys: Sequence[str]) -> list[Front]:
+        if self.certificates is None:
+            return []
+        return [Front(key, self.public(key), f"{HOST}:{self.claimed(key)}") for key in keys]
+
+    def outside_fronts(self, key: str) -> list[Front]:
+        """What listens on every interface, where the spec exposes it."""
+        exposure = self.spec.exposure
+        if exposure.type is not ExposureType.NODE_PORT:
+            return []
+        port = self.instance.port("outside", exposure.node_port)
+        backend = f"{HOST}:{self.claimed(key)}"
+        return [Front("outside", port, backend, host=EVERYWHERE, allowed=tuple(map(str, exposure.allowed_cidrs)))]
+
+    def front(self) -> TlsFront | None:
+        fronts = self.fronts()
+        return TlsFront(self.ctx, self.instance, fronts, self.certificates) if fronts else None
+
+    async def observe_front(self) -> FrontState:
+        """The front's state; without one it is always well, and one that is no longer wanted is a difference."""
+        front = self.front()
+        if front is not None:
+            return await front.observe()
+        if FRONT_PROCESS in self.instance.process_names():
+            change = Difference("spec.tls", "off", "on", Disruption.RELOAD, payload=("remove-front",))
+            return FrontState(True, (change,))
+        return FrontState(True)
+
+    async def update_front(self, observed: Observation) -> None:
+        """Last of an update: an engine may have to leave a port first."""
+        what = {change.payload[0] for change in observed.plan.changes}
+        front = self.front()
+        if FRONT in what and front is not None:
+            await front.apply()
+        if "remove-front" in what:
+            await self.instance.process(FRONT_PROCESS).stop()
+            self.instance.process(FRONT_PROCESS).forget()
+            for key in [key for key in self.instance.ports if key.startswith("tls-") or key == "outside"]:
+                self.instance.release_port(key)
+
+    # -- the binding
+
+    def address(self) -> Address:
+        """Where clients connect, for the binding."""
+        raise NotImplementedError
+
+    def address_of(self, key: str) -> Address:
+        if self.certificates is None:
+            return Address(self.host, self.claimed(key))
+        plain = None if self.spec.tls is None or self.spec.tls.required else self.claimed(key)
+        return Address(self.host, self.public(key), self.certificates.entries, plain)
+
+    @property
+    def host(self) -> str:
+        """Loopback: a name of the spec's own is for others than this machine."""
+        return HOST
+
+    def binding(self, user: str, password: str) -> Binding:
+        return Binding("redis", "chandlery", entries(self.address(), user, password))
+
+    async def user_bindings(self) -> dict[str, Binding]:
+        name = self.obj.metadata.name
+        return {
+            f"{name}-user-{user.name}": self.binding(user.name, await self._user_password(user.name))
+            for user in self.spec.users
+        }
