@@ -35,6 +35,11 @@ def given_up_name(name: str) -> str:
     return f"{stream_name(name)}-given-up"
 
 
+def own_dead_letters(spec: QueueSpec) -> bool:
+    """Dead letters stay beside the queue; otherwise they go to another Queue, or messages are given up for good."""
+    return spec.dead_letter is not None and spec.dead_letter.queue is None
+
+
 def subjects(name: str, spec: QueueSpec) -> list[str]:
     return list(spec.subjects) or [name, f"{name}.>"]
 
@@ -159,10 +164,10 @@ class NatsUser:
     subscribe: tuple[str, ...] | None = None
 
 
-def queue_user(user: QueueUser, password: str, name: str, spec: QueueSpec) -> NatsUser:
-    """A user of spec.users: only this queue, only what its rights say."""
+def queue_user(user: QueueUser, password: str, name: str, spec: QueueSpec, *, login: str = "") -> NatsUser:
+    """A user of spec.users: only this queue, only what its rights say. `login`: its name at the server."""
     return NatsUser(
-        user.name,
+        login or user.name,
         password,
         tuple(_publish(user.rights, user.subjects, name, spec)),
         ("_INBOX.>",),
@@ -177,6 +182,12 @@ def application_user(user: str, password: str, name: str, spec: QueueSpec) -> Na
 
 def _publish(rights: Sequence[QueueRight], only: Sequence[str], name: str, spec: QueueSpec) -> list[str]:
     stream, dead = stream_name(name), dead_name(name)
+    at_dead = [
+        f"$JS.API.STREAM.INFO.{dead}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{dead}.{DEAD_CONSUMER}",
+        f"$JS.API.CONSUMER.INFO.{dead}.{DEAD_CONSUMER}",
+        f"$JS.ACK.{dead}.{DEAD_CONSUMER}.>",
+    ]
     found = ["$JS.API.INFO", f"$JS.API.STREAM.INFO.{stream}", "$JS.API.STREAM.NAMES"]
     if QueueRight.PUBLISH in rights:
         found += list(only) or subjects(name, spec)
@@ -185,15 +196,22 @@ def _publish(rights: Sequence[QueueRight], only: Sequence[str], name: str, spec:
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{CONSUMER}",
             f"$JS.API.CONSUMER.INFO.{stream}.{CONSUMER}",
             f"$JS.ACK.{stream}.{CONSUMER}.>",
-            f"$JS.API.STREAM.INFO.{dead}",
-            f"$JS.API.CONSUMER.MSG.NEXT.{dead}.{DEAD_CONSUMER}",
-            f"$JS.API.CONSUMER.INFO.{dead}.{DEAD_CONSUMER}",
-            f"$JS.ACK.{dead}.{DEAD_CONSUMER}.>",
+            *(at_dead if own_dead_letters(spec) else ()),
         ]
     return found
 
 
 # -- server
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Another queue on the same servers, in an account of its own: it sees nothing of the others."""
+
+    account: str
+    users: tuple[NatsUser, ...]
+    max_payload: int = 0
+    """Largest message in bytes; the servers take the largest of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,16 +227,23 @@ class Server:
     routes: tuple[str, ...] = ()
 
 
-def render(spec: QueueSpec, server: Server, users: Sequence[NatsUser], cluster_password: str = "") -> str:
+def render(
+    spec: QueueSpec,
+    server: Server,
+    users: Sequence[NatsUser],
+    cluster_password: str = "",
+    tenants: Sequence[Tenant] = (),
+) -> str:
     """The server's configuration file, as JSON, which NATS reads. Holds passwords: keep it 0600."""
     size = spec.storage.size.bytes if spec.storage else 1 << 30
     config: dict[str, Any] = {
         "server_name": server.name,
         "listen": f"{server.host}:{server.port}",
-        "max_payload": spec.max_message_size.bytes,
+        "max_payload": max(spec.max_message_size.bytes, *(tenant.max_payload for tenant in tenants), 0),
         "jetstream": {"store_dir": server.store, "max_file_store": size, "max_memory_store": 64 << 20},
         "accounts": {
-            "QUEUE": {"jetstream": "enabled", "users": [_user(user) for user in users]},
+            "QUEUE": _account(users),
+            **{tenant.account: _account(tenant.users) for tenant in tenants},
             "SYS": {"users": []},
         },
         "system_account": "SYS",
@@ -237,6 +262,10 @@ def render(spec: QueueSpec, server: Server, users: Sequence[NatsUser], cluster_p
             "routes": list(server.routes),
         }
     return json.dumps(config, indent=1) + "\n"
+
+
+def _account(users: Sequence[NatsUser]) -> dict[str, Any]:
+    return {"jetstream": "enabled", "users": [_user(user) for user in users]}
 
 
 def _user(user: NatsUser) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import hashlib
 import json
+import ssl
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -23,8 +26,10 @@ class JetStream:
         self.connection = connection
 
     @classmethod
-    async def connect(cls, host: str, port: int, user: str, password: str) -> Self:
-        """Connect, or say why not.
+    async def connect(
+        cls, host: str, port: int, user: str, password: str, *, tls: ssl.SSLContext | None = None
+    ) -> Self:
+        """Connect, by TLS with a context, or say why not.
 
         Raises:
             Unavailable: nobody answers.
@@ -44,8 +49,12 @@ class JetStream:
                 password=password,
                 connect_timeout=SECONDS,
                 allow_reconnect=False,
+                # or it tries a server that doesn't listen yet again by itself, two seconds later
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
                 error_cb=quiet,
                 name="chandlery",
+                **({"tls": tls} if tls is not None else {}),
             )
         except (OSError, TimeoutError, nats.errors.Error) as error:
             _abandon(connection)
@@ -59,6 +68,36 @@ class JetStream:
 
     async def __aexit__(self, *_: object) -> None:
         await self.connection.close()
+
+    @property
+    def shown(self) -> str:
+        """SHA-256 of the certificate that the server shows; empty without TLS."""
+        writer = getattr(getattr(self.connection, "_transport", None), "_io_writer", None)
+        tls = writer.get_extra_info("ssl_object") if writer is not None else None
+        der = tls.getpeercert(binary_form=True) if tls is not None else None
+        return hashlib.sha256(der).hexdigest() if der else ""
+
+    async def system(self, what: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A request to the connected server itself, by a user of the system account: VARZ, RELOAD, ...
+
+        Raises:
+            Unavailable: no answer.
+            EngineFailed: it refuses; the message is its own.
+        """
+        import nats.errors
+
+        subject = f"$SYS.REQ.SERVER.{self.connection._server_info['server_id']}.{what}"
+        payload = json.dumps(body).encode() if body is not None else b""
+        try:
+            answer = await self.connection.request(subject, payload, timeout=SECONDS * 2)
+        except (TimeoutError, nats.errors.Error) as error:
+            raise Unavailable(f"the server doesn't answer: {error or 'no answer'}", retry_after=0.1) from error
+        found: dict[str, Any] = json.loads(answer.data)
+        refusal = found.get("error")
+        if refusal is not None:
+            raise EngineFailed(f"NATS refused: {refusal.get('description', refusal)}")
+        data: dict[str, Any] = found.get("data") or {}
+        return data
 
     @property
     def server_version(self) -> str:
@@ -111,6 +150,30 @@ class JetStream:
         """Create or change."""
         body = {"stream_name": stream, "config": dict(config)}
         await self.ask(f"CONSUMER.DURABLE.CREATE.{stream}.{config['durable_name']}", body)
+
+    async def remove_stream(self, name: str) -> None:
+        """With all that is in it; no such stream is fine."""
+        with contextlib.suppress(NotFound):
+            await self.ask(f"STREAM.DELETE.{name}")
+
+    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str], stream: str) -> None:
+        """Store one message in this stream.
+
+        Raises:
+            Unavailable: nobody confirms it.
+            EngineFailed: the stream refuses it: it is full, or the message is too large.
+        """
+        import nats.errors
+        import nats.js.errors
+
+        try:
+            await self.connection.jetstream().publish(
+                subject, data, timeout=SECONDS * 2, headers=dict(headers), stream=stream
+            )
+        except nats.js.errors.APIError as error:
+            raise EngineFailed(f"the stream {stream} refused a message: {error.description}") from error
+        except (TimeoutError, nats.errors.Error) as error:
+            raise Unavailable(f"the stream {stream} doesn't confirm: {error or 'no answer'}") from error
 
     async def message(self, stream: str, sequence: int) -> tuple[str, bytes, bytes] | None:
         """Subject, raw headers and data of a stored message; None when it is gone."""

@@ -3,29 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from chandlery.driver.protocol import DriverContext, Unsupported
-from chandlery.providers.local import Instance
+from chandlery.foundation.errors import FailedPrecondition
+from chandlery.model.base import DeletionPolicy
+from chandlery.providers.local import Instance, rotation
 from chandlery.providers.local.driver import LocalDriver
-from chandlery_kinds.queue.drivers.local_nats import NatsServers
+from chandlery_kinds.queue.drivers.guests import Guests
+from chandlery_kinds.queue.drivers.local_nats import APPLICATION, NatsQueue, generated
+from chandlery_kinds.queue.drivers.local_nats_broker import NatsBroker
+from chandlery_kinds.queue.drivers.local_nats_guest import NatsGuest
+from chandlery_kinds.queue.drivers.references import sharers
 from chandlery_kinds.queue.model import Queue, QueueEngine
 
 
 class QueueDriver(LocalDriver):
     """The `local` driver of Queue."""
 
-    def servers(self, ctx: DriverContext, obj: Queue, instance: Instance) -> NatsServers:
-        return NatsServers(ctx, obj, instance)
+    abilities: ClassVar[frozenset[str]] = frozenset({"rotation"})
+
+    def servers(self, ctx: DriverContext, obj: Queue, instance: Instance) -> NatsQueue:
+        if obj.spec.broker_ref is not None:
+            return NatsGuest(ctx, obj, instance)
+        return NatsBroker(ctx, obj, instance)
 
     def refused(self, obj: Queue) -> Sequence[Unsupported]:
         spec = obj.spec
-        found = []
+        found = list(rotation.refused(spec, generated(spec)))
         if spec.engine is not QueueEngine.NATS:
             found.append(Unsupported("spec.engine", spec.engine.value, "it is not run on this machine yet"))
-        if spec.broker_ref is not None:
-            why = "queues on this machine have a broker of their own"
-            found.append(Unsupported("spec.brokerRef", spec.broker_ref.name, why))
-        if spec.dead_letter is not None and spec.dead_letter.queue is not None:
-            why = "dead letters stay with the queue's own broker"
-            found.append(Unsupported("spec.deadLetter.queue", spec.dead_letter.queue.name, why))
+        if any(user.name == APPLICATION for user in spec.users):
+            found.append(Unsupported("spec.users", APPLICATION, "the binding's user has that name: choose another"))
+        named = spec.dead_letter.queue if spec.dead_letter is not None else None
+        for field, ref in (("spec.brokerRef", spec.broker_ref), ("spec.deadLetter.queue", named)):
+            if ref is not None and ref.name == obj.metadata.name:
+                found.append(Unsupported(field, ref.name, "a queue can't name itself here"))
+        if named is not None and spec.dead_letter is not None and spec.dead_letter.max_age is not None:
+            why = "how long messages stay there is for retention.maxAge of that Queue to say"
+            found.append(Unsupported("spec.deadLetter.maxAge", str(spec.dead_letter.max_age), why))
         return found
+
+    async def delete(self, ctx: DriverContext, obj: Queue) -> bool:
+        """A broker goes only when no other Queue uses it; who shares one leaves only that."""
+        instance = self.instance(ctx, obj)
+        if obj.spec.broker_ref is None:
+            if instance.exists:
+                await self._unused(ctx, obj, instance)
+            return await super().delete(ctx, obj)
+        if instance.exists:
+            await NatsGuest(ctx, obj, instance).leave()
+            await instance.remove()
+            if obj.spec.deletion_policy is DeletionPolicy.RETAIN:
+                kept = f"its messages stay in the broker of Queue {obj.spec.broker_ref.name}"
+                ctx.event("Normal", "Retained", kept)
+        return True
+
+    async def _unused(self, ctx: DriverContext, obj: Queue, instance: Instance) -> None:
+        """Raise while others use the broker.
+
+        Raises:
+            FailedPrecondition: these Queues do.
+        """
+        registered = Guests(instance).all()
+        if not registered:
+            return
+        present = await sharers(ctx, obj)
+        using = sorted(present[uid] for uid in registered if uid in present)
+        if using:
+            raise FailedPrecondition(
+                f"the broker is used by Queue {', '.join(using)}",
+                field="spec.brokerRef",
+                value=obj.metadata.name,
+                hint="Delete those first; this one goes by itself then.",
+                retry_after=2.0,
+            )

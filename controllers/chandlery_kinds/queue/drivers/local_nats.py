@@ -1,31 +1,31 @@
-"""NATS servers of one queue on this machine: one, or a cluster that keeps each message on a majority."""
+"""One queue inside NATS servers of this machine, its own or another Queue's: streams, users, rights, dead letters."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import signal
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, EngineFailed, NotSupported
+from chandlery.driver.protocol import Binding, Difference, DriverContext, Observation
+from chandlery.foundation.errors import ChandleryError, DependencyNotReady, Unauthenticated
 from chandlery.model.base import Endpoint
-from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
-from chandlery.providers.local.driver import crash_loop, password_of, require_port
-from chandlery.providers.local.tools import run_tool
+from chandlery.providers.local import Instance, Process, ProcessState
+from chandlery.providers.local.driver import password_of
+from chandlery.providers.local.rotation import Password, Rotation
+from chandlery_kinds.queue import content
 from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.drivers.jetstream_client import JetStream
-from chandlery_kinds.queue.model import Queue
-from chandlery_kinds.queue.settings import TABLES
+from chandlery_kinds.queue.drivers.references import other
+from chandlery_kinds.queue.model import Queue, QueueSpec
 
 HOST = "127.0.0.1"
 APPLICATION = "app"
+"""The binding's user, as spec.rotation.users names it."""
 STARTING_POLL = 0.02
 DRIFT_POLL = 10.0
 DEAD_LETTER_POLL = 2.0
-STOP = (StopStep(signal.SIGTERM, 10.0), StopStep(signal.SIGKILL, 5.0))
 
 
 @dataclass(slots=True)
@@ -42,8 +42,17 @@ class Node:
         return f"node-{self.index}"
 
 
-class NatsServers:
-    """Everything that one pass does with one queue's servers. Made anew each time; keeps nothing."""
+def generated(spec: QueueSpec) -> dict[str, str]:
+    """Users with a generated password -> its name in the record."""
+    own = {user.name: f"user-{user.name}" for user in spec.users if user.password_secret is None}
+    return {APPLICATION: "password", **own}
+
+
+class NatsQueue(ABC):
+    """Everything that one pass does with one queue. Made anew each time; keeps nothing."""
+
+    prefix = ""
+    """In front of every user's name: servers know a name once only."""
 
     def __init__(self, ctx: DriverContext, obj: Queue, instance: Instance) -> None:
         self.ctx = ctx
@@ -51,172 +60,166 @@ class NatsServers:
         self.spec = obj.spec
         self.instance = instance
         self.name = obj.metadata.name
-        self.count = obj.spec.replicas
         self.stream = js.stream_name(self.name)
 
-    def node(self, index: int) -> Node:
-        process = self.instance.process(f"node-{index}")
-        port = self.instance.port("client" if index == 0 else f"client-{index}")
-        return Node(index, process, process.state(), port)
+    # -- what differs between a broker of its own and a shared one
 
+    @property
+    @abstractmethod
+    def broker(self) -> str:
+        """The Queue whose servers these are."""
+
+    @abstractmethod
     def nodes(self) -> list[Node]:
-        return [self.node(index) for index in range(self.count)]
+        """The servers."""
 
-    # -- configuration
+    @abstractmethod
+    def exists(self) -> bool: ...
+
+    @abstractmethod
+    async def create(self) -> None: ...
+
+    @abstractmethod
+    def server_differences(self, nodes: list[Node], users: list[js.NatsUser]) -> list[Difference]:
+        """What is not as it should be outside of JetStream."""
+
+    @abstractmethod
+    async def act(self, what: str, rest: list[Any], users: list[js.NatsUser], change: Difference) -> None:
+        """Mend one of them."""
+
+    @abstractmethod
+    def explain(self, nodes: list[Node], problems: Mapping[str, str]) -> tuple[str, str]:
+        """Reason and sentence while it doesn't serve."""
+
+    # -- users
+
+    @property
+    def rotation(self) -> Rotation:
+        return Rotation(self.ctx, self.obj, self.instance, generated(self.spec))
 
     async def users(self) -> list[js.NatsUser]:
-        """All users of the account.
+        """All users of the account, with their twins while a rotation's grace period lasts.
 
         Raises:
             DependencyNotReady: a Secret that a user names isn't there.
         """
-        found = [
-            js.NatsUser(js.ADMIN, self.instance.secret("admin")),
-            js.application_user(APPLICATION, self.instance.secret("password"), self.name, self.spec),
-        ]
+        found = [js.NatsUser(self.login(js.ADMIN), self.instance.secret("admin"))]
+        for password in self.rotation.passwords(APPLICATION):
+            login = self.login(password.name)
+            found.append(js.application_user(login, password.value, self.name, self.spec))
         for user in self.spec.users:
-            password = await self._password(user.name)
-            found.append(js.queue_user(user, password, self.name, self.spec))
+            for password in await self._passwords(user.name):
+                login = self.login(password.name)
+                found.append(js.queue_user(user, password.value, self.name, self.spec, login=login))
         return found
 
-    async def _password(self, name: str) -> str:
+    async def _passwords(self, name: str) -> tuple[Password, ...]:
         user = next(u for u in self.spec.users if u.name == name)
         if user.password_secret is None:
-            return self.instance.secret(f"user-{name}")
+            return self.rotation.passwords(name)
         field = f"spec.users[{name}].passwordSecret"
-        return await password_of(self.ctx.reader, self.obj.metadata.namespace, user.password_secret.name, field)
+        namespace = self.obj.metadata.namespace
+        given = await password_of(self.ctx.reader, namespace, user.password_secret.name, field)
+        return (Password(name, given),)
 
-    def _render(self, node: Node, users: list[js.NatsUser]) -> str:
-        cluster: dict[str, Any] = {}
-        secret = ""
-        if self.count > 1:
-            secret = self.instance.secret("cluster")
-            routes = [
-                f"nats://route:{secret}@{HOST}:{self.instance.port(f'cluster-{index}')}"
-                for index in range(self.count)
-                if index != node.index
-            ]
-            cluster = {
-                "cluster": self.instance.name,
-                "cluster_port": self.instance.port(f"cluster-{node.index}"),
-                "routes": tuple(routes),
-            }
-        server = js.Server(node.name, HOST, node.port, str(self.instance.data_dir / node.name), **cluster)
-        return js.render(self.spec, server, users, secret)
+    def login(self, name: str) -> str:
+        return self.prefix + name
 
-    async def _check(self, text: str) -> None:
-        """NATS's own opinion of a configuration, before any server sees it."""
-        self.instance.write_config("next.conf", text)
-        engine = self.instance.engine("nats", self.spec.version)
-        argv = [str(engine.binary), "-t", "-c", str(self.instance.config_dir / "next.conf")]
-        done = await run_tool(self.instance, argv, env=engine.env, check=False)
-        (self.instance.config_dir / "next.conf").unlink(missing_ok=True)
-        if done.code != 0:
-            raise EngineFailed(
-                f"NATS refuses the configuration: {done.tail(1)}",
-                field="spec.configuration",
-                hint="What runs goes on as it is.",
-                retry_after=None,
-            )
+    # -- connections
 
-    # -- create
+    async def connect(self, node: Node, login: str = "", password: str = "") -> JetStream:
+        """As the driver's own user, or as another."""
+        login, password = login or self.login(js.ADMIN), password or self.instance.secret("admin")
+        return await JetStream.connect(HOST, node.port, login, password)
 
-    async def create(self) -> None:
-        self.instance.record.setdefault("replicas", self.count)
-        users = await self.users()
+    async def connect_any(self) -> JetStream:
+        """A connection to the first server that answers.
+
+        Raises:
+            ChandleryError: none does.
+        """
+        problem: ChandleryError = DependencyNotReady(f"no server of Queue {self.broker} runs", retry_after=0.5)
         for node in self.nodes():
-            await self._start(node, users)
-        self._reloaded(users)
-
-    async def _start(self, node: Node, users: list[js.NatsUser]) -> None:
-        if node.state.running:
-            return
-        require_port(node.port)
-        engine = self.instance.engine("nats", self.spec.version)
-        self.instance.write_config(f"{node.name}.conf", self._render(node, users))
-        argv = [str(engine.binary), "-c", str(self.instance.config_dir / f"{node.name}.conf")]
-        await node.process.start(ProcessSpec(argv, env=engine.env, stop=STOP))
+            if node.state.running:
+                try:
+                    return await self.connect(node)
+                except ChandleryError as error:
+                    problem = error
+        raise problem
 
     # -- observe
-
-    async def _connect(self, node: Node, user: str = js.ADMIN) -> JetStream:
-        secret = {js.ADMIN: "admin", APPLICATION: "password"}[user]
-        return await JetStream.connect(HOST, node.port, user, self.instance.secret(secret))
 
     async def observe(self) -> Observation:
         self.instance.reload()
         nodes, users = self.nodes(), await self.users()
-        problems: dict[str, str] = {}
-        live: dict[str, Any] = {}
-        for node in nodes:
-            if not node.state.running:
-                continue
-            try:
-                async with await self._connect(node) as api:
-                    node.process.settled()
-                    if not live:
-                        live = await self._read(api)
-            except ChandleryError as error:
-                problems[node.name] = error.message
-        differences = self._server_differences(nodes, users)
+        problems, live = await self._look(nodes)
+        differences = [*self.rotation.differences(), *self.server_differences(nodes, users)]
         if live:
-            differences += self._content_differences(live)
-        running = [node for node in nodes if node.state.running and node.name not in problems]
-        works = bool(live) and not differences and len(running) == self.count and await self._client_works(nodes[0])
-        reason, message = ("", "") if works else self._explain(nodes, problems)
+            differences += content.differences(self.name, self.spec, live)
+            differences += await self._dead_letter_differences(live)
+        answering = [node for node in nodes if node.state.running and node.name not in problems]
+        served = await self._works_with(nodes[0]) if content.serves(live) else None
+        works = served is not None and len(answering) == len(nodes)
+        reason, message = ("", "") if works else self.explain(nodes, problems)
         return Observation(
-            exists=bool(self.instance.process_names()),
+            exists=self.exists(),
             ready=works,
             reason=reason,
             message=message,
             differences=tuple(differences),
             external_name=self.instance.name,
             endpoint=Endpoint(host=HOST, port=nodes[0].port),
-            binding=self._binding(APPLICATION, self.instance.secret("password"), nodes),
+            binding=self._binding(self.rotation.passwords(APPLICATION)[served or 0], nodes),
             user_bindings={
-                f"{self.name}-user-{user.name}": self._binding(user.name, await self._password(user.name), nodes)
+                f"{self.name}-user-{user.name}": self._binding(await self._bound(user.name, served or 0), nodes)
                 for user in self.spec.users
             },
             facts=self._facts(nodes, problems, live),
-            poll_after=self._poll_after(works, nodes),
+            poll_after=self.rotation.poll(self._poll_after(works and not served, nodes)),
         )
 
-    async def _read(self, api: JetStream) -> dict[str, Any]:
-        found: dict[str, Any] = {
-            "version": api.server_version,
-            "stream": await api.stream(self.stream),
-            "consumer": await api.consumer(self.stream, js.CONSUMER),
-        }
-        if self.spec.dead_letter is not None:
-            dead, given_up = js.dead_name(self.name), js.given_up_name(self.name)
-            found["dead"] = await api.stream(dead)
-            found["dead-consumer"] = await api.consumer(dead, js.DEAD_CONSUMER)
-            found["given-up"] = await api.stream(given_up)
-            found["mover"] = await api.consumer(given_up, "mover")
-        return found
+    async def _bound(self, name: str, number: int) -> Password:
+        """The password of a user that its binding holds, where the binding's own user has this one of its own."""
+        passwords = await self._passwords(name)
+        return passwords[min(number, len(passwords) - 1)]
 
-    async def _client_works(self, node: Node) -> bool:
-        """The real thing: log in with the binding's credentials and ask for the queue."""
-        try:
-            async with await self._connect(node, APPLICATION) as api:
-                return await api.consumer(self.stream, js.CONSUMER) is not None
-        except ChandleryError:
-            return False
+    async def _look(self, nodes: list[Node]) -> tuple[dict[str, str], dict[str, Any]]:
+        """Which servers don't answer, with their words, and what JetStream holds."""
+        problems: dict[str, str] = {}
+        live: dict[str, Any] = {}
+        for node in nodes:
+            if not node.state.running:
+                continue
+            try:
+                async with await self.connect(node) as api:
+                    node.process.settled()
+                    if not live:
+                        live = await content.read(api, self.name, self.spec)
+            except ChandleryError as error:
+                problems[node.name] = error.message
+        return problems, live
+
+    async def _works_with(self, node: Node) -> int | None:
+        """The real thing: log in with the binding's credentials and ask for the queue.
+
+        Which of its passwords, newest first, is the first that works; None when none does. An older one is bound until
+        the servers know the newest.
+        """
+        for number, password in enumerate(self.rotation.passwords(APPLICATION)):
+            try:
+                async with await self.connect(node, self.login(password.name), password.value) as api:
+                    return number if await api.consumer(self.stream, js.CONSUMER) is not None else None
+            except Unauthenticated:
+                continue
+            except ChandleryError:
+                return None
+        return None
 
     def _poll_after(self, ready: bool, nodes: list[Node]) -> float:
         if ready:
             return DEAD_LETTER_POLL if self.spec.dead_letter is not None else DRIFT_POLL
         waits = [node.state.wait for node in nodes if not node.state.running]
         return max(STARTING_POLL, min(waits, default=0.0))
-
-    def _explain(self, nodes: list[Node], problems: Mapping[str, str]) -> tuple[str, str]:
-        for node in nodes:
-            looping = crash_loop(node.name, node.process, node.state)
-            if looping is not None:
-                return looping
-        if problems:
-            return "Starting", "; ".join(f"{name}: {text}" for name, text in problems.items())
-        return "Starting", "the queue isn't there yet, or the binding's credentials don't work yet"
 
     def _facts(self, nodes: list[Node], problems: Mapping[str, str], live: Mapping[str, Any]) -> dict[str, Any]:
         members = [
@@ -231,188 +234,106 @@ class NatsServers:
         ]
         facts: dict[str, Any] = {
             "engine": "nats",
-            "broker": self.name,
-            "replicas": self.count,
+            "broker": self.broker,
+            "replicas": self.spec.replicas,
             "readyReplicas": sum(1 for member in members if member["ready"]),
             "members": members,
+            "users": self._user_facts(bool(live)),
+            **content.facts(self.name, self.spec, live),
         }
-        if live:
-            facts["version"] = live["version"]
-        if live.get("stream"):
-            state, cluster = live["stream"]["state"], live["stream"].get("cluster") or {}
-            facts |= {"messages": state["messages"], "bytes": str(state["bytes"])}
-            if cluster.get("leader"):
-                facts["leader"] = cluster["leader"]
-        if live.get("consumer"):
-            facts |= {"unacknowledged": live["consumer"].get("num_ack_pending", 0)}
-            facts |= {"consumers": live["consumer"].get("num_waiting", 0)}
-        if self.spec.dead_letter is not None:
-            facts["deadLetterQueue"] = js.dead_name(self.name)
+        if self.spec.dead_letter is not None and self.spec.dead_letter.queue is not None:
+            facts["deadLetterQueue"] = self.spec.dead_letter.queue.name
         return facts
 
-    def _binding(self, user: str, password: str, nodes: list[Node]) -> Binding:
-        hosts = ",".join(f"nats://{user}:{password}@{HOST}:{node.port}" for node in nodes)
+    def _user_facts(self, answers: bool) -> list[dict[str, Any]]:
+        times = self.rotation.times()
+        own = self.spec.connection_secret
+        secrets = {APPLICATION: own.name if own is not None else self.name}
+        secrets |= {user.name: f"{self.name}-user-{user.name}" for user in self.spec.users}
+        return [
+            {
+                "name": name,
+                "secretName": secret,
+                "ready": answers,
+                **({"lastRotatedTime": times[name]} if name in times else {}),
+            }
+            for name, secret in secrets.items()
+        ]
+
+    def _binding(self, password: Password, nodes: list[Node]) -> Binding:
+        login = f"{self.login(password.name)}:{password.value}"
         entries = {
             "host": HOST,
             "port": str(nodes[0].port),
-            "username": user,
-            "password": password,
-            "uri": f"nats://{user}:{password}@{HOST}:{nodes[0].port}",
-            "servers": hosts,
-            "stream": self.stream,
-            "consumer": js.CONSUMER,
-            "subject": js.publish_subject(self.name, self.spec),
+            "username": self.login(password.name),
+            "password": password.value,
+            "uri": f"nats://{login}@{HOST}:{nodes[0].port}",
+            "servers": ",".join(f"nats://{login}@{HOST}:{node.port}" for node in nodes),
+            **content.entries(self.name, self.spec),
         }
-        if self.spec.dead_letter is not None:
-            entries |= {"dead-letter-stream": js.dead_name(self.name), "dead-letter-consumer": js.DEAD_CONSUMER}
         return Binding("nats", "chandlery", entries)
-
-    # -- differences
-
-    def _server_differences(self, nodes: list[Node], users: list[js.NatsUser]) -> list[Difference]:
-        found = []
-        made_with = int(self.instance.record.get("replicas", self.count))
-        if made_with != self.count:
-            change = Difference(
-                "spec.replicas", str(self.count), str(made_with), Disruption.REPLACE, payload=("scale",)
-            )
-            return [change]
-        for node in nodes:
-            if not node.state.running and node.state.wait <= 0:
-                found.append(Difference(f"instance {node.name}", "running", "stopped", payload=("start", node.index)))
-        if not found and self.instance.record.get("config") != self._digest(users):
-            before, now = self.instance.record.get("fixed"), self._needs_restart()
-            if before != now:
-                field = "spec.configuration" if self.spec.configuration else "spec.storage.size"
-                found.append(Difference(field, "as in spec", "older", Disruption.RESTART, payload=("restart",)))
-            else:
-                found.append(
-                    Difference("users and limits", "as in spec", "older", Disruption.RELOAD, payload=("reload",))
-                )
-        return found
-
-    def _digest(self, users: list[js.NatsUser]) -> str:
-        text = "".join(self._render(node, users) for node in self.nodes())
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def _needs_restart(self) -> str:
-        """What a running server doesn't take by a reload."""
-        fixed = {k: v for k, v in self.spec.configuration.items() if TABLES["nats"].effect(k) != "reload"}
-        return json.dumps({**fixed, "size": self.spec.storage.size if self.spec.storage else ""}, sort_keys=True)
-
-    def _reloaded(self, users: list[js.NatsUser]) -> None:
-        self.instance.record["config"] = self._digest(users)
-        self.instance.record["fixed"] = self._needs_restart()
-        self.instance.save()
-
-    def _wanted(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """What should be inside: (what, stream it belongs to, configuration)."""
-        spec, nodes = self.spec, self.count
-        found = [
-            ("stream", self.stream, js.stream(self.name, spec, nodes=nodes)),
-            ("consumer", self.stream, js.consumer(spec)),
-        ]
-        if spec.dead_letter is not None:
-            dead, given_up = js.dead_name(self.name), js.given_up_name(self.name)
-            found += [
-                ("dead", dead, js.dead_stream(self.name, spec, nodes=nodes)),
-                ("dead-consumer", dead, {"durable_name": js.DEAD_CONSUMER, "ack_policy": "explicit"}),
-                ("given-up", given_up, js.given_up_stream(self.name, spec, nodes=nodes)),
-                ("mover", given_up, js.given_up_consumer()),
-            ]
-        return found
-
-    def _content_differences(self, live: Mapping[str, Any]) -> list[Difference]:
-        found = []
-        for what, stream, config in self._wanted():
-            present = live.get(what)
-            if present is None:
-                found.append(Difference(f"{what} {stream}", "present", "absent", payload=("put", what, False)))
-                continue
-            for key, (wanted, actual) in js.differences(config, present["config"]).items():
-                field = js.FIELDS.get(key, f"{what} {key}")
-                disruption = Disruption.REPLACE if key in js.FIXED else Disruption.NONE
-                found.append(Difference(field, str(wanted), str(actual), disruption, payload=("put", what, True)))
-        waiting = ((live.get("mover") or {}).get("num_pending", 0)) if self.spec.dead_letter is not None else 0
-        if waiting:
-            found.append(Difference("dead letters", "moved", f"{waiting} to move", payload=("move",)))
-        return found
 
     # -- update
 
     async def update(self, observed: Observation) -> None:
-        users, puts, move = await self.users(), {}, False
+        for change in observed.plan.changes:
+            if change.payload[0] in ("rotate", "expire"):
+                self.rotation.apply(change.payload)
+        users, puts, moves = await self.users(), {}, False
         for change in observed.plan.changes:
             what, *rest = change.payload
             match what:
-                case "scale":
-                    raise NotSupported(
-                        "the servers of a queue on this machine can't be made more or fewer",
-                        field="spec.replicas",
-                        value=self.count,
-                        hint=f"Set replicas back to {change.actual}, or make a new Queue and move the messages.",
-                    )
-                case "start":
-                    await self._start(self.node(int(rest[0])), users)
-                case "reload" | "restart":
-                    await self._reconfigure(users, restart=what == "restart")
                 case "put":
                     puts[rest[0]] = bool(rest[1])
                 case "move":
-                    move = True
-        if puts or move:
-            async with await self._connect(self.nodes()[0]) as api:
-                await self._put(api, puts)
-                if move:
-                    await self._move_dead_letters(api)
+                    moves = True
+                case "target":
+                    await self._target()
+                case "rotate" | "expire":
+                    for difference in self.server_differences(self.nodes(), users):
+                        await self.act(difference.payload[0], list(difference.payload[1:]), users, difference)
+                case _:
+                    await self.act(what, rest, users, change)
+        if puts or moves:
+            await self._put(puts, moves)
 
-    async def _put(self, api: JetStream, puts: Mapping[str, bool]) -> None:
-        for what, stream, config in self._wanted():
-            if what not in puts:
-                continue
-            if "durable_name" in config:
-                await api.put_consumer(stream, config)
-            else:
-                await api.put_stream(config, exists=puts[what])
+    async def _put(self, puts: Mapping[str, bool], moves: bool) -> None:
+        async with AsyncExitStack() as stack:
+            api = await stack.enter_async_context(await self.connect_any())
+            await content.put(api, self.name, self.spec, puts)
+            if not moves:
+                return
+            target = await self._target()
+            if target is None:
+                await content.move_dead_letters(api, self.name)
+                return
+            there = await stack.enter_async_context(await target.connect_any())
+            subject = js.publish_subject(target.name, target.spec)
+            await content.move_dead_letters(api, self.name, content.Target(there, target.stream, subject))
 
-    async def _reconfigure(self, users: list[js.NatsUser], *, restart: bool) -> None:
-        """A reload keeps every client connected; a restart goes one server after the other."""
-        for node in self.nodes():
-            text = self._render(node, users)
-            await self._check(text)
-            self.instance.write_config(f"{node.name}.conf", text)
-            if restart:
-                await node.process.stop()
-                await self._start(self.node(node.index), users)
-            else:
-                node.process.signal(signal.SIGHUP)
-        self._reloaded(users)
+    # -- dead letters in another Queue
 
-    async def _move_dead_letters(self, api: JetStream) -> None:
-        """Each message that was given up goes to the dead letters, and only then out of the queue.
+    async def _target(self) -> NatsQueue | None:
+        """The Queue that takes the dead letters; None where they stay with this one.
 
-        Safe to repeat: the dead-letter stream stores a message of the same id once.
+        Raises:
+            DependencyNotReady: it isn't there yet.
+            InvalidSpec: it can't take them.
         """
-        import nats.errors
+        if self.spec.dead_letter is None or self.spec.dead_letter.queue is None:
+            return None
+        found = await other(self.ctx, self.obj, self.spec.dead_letter.queue.name, "spec.deadLetter.queue")
+        from chandlery_kinds.queue.drivers.local_nats_guest import queue_of
 
-        given_up, dead = js.given_up_name(self.name), js.dead_name(self.name)
-        subscription = await api.connection.jetstream().pull_subscribe_bind(consumer="mover", stream=given_up)
+        return await queue_of(self.ctx, found.obj, found.instance)
+
+    async def _dead_letter_differences(self, live: Mapping[str, Any]) -> list[Difference]:
+        """Dead letters have nowhere to go: said, while the queue itself goes on and none of them is lost."""
         try:
-            words = await subscription.fetch(100, timeout=1)
-        except nats.errors.TimeoutError:
-            return
-        finally:
-            await subscription.unsubscribe()
-        for word in words:
-            sequence = int(json.loads(word.data)["stream_seq"])
-            message = await api.message(self.stream, sequence)
-            if message is not None:
-                subject, _, data = message
-                await api.connection.jetstream().publish(
-                    dead,
-                    data,
-                    headers={"Nats-Msg-Id": f"{self.stream}-{sequence}", "Chandlery-Subject": subject},
-                    stream=dead,
-                )
-                await api.ask(f"STREAM.MSG.DELETE.{self.stream}", {"seq": sequence, "no_erase": True})
-            await word.ack()
+            await self._target()
+        except ChandleryError as error:
+            waiting = content.to_move(live)
+            return [
+                Difference("spec.deadLetter.queue", "there", f"{error.message}, {waiting} waiting", payload=("target",))
+            ]
+        return []
