@@ -72,6 +72,30 @@ async def test_a_process_that_was_never_recorded_is_found(provider, instance):
     await again.stop()
 
 
+@pytest.mark.parametrize("before", ["never", "stopped", "crashed"])
+@pytest.mark.parametrize("file", ["written", "empty"])
+async def test_a_start_that_was_never_recorded_is_found_whatever_came_before(provider, instance, before, file):
+    process = instance.process()
+    if before != "never":
+        first = await process.start(SLEEPER)
+    if before == "stopped":
+        await process.stop()
+    if before == "crashed":
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: process.state().crashed)
+    record = (instance.root / "record.json").read_bytes()
+    pid = await process.start(SLEEPER)
+    await until(lambda: process.pid_path.read_text().strip() == str(pid))
+    if file == "empty":
+        process.pid_path.write_text("")  # the operator died before the shell had written it
+    (instance.root / "record.json").write_bytes(record)
+    provider.forget(instance.name)
+    again = provider.instance(instance.name).process()
+    assert again.state().pid == pid
+    await again.stop()
+    assert pids.start_time(pid) is None
+
+
 async def test_a_pid_of_somebody_elses_process_is_not_ours(provider, instance):
     process = instance.process()
     await process.start(SLEEPER)

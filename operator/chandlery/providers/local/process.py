@@ -133,13 +133,13 @@ class Process:
         """Look at the process; records its end when there was one."""
         entry = self.instance.record.get("processes", {}).get(self.name, {})
         pid, started = entry.get("pid"), entry.get("started")
-        if pid is None and not entry.get("stopped"):
-            found = self._find_unrecorded()
+        running = pid is not None and pids.is_same(pid, started)
+        if not running:
+            found = self._find_unrecorded(pid)
             if found is not None:
                 pid, started = found
                 self._remember(pid, started)
-                entry = self._entry
-        running = pid is not None and pids.is_same(pid, started)
+                entry, running = self._entry, True
         if running and pid is not None:
             self.instance.provider.watch_exit(pid, self.instance.name)  # also what an earlier operator started
         if pid is not None and not running and entry.get("exit_of") != [pid, started]:
@@ -156,17 +156,32 @@ class Process:
             wanted=bool(entry.get("wanted")),
         )
 
-    def _find_unrecorded(self) -> tuple[int, str] | None:
-        """A process that started but was never recorded, because the operator died in between."""
+    def _find_unrecorded(self, known: int | None) -> tuple[int, str] | None:
+        """A process that started but was never recorded, because the operator died in between.
+
+        The pid file is emptied before each start and removed after each stop. So none means that nothing was started
+        since; an empty one, that a start had just begun.
+        """
         try:
-            pid = int(self.pid_path.read_text())
+            text = self.pid_path.read_text().strip()
+            pid = int(text) if text else self._just_started()
         except (OSError, ValueError):
             return None
-        started = pids.start_time(pid)
-        mark = f"{self.instance.name}/{self.name}"
-        if started is None or pids.environ(pid).get(MARK) != mark:
+        if pid is None or pid == known:
             return None
-        return pid, started
+        started = pids.start_time(pid)
+        return (pid, started) if started is not None and self._carries_mark(pid) else None
+
+    def _carries_mark(self, pid: int) -> bool:
+        return pids.environ(pid).get(MARK) == f"{self.instance.name}/{self.name}"
+
+    def _just_started(self) -> int | None:
+        """Among all processes, the first one of a session that carries our mark."""
+        for pid in pids.all_pids():
+            with contextlib.suppress(OSError):
+                if self._carries_mark(pid) and os.getsid(pid) == pid:
+                    return pid
+        return None
 
     def log_tail(self, lines: int = 5) -> str:
         """The last lines of the engine's log, for a condition's message."""
@@ -211,7 +226,7 @@ class Process:
         privileges = instance.provider.privileges
         drop = privileges.drop(instance.root, binary) if spec.unprivileged else None
         try:
-            self.pid_path.unlink(missing_ok=True)
+            os.close(os.open(self.pid_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
             log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
             raise os_error(error, "opening", self.log_path) from error
