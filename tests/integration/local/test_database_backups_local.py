@@ -147,10 +147,11 @@ async def test_backups_by_request_retention_and_a_last_one(local, tmp_path):
     connection = await asyncpg.connect(seen.binding.entries["uri"])
     await connection.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
     await connection.close()
+    store = store_of(place, obj)
     for text in ("one", "two", "three"):
         obj = annotated(local, obj, text)
-        names = store_of(place, obj).names()
-        await until_seen(local, obj, lambda seen, names=names: store_of(place, obj).names()[-1:] != names[-1:])
+        newest = store.names()[-1:]
+        await until_seen(local, obj, lambda _, newest=newest: store.names()[-1:] != newest)
     seen = await until_seen(local, obj, completed(2))
     assert seen.facts["backup"]["lastSuccessfulTime"]
     assert not seen.differences, "a request counts once"

@@ -16,7 +16,7 @@ from chandlery_kinds.database.spec_parts import BackupMethod
 class DatabaseDriver(LocalDriver):
     """The `local` driver of Database."""
 
-    abilities: ClassVar[frozenset[str]] = frozenset({"backup", "restoreFrom"})
+    abilities: ClassVar[frozenset[str]] = frozenset({"backup", "restoreFrom", "tls"})
 
     def servers(self, ctx: DriverContext, obj: Database, instance: Instance) -> PostgresServers:
         return PostgresServers(ctx, obj, instance)

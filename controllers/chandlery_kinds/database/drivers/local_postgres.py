@@ -22,6 +22,7 @@ from chandlery_kinds.database.drivers.local_postgres_archive import Archive, Arc
 from chandlery_kinds.database.drivers.local_postgres_backup import Restore, take
 from chandlery_kinds.database.drivers.local_postgres_node import HOST, Node, NodeFiles
 from chandlery_kinds.database.drivers.local_postgres_replication import Copies
+from chandlery_kinds.database.drivers.local_postgres_tls import Encryption
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.configuration import REPLICATOR, settings, synchronous_standby_names
 from chandlery_kinds.database.postgres.content import Content
@@ -43,7 +44,8 @@ class PostgresServers:
         self.spec = obj.spec
         self.instance = instance
         self.count = obj.spec.instances
-        self.files = NodeFiles(instance, obj.spec, ctx.base.remaining() or 60.0)
+        self.encryption = Encryption(self)
+        self.files = NodeFiles(instance, obj.spec, ctx.base.remaining() or 60.0, self.encryption.rules)
         self.copies = Copies(self)
         self.archive = Archive(self)
         self.restore = Restore(self)
@@ -115,6 +117,7 @@ class PostgresServers:
             await self.restore.begin(node)
             return
         await self.files.initialise(node)
+        await self.encryption.prepare()
         self.files.write(node, self.configuration(node, []))
         await self.files.start(node)
 
@@ -127,7 +130,7 @@ class PostgresServers:
         else:
             own["primary_conninfo"] = self.files.conninfo(self.client_port, REPLICATOR, application_name=node.name)
             own["primary_slot_name"] = node.slot
-        return self.files.configuration(node, self.applied, own)
+        return self.files.configuration(node, self.applied, {**own, **self.encryption.settings()})
 
     # -- observe
 
@@ -162,17 +165,21 @@ class PostgresServers:
             if node.answers:
                 node.process.settled()
         behind = [n for n in nodes if n is not primary and not n.live.get("streaming")]
-        works = serves and not inside and await self._client_works(passwords)
+        reader = _reader(nodes, primary)
+        tls = await self.encryption.observe(reader.port if reader else None)
+        works = serves and not inside and tls.ready and await self._client_works(passwords)
         ready = works and not behind
         reason, message = self._explain(nodes, primary, behind, inside)
+        if serves and not tls.ready and tls.message:
+            reason, message = tls.reason, tls.message
         return Observation(
             exists=self.files.made(self.node(self.primary_index)),
             ready=ready,
             reason="" if ready else reason,
             message="" if ready else message,
-            differences=(*differences, *inside, *archive.differences, *backups.differences),
+            differences=(*differences, *tls.differences, *inside, *archive.differences, *backups.differences),
             external_name=self.instance.name,
-            endpoint=Endpoint(host=HOST, port=self.client_port, **_read_endpoint(nodes, primary)),
+            endpoint=self._endpoint(reader),
             binding=self._binding(self.spec.owner_of(self.spec.databases[0]), passwords),
             user_bindings={
                 f"{self.obj.metadata.name}-role-{_secret_part(name)}": self._binding(name, passwords)
@@ -183,6 +190,12 @@ class PostgresServers:
             poll_after=backups.poll(self._poll_after(ready, nodes)),
         )
 
+    def _endpoint(self, reader: Node | None) -> Endpoint:
+        if reader is None:
+            return Endpoint(host=HOST, port=self.encryption.port)
+        port = self.instance.port("tls-read") if self.encryption.in_front else reader.port
+        return Endpoint(host=HOST, port=self.encryption.port, read_host=HOST, read_port=port)
+
     async def _connect(self, database: str) -> Any:
         return await self.files.connect(self.client_port, database)
 
@@ -192,6 +205,8 @@ class PostgresServers:
         owner = self.spec.owner_of(item)
         if owner not in passwords:
             return True  # an owner that can't log in: the spec wants no binding by it
+        if self.encryption.wanted:
+            return await self.encryption.client_works(item.name, owner, passwords[owner])
         try:
             connection = await self.files.connect(self.client_port, item.name, owner, passwords[owner])
         except ChandleryError:
@@ -251,16 +266,19 @@ class PostgresServers:
         database = next(
             (d.name for d in self.spec.databases if self.spec.owner_of(d) == role), self.spec.databases[0].name
         )
-        password, port = passwords.get(role, ""), self.client_port
+        password, port = passwords.get(role, ""), self.encryption.port
+        uri = f"postgresql://{role}:{password}@{HOST}:{port}/{database}"
+        jdbc = f"jdbc:postgresql://{HOST}:{port}/{database}"
         entries = {
             "host": HOST,
             "port": str(port),
             "database": database,
             "username": role,
             "password": password,
-            "uri": f"postgresql://{role}:{password}@{HOST}:{port}/{database}",
-            "jdbc-uri": f"jdbc:postgresql://{HOST}:{port}/{database}",
+            "uri": uri,
+            "jdbc-uri": jdbc,
             "pgpass": f"{HOST}:{port}:{database}:{role}:{password}",
+            **self.encryption.entries(uri, jdbc),
         }
         return Binding("postgresql", "chandlery", entries)
 
@@ -348,6 +366,15 @@ class PostgresServers:
                     await self.copies.rejoin(self.node(int(rest[0])))
                 case "remove":
                     await self._remove(rest[0])
+                case "tls-front":
+                    nodes = [await self.files.look(self.node(index)) for index in range(self.count)]
+                    reader = _reader(nodes, nodes[self.primary_index])
+                    await self.encryption.front(reader.port if reader else None).apply()
+                case "tls" if rest[0] == "remove":
+                    await self.encryption.remove()
+                case "tls":
+                    await self.encryption.prepare()
+                    reload |= set(range(self.count))
                 case "archive":
                     await self.archive.apply(rest[0])
                 case "backup":
@@ -465,9 +492,9 @@ class PostgresServers:
         self.instance.save()
 
 
-def _read_endpoint(nodes: list[Node], primary: Node) -> dict[str, Any]:
-    reader = next((node for node in nodes if node is not primary and node.live.get("streaming")), None)
-    return {"read_host": HOST, "read_port": reader.port} if reader else {}
+def _reader(nodes: list[Node], primary: Node) -> Node | None:
+    """The copy that clients may read from."""
+    return next((node for node in nodes if node is not primary and node.live.get("streaming")), None)
 
 
 def _secret_part(name: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +76,11 @@ class Node:
 class NodeFiles:
     """Makes and starts servers; knows where everything of a node is."""
 
-    def __init__(self, instance: Instance, spec: DatabaseSpec, seconds: float) -> None:
+    def __init__(
+        self, instance: Instance, spec: DatabaseSpec, seconds: float, rules: Callable[[], str] = host_rules
+    ) -> None:
+        """`rules` gives the content of pg_hba.conf."""
+        self._rules = rules
         self.instance = instance
         self.spec = spec
         self._seconds = seconds
@@ -203,7 +208,9 @@ class NodeFiles:
     def configuration(self, node: Node, settings: Mapping[str, str], own: Mapping[str, str]) -> str:
         """The whole file: the spec's settings, then what is the node's own."""
         config = self.instance.config_dir
-        return render(
+        # A change of the rules must be read too: their digest makes it one of this file.
+        digest = hashlib.sha256(self._rules().encode()).hexdigest()[:16]
+        return f"# rules {digest}\n" + render(
             {
                 **settings,
                 "listen_addresses": HOST,
@@ -220,7 +227,7 @@ class NodeFiles:
         )
 
     def write(self, node: Node, text: str) -> bool:
-        self.instance.write_config("pg_hba.conf", host_rules())
+        self.instance.write_config("pg_hba.conf", self._rules())
         self.instance.write_config("pg_ident.conf", "")
         return self.instance.write_config(self.config_file(node).name, text)
 
