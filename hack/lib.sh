@@ -24,6 +24,7 @@ ensure_env() {
     stamp=$VENV/.installed-from
     want=$(cat "$ROOT/requirements.lock" "$ROOT/pyproject.toml" "$ROOT/hack/uv.lock" | cksum)
     if [ -x "$VENV/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want $ROOT" ]; then
+        compile_sources
         return 0
     fi
     if [ ! -x "$VENV/bin/python" ]; then
@@ -41,5 +42,15 @@ ensure_env() {
         die "could not install the locked packages; is a package index within reach?"
     "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --no-deps --editable "$ROOT" ||
         die "could not install this checkout"
+    compile_sources
     printf '%s %s' "$want" "$ROOT" >"$stamp"
+}
+
+# compile_sources: bytecode for what changed (0.1 s when nothing did). Where PYTHONDONTWRITEBYTECODE is set, each process
+# would otherwise compile our modules anew, which takes longer than the control plane's whole start.
+compile_sources() {
+    packages=$(ls -d "$VENV"/lib/python3.*/site-packages/uvloop "$VENV"/lib/python3.*/site-packages/httptools \
+        "$VENV"/lib/python3.*/site-packages/orjson 2>/dev/null) || true
+    # shellcheck disable=SC2086 # one word for each folder
+    "$VENV/bin/python" -m compileall -q "$ROOT/operator" "$ROOT/controllers" $packages || true
 }

@@ -35,7 +35,7 @@ def test_what_a_start_does_not_need_is_not_loaded(tmp_path):
     assert url.startswith("https://127.0.0.1:")
     heavy = {
         "cryptography", "yaml", "chandlery.controlplane.cel", "chandlery.controlplane.crd", "kopf", "kubernetes",
-        "pydantic", "grpc", "jsonschema_rs", "prometheus_client", "typer", "rich",
+        "pydantic", "aiohttp", "grpc", "jsonschema_rs", "prometheus_client", "typer", "rich",
     }  # fmt: skip
     assert not heavy & modules
 

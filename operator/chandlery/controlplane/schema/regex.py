@@ -1,14 +1,18 @@
-r"""RE2 patterns on Python's `re`: syntax checked and refused as the reference server does, then translated.
+r"""RE2 patterns: syntax checked and refused as the reference server does, matched by RE2 itself.
 
-Where the two dialects differ (`$`, `\\z`, `\\pL`, POSIX classes, `\\Q..\\E`, flag groups, no look-around, no back
-references), the pattern is rewritten. Matching is a search, not a full match. Source: RE2's syntax page.
+Patterns come from whoever may write a CRD or a policy, texts from whoever may write an object: matching must take time
+in proportion to the text, which RE2 guarantees and Python's `re` doesn't. Where RE2 has no build (musl), the pattern is
+rewritten for `re`, whose dialect differs (`$`, `\\z`, `\\pL`, POSIX classes, `\\Q..\\E`, flag groups), and texts
+longer than `LONGEST` never match. Matching is a search, not a full match. Source: RE2's syntax page.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any, Protocol
 
 _POSIX = {
     "alnum": "0-9A-Za-z", "alpha": "A-Za-z", "ascii": r"\x00-\x7F", "blank": r"\t ", "cntrl": r"\x00-\x1F\x7F",
@@ -65,14 +69,94 @@ class RegexError(ValueError):
     """A pattern that RE2 refuses; the text is its own ("missing closing ): `((`")."""
 
 
+LONGEST = 2048
+"""The longest text that a pattern is tried on where there is no RE2. It keeps most patterns quick; one that was made to
+be slow (`(a+)+$`) can be that on a short text too, so there only people who are trusted should make CRDs."""
+
+
+class Pattern(Protocol):
+    """What is used of a compiled pattern."""
+
+    def search(self, text: str, /) -> Any:
+        """The first match (with `group` and `start`), or None."""
+
+    def finditer(self, text: str, /) -> Iterator[Any]:
+        """All matches, first to last."""
+
+
 @lru_cache(maxsize=1024)
-def compile_re2(pattern: str) -> re.Pattern[str]:
-    """The pattern as a Python regular expression. Raises RegexError with RE2's wording."""
+def compile_re2(pattern: str) -> Pattern:
+    """The compiled pattern. Raises RegexError with RE2's wording in Go."""
     translated = _Translator(pattern).run()
+    re2 = _re2()
+    if re2 is not None:
+        try:
+            return _Linear(re2.compile(pattern, _options()))
+        except (re2.error, UnicodeEncodeError) as error:
+            raise RegexError(f"invalid or unsupported Perl syntax: `{pattern}`") from error
     try:
-        return re.compile(translated)
+        return _Bounded(re.compile(translated))
     except (re.error, OverflowError, RecursionError) as error:
         raise RegexError(f"invalid or unsupported Perl syntax: `{pattern}`") from error
+
+
+@lru_cache(maxsize=1)
+def _re2() -> Any:
+    """The module, imported by the first pattern; None where it has no build."""
+    try:
+        import re2
+    except ImportError:
+        return None
+    return re2
+
+
+@lru_cache(maxsize=1)
+def _options() -> Any:
+    options = _re2().Options()
+    options.log_errors = False
+    return options
+
+
+def _whole(text: str) -> str:
+    """Text without halves of surrogate pairs, which JSON can spell and UTF-8 can't."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+class _Linear:
+    """A pattern of RE2's."""
+
+    __slots__ = ("_compiled",)
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+
+    def search(self, text: str) -> Any:
+        try:
+            return self._compiled.search(text)
+        except UnicodeEncodeError:
+            return self._compiled.search(_whole(text))
+
+    def finditer(self, text: str) -> Iterator[Any]:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = _whole(text)
+        return self._compiled.finditer(text)  # type: ignore[no-any-return]
+
+
+class _Bounded:
+    """A pattern of `re`'s, for texts that are short enough."""
+
+    __slots__ = ("_compiled",)
+
+    def __init__(self, compiled: re.Pattern[str]) -> None:
+        self._compiled = compiled
+
+    def search(self, text: str) -> Any:
+        return self._compiled.search(text) if len(text) <= LONGEST else None
+
+    def finditer(self, text: str) -> Iterator[Any]:
+        return self._compiled.finditer(text) if len(text) <= LONGEST else iter(())
 
 
 @lru_cache(maxsize=64)

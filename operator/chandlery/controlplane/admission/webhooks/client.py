@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import importlib
 import io
 import json
 import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import orjson
 
 from chandlery.controlplane.admission.review import WebhookError
 from chandlery.controlplane.types import Obj
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from chandlery.controlplane.types import LocalApi
 
 ServiceResolver = Callable[[str, str, int], str]
@@ -78,6 +81,11 @@ class WebhookClient:
         """POST a review and return the answer, of at most so many bytes, as decoded JSON. Raises WebhookError."""
         url, shown, server_name = self._target(client, timeout)
         body = orjson.dumps(review)
+        if self._session is None:
+            # Imported by the first call, in a thread: a third of what a start would take, and few have webhooks.
+            await asyncio.to_thread(importlib.import_module, "aiohttp")
+        import aiohttp
+
         if self._session is None:
             # No proxies and no cookies from the environment: a webhook is called directly or not at all.
             self._session = aiohttp.ClientSession(
@@ -168,6 +176,8 @@ def _status_text(status: int, body: bytes) -> str:
 
 
 def _network_text(error: BaseException) -> str:
+    import aiohttp
+
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"tls: failed to verify certificate: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientConnectorError):
