@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from chandlery.app.settings import LocalSettings, RunSettings
@@ -72,8 +73,11 @@ def make_operator(*, kubeconfig: Path | None, data_dir: Path | None) -> Operator
     # kopf tells of each event that a handler took; our own lines say what was done.
     logging.getLogger("kopf").setLevel(logging.WARNING)
     run = load(RunSettings)
+    loop = load(LoopSettings)
+    if loop.routine_events is None:
+        loop = replace(loop, routine_events=data_dir is not None)
     settings = OperatorSettings(
-        loop=load(LoopSettings),
+        loop=loop,
         # One data directory has one operator: its lock says so already, and a Lease would cost the first second.
         leader_election=run.leader_election and data_dir is None,
         lease_namespace=run.lease_namespace,

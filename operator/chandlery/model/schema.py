@@ -38,6 +38,9 @@ def structural_schema(model: type[AnyResource]) -> dict[str, Any]:
     spec = _convert(found["properties"]["spec"], defs, "spec")
     status = _convert(found["properties"]["status"], defs, "status")
     _unset(status)
+    if "phase" in status.get("properties", {}):
+        # what a new object says of itself until the first pass: kstatus takes an object without status for finished
+        status["default"] = {"observedGeneration": -1, "phase": "Pending"}
     return {
         "type": "object",
         "description": _sentence(model.__doc__ or ""),
@@ -134,7 +137,7 @@ def _plain(value: Any) -> Any:
 
 
 def _unset(node: dict[str, Any]) -> None:
-    """A status is what was found: it has no defaults, and nothing in it is required but the keys of its lists."""
+    """A status is what was found: none of its fields has a default, and nothing in it is required but the keys of its lists."""
     node.pop("default", None)
     for child in node.get("properties", {}).values():
         _unset(child)

@@ -70,6 +70,8 @@ class Deletion:
 
     def _say_deleted(self, raw: Obj, obj: AnyResource) -> None:
         policy = getattr(obj.spec, "deletion_policy", DeletionPolicy.DELETE)
+        if policy is DeletionPolicy.DELETE and not self._env.settings.routine_events:
+            return  # as asked; what stays behind is told in any case
         name = external_name(obj)
         said = {
             DeletionPolicy.DELETE: ("Deleted", f"{name} and its data are gone."),

@@ -47,6 +47,16 @@ class Job:
     binding: str = ""
     error: ChandleryError | None = None
     again: bool = False
+    created: bool = False
+    """This pass made it, for the first time."""
+
+
+@dataclass(slots=True)
+class _Newborn:
+    """An object that was never told of: since when, on the monotonic clock, and whether it was us who made it."""
+
+    since: float
+    created: bool = False
 
 
 class Loop:
@@ -56,6 +66,7 @@ class Loop:
         self._env = env
         self._deletion = Deletion(env)
         self._specs = SpecCache()
+        self._newborn: dict[Key, _Newborn] = {}
 
     async def reconcile(self, key: Key) -> Next:
         """Bring one object closer to what it asks for."""
@@ -64,6 +75,7 @@ class Loop:
             return Next()
         kind = self._env.kinds[key.kind]
         if raw["metadata"].get("deletionTimestamp"):
+            self._newborn.pop(key, None)
             after = await self._deletion.run(key, raw)
             return Next(after)
         return await self._living(Job(key, kind, raw))
@@ -78,6 +90,10 @@ class Loop:
             self._log(job, error)
         if job.again:
             return Next(0.0)
+        wait = self._keeps_quiet(job)
+        if wait > 0:
+            after = self._next(job).after
+            return Next(wait if after is None else min(wait, after))
         try:
             await self._tell(job)
         except Exception as error:  # noqa: BLE001 - becomes a later pass
@@ -156,8 +172,7 @@ class Loop:
                 self._made(job, ctx)
             else:
                 await driver.update(ctx, job.obj, replace(job.observed, plan=decision.plan))
-                fields = ", ".join(d.field for d in decision.plan.changes)
-                ctx.event("Normal", "Updated", f"Changed {fields} ({decision.plan.disruption.label}).")
+                self._updated(job, ctx, decision.plan)
         except ChandleryError as error:
             ctx.event("Warning", error.code, error.condition_message())
             job.observed = (
@@ -168,13 +183,18 @@ class Loop:
         job.observed = await driver.observe(ctx, job.obj)
 
     def _made(self, job: Job, ctx: DriverContext) -> None:
-        place = job.place
-        assert place is not None
         before = job.raw.get("status", {})
         if before.get("externalName") and before.get("phase") in {"Ready", "Updating", "Degraded"}:
             ctx.event("Warning", "Recreated", f"{before['externalName']} was gone and has been made anew.")
         else:
-            ctx.event("Normal", "Created", f"Made by the driver {place.driver} as the class {place.class_name} says.")
+            job.created = True  # said with the status, when it is known whether there is anything to wait for
+
+    def _updated(self, job: Job, ctx: DriverContext, done: Plan) -> None:
+        """Say it, unless it is what the spec's last change asked for and nobody feels it: status says that already."""
+        asked = (job.raw.get("status") or {}).get("observedGeneration") != job.raw["metadata"].get("generation")
+        if self._env.settings.routine_events or not asked or done.disruption >= Disruption.RESTART:
+            fields = ", ".join(d.field for d in done.changes)
+            ctx.event("Normal", "Updated", f"Changed {fields} ({done.disruption.label}).")
 
     async def _claim(self, job: Job) -> None:
         assert job.place is not None
@@ -205,10 +225,33 @@ class Loop:
         job.binding = await self._env.binder.apply(job.obj, job.observed.binding, previous)
         await self._env.binder.apply_users(job.obj, job.observed.user_bindings)
 
+    def _keeps_quiet(self, job: Job) -> float:
+        """Seconds that a new object's first status may still wait, because it is about to be ready; 0: tell now.
+
+        Most engines start in less than `first_status_wait`: one write then says it all. Until then status has what
+        its schema gives a new object: pending. Whatever else there is to say is said at once.
+        """
+        observed, hold = job.observed, self._env.settings.first_status_wait
+        told = (job.raw.get("status") or {}).get("observedGeneration", 0) > 0
+        starting = observed is not None and observed.exists and not observed.ready and not observed.differences
+        if hold <= 0 or told or job.error is not None or not starting or job.raw.get("spec", {}).get("paused"):
+            return 0.0
+        now = self._env.clock.monotonic()
+        newborn = self._newborn.setdefault(job.key, _Newborn(now))
+        newborn.created |= job.created
+        left = newborn.since + hold - now
+        assert observed is not None
+        return left if observed.poll_after is not None and observed.poll_after <= left else 0.0
+
     async def _tell(self, job: Job) -> None:
+        newborn = self._newborn.pop(job.key, None)
         outcome = self._outcome(job)
         status = status_of(outcome, job.raw.get("status") or {}, self._env.clock.now())
         await self._env.writer.status(self._env.types[job.key.kind], job.key, job.raw, status)
+        created = job.created or (newborn is not None and newborn.created)
+        if created and job.place is not None and (self._env.settings.routine_events or not _ready(job)):
+            said = f"Made by the driver {job.place.driver} as the class {job.place.class_name} says."
+            self._env.recorder.record(job.raw, "Normal", "Created", said)
 
     def _outcome(self, job: Job) -> Outcome:
         meta = job.raw["metadata"]
@@ -249,6 +292,10 @@ class Loop:
             logger.debug("pass stopped", error=error)
         else:
             logger.error("pass failed", exc_info=error)
+
+
+def _ready(job: Job) -> bool:
+    return job.observed is not None and job.observed.ready
 
 
 def _forbidden(obj: AnyResource, place: Place) -> ChandleryError | None:

@@ -31,4 +31,11 @@ class LoopSettings:
     """How long a watch lasts before it is opened anew."""
     silence_limit: Seconds = 900.0
     """A source that nothing was heard of for so long makes the liveness probe fail."""
+    first_status_wait: Seconds = 1.0
+    """How long a new object's status may stay pending while its resource starts: most are ready by then, and one write
+    says it all. 0 tells each step."""
+    routine_events: bool | None = None
+    """Write an Event also for what went as the spec asked (Created, Updated, Deleted), which status shows anyway; by
+    default on a laptop only: in a cluster each Event is a write to etcd. Repairs, restarts, retained resources and all
+    that goes wrong are told in any case."""
     deadlines: Deadlines = field(default_factory=Deadlines)

@@ -11,7 +11,7 @@ ALL = [kind.name for kind in KINDS]
 
 
 @pytest.mark.parametrize("kind", ALL)
-async def test_becomes_ready_with_three_writes_and_a_secret(stage, kind):
+async def test_becomes_ready_with_three_writes(stage, kind):
     await stage.start()
     await stage.apply(kind)
     status = await stage.ready(kind)
@@ -27,8 +27,33 @@ async def test_becomes_ready_with_three_writes_and_a_secret(stage, kind):
         ("json_patch", kind),
         ("apply", "Secret"),
         ("apply", kind),
-        ("apply", kind),
     ], writes
+    assert await stage.events() == []
+
+
+@pytest.mark.parametrize("kind", ALL)
+async def test_tells_of_each_step_when_they_take_their_time(stage, kind, helpers):
+    stage.world.start_time = 20.0
+    await stage.start()
+    await stage.apply(kind)
+    await stage.until(lambda obj: bool(obj and obj.get("status")), kind, limit=1.0)
+    status = await stage.status(kind)
+    assert status["phase"] == "Creating"
+    assert helpers.conditions(await stage.get(kind)) == {"Ready": "False", "Reconciling": "True", "Stalled": "False"}
+    assert [reason for reason, _ in await stage.events()] == ["Created"]
+    await stage.ready(kind)
+
+
+async def test_a_start_that_takes_longer_than_it_said_is_told_of(stage):
+    """A look that was promised for soon finds it still starting: the wait for the first status has an end."""
+    await stage.start()
+    await stage.apply("Cache")
+    await stage.clock.advance(0.3)
+    assert not await stage.status("Cache")
+    stage.world.start_time = 30.0
+    await stage.world.start(dict(stage.world.everything())["instance"], {})  # it begins again
+    await stage.until(lambda obj: bool(obj and obj.get("status")), "Cache", limit=1.5)
+    assert (await stage.status("Cache"))["phase"] == "Creating"
 
 
 @pytest.mark.parametrize("kind", ALL)
