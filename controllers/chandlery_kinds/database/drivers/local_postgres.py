@@ -448,7 +448,8 @@ class PostgresServers:
     async def _check_start(self, node: Node) -> None:
         """Raise when the server would not start with the new file; it is still running with the old one."""
         argv = [str(self.files.engine.binary), "-C", "port", "-D", str(self.files.data(node))]
-        done = await run_tool(self.instance, [*argv, "-c", f"config_file={self.files.config_file(node)}"], check=False)
+        argv += ["-c", f"config_file={self.files.config_file(node)}"]
+        done = await run_tool(self.instance, argv, env=self.files.engine.env, check=False)
         if done.code != 0:
             raise EngineFailed(
                 f"PostgreSQL would not start with it: {done.tail()}",

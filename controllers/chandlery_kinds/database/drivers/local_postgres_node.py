@@ -28,7 +28,7 @@ SELECT pg_is_in_recovery() AS standby,
        CASE WHEN pg_is_in_recovery() THEN coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')
             ELSE pg_current_wal_lsn() END - '0/0'::pg_lsn AS position,
        (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline,
-       current_setting('server_version') AS version,
+       split_part(current_setting('server_version'), ' ', 1) AS version,
        EXISTS (SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming') AS streaming,
        array(SELECT name FROM pg_settings WHERE pending_restart) AS pending_restart,
        array(SELECT slot_name::text FROM pg_replication_slots WHERE slot_type = 'physical') AS slots,
@@ -89,6 +89,11 @@ class NodeFiles:
     def engine(self) -> Engine:
         return self.instance.engine("postgres", self.spec.version)
 
+    @property
+    def major(self) -> int:
+        """The engine's major version."""
+        return int(self.engine.version.split(".")[0])
+
     def data(self, node: Node) -> Any:
         return self.instance.data_dir / node.name
 
@@ -124,15 +129,21 @@ class NodeFiles:
             "--auth=scram-sha-256",
             f"--encoding={initialization.encoding or 'UTF8'}",
             f"--locale={initialization.locale or 'C'}",
-            "--data-checksums" if initialization.data_checksums else "--no-data-checksums",
+            *self._checksums(initialization.data_checksums),
             "--no-instructions",
             "--no-sync",  # synced below, once, when it is whole
         ]
         try:
-            await run_tool(self.instance, argv, seconds=self._seconds)
+            await run_tool(self.instance, argv, env=self.engine.env, seconds=self._seconds)
         finally:
             password.unlink(missing_ok=True)
         unfinished.rename(self.data(node))
+
+    def _checksums(self, wanted: bool) -> tuple[str, ...]:
+        """Since PostgreSQL 18 they are on by default, and only since then can they be asked not to be."""
+        if wanted:
+            return ("--data-checksums",)
+        return ("--no-data-checksums",) if self.major >= 18 else ()
 
     def _check_version(self, node: Node) -> None:
         have = (self.data(node) / "PG_VERSION").read_text().strip()
@@ -158,7 +169,7 @@ class NodeFiles:
             "--checkpoint=fast",
             "--no-sync",
         ]
-        await run_tool(self.instance, argv, seconds=max(self._seconds, 3600.0))
+        await run_tool(self.instance, argv, env=self.engine.env, seconds=max(self._seconds, 3600.0))
         (unfinished / "standby.signal").touch(mode=0o600)
         self.instance.provider.privileges.hand_over(unfinished, self.instance.root)
         remove_tree(self.data(node))
@@ -174,7 +185,8 @@ class NodeFiles:
             "--no-sync",
         ]
         try:
-            done = await run_tool(self.instance, argv, seconds=max(self._seconds, 600.0), check=False)
+            seconds = max(self._seconds, 600.0)
+            done = await run_tool(self.instance, argv, env=self.engine.env, seconds=seconds, check=False)
         except ChandleryError:
             return False
         if done.code != 0:
@@ -221,7 +233,7 @@ class NodeFiles:
                 "cluster_name": node.name,
                 "logging_collector": "off",
                 "log_destination": "stderr",
-                "allow_alter_system": "off",
+                **({"allow_alter_system": "off"} if self.major >= 17 else {}),
                 **own,
             }
         )
