@@ -1,6 +1,7 @@
 """What deletionPolicy Retain left is taken over by a new object; what belongs to somebody is left alone."""
 
 import asyncpg
+import nats
 import pytest
 import redis.asyncio as redis
 from local_harness import Harness
@@ -10,6 +11,8 @@ from chandlery_kinds.cache.drivers.local import CacheDriver
 from chandlery_kinds.cache.model import Cache
 from chandlery_kinds.database.drivers.local import DatabaseDriver
 from chandlery_kinds.database.model import Database
+from chandlery_kinds.queue.drivers.local import QueueDriver
+from chandlery_kinds.queue.model import Queue
 
 pytestmark = pytest.mark.engine
 
@@ -93,6 +96,29 @@ async def test_another_kinds_directory_is_refused(start):
     local.driver, local.model = DatabaseDriver(), Database
     with pytest.raises(InvalidSpec, match="it was made for a Cache, not for a Database"):
         await local.converge(local.object(adopt={"externalName": local.instance(cache).name}))
+
+
+async def test_a_queue_finds_its_messages_again_under_its_own_name(start):
+    local = start(QueueDriver(), Queue)
+    old = local.object(deletionPolicy="Retain", storage={"size": "64Mi"})
+    seen = await local.converge(old)
+    connection = await nats.connect(seen.binding.entries["servers"])
+    await connection.jetstream().publish(seen.binding.entries["subject"], b"kept")
+    await connection.close()
+    await local.delete(old)
+    new = local.object(adopt={"externalName": local.instance(old).name}, storage={"size": "64Mi"})
+    other = new.model_copy(update={"metadata": new.metadata.model_copy(update={"name": "other"})})
+    with pytest.raises(InvalidSpec, match="bear the name of the Queue that made them, demo"):
+        await local.driver.observe(local.ctx, other)
+    again = await local.converge(new)
+    connection = await nats.connect(again.binding.entries["servers"])
+    subscription = await connection.jetstream().pull_subscribe_bind(
+        consumer=again.binding.entries["consumer"], stream=again.binding.entries["stream"]
+    )
+    (message,) = await subscription.fetch(1, timeout=10)
+    assert message.data == b"kept"
+    await connection.close()
+    await local.delete(new)
 
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc", "..", "a/b", "Upper"])

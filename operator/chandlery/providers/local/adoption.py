@@ -22,16 +22,29 @@ def is_owner(instance: Instance, obj: Any) -> bool:
     return owner is None or owner.get("uid") == obj.metadata.uid
 
 
-async def offer(ctx: DriverContext, obj: Any, instance: Instance) -> Observation:
+async def offer(ctx: DriverContext, obj: Any, instance: Instance, *, by_name: bool = False) -> Observation:
     """What `observe` says of a directory that isn't the object's yet.
 
+    Args:
+        ctx: of the pass.
+        obj: the object that adopts.
+        instance: the directory.
+        by_name: what is in it bears the object's name, so the new object must have the same.
+
     Raises:
-        InvalidSpec: it is of another kind.
+        InvalidSpec: it is of another kind, or of another name where that matters.
         AlreadyExists: its object is still there.
     """
     owner = instance.record["owner"]
     if owner["kind"] != obj.kind:
         raise InvalidSpec(f"it was made for a {owner['kind']}, not for a {obj.kind}", field=FIELD, value=instance.name)
+    if by_name and owner["name"] != obj.metadata.name:
+        raise InvalidSpec(
+            f"its data bear the name of the {obj.kind} that made them, {owner['name']}",
+            field=FIELD,
+            value=instance.name,
+            hint=f"Name the new object {owner['name']}, too.",
+        )
     title = f"{owner['namespace']}/{owner['name']}"
     if not instance.record.get("retained"):
         group = obj.names.api_version.rpartition("/")[0]

@@ -38,6 +38,8 @@ class LocalDriver(ABC):
     name: ClassVar[str] = "local"
     keeps_data: ClassVar[bool] = True
     """Whether there is anything that a last backup would hold when the object goes."""
+    adopts_by_name: ClassVar[bool] = False
+    """Whether what is in the data bears the object's name, so that only one of the same name can take it over."""
     abilities: ClassVar[frozenset[str]] = frozenset()
     """What of the common spec this driver honours: tls, backup, restoreFrom, rotation, metrics, exposure."""
 
@@ -65,7 +67,7 @@ class LocalDriver(ABC):
         if not instance.exists:
             return Observation(exists=False, external_name=instance.name)
         if not adoption.is_owner(instance, obj):
-            return await adoption.offer(ctx, obj, instance)
+            return await adoption.offer(ctx, obj, instance, by_name=self.adopts_by_name)
         return await self.servers(ctx, obj, instance).observe()
 
     async def create(self, ctx: DriverContext, obj: Any) -> None:
