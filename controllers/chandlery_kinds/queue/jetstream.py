@@ -225,6 +225,8 @@ class Server:
     cluster: str = ""
     cluster_port: int | None = None
     routes: tuple[str, ...] = ()
+    tls: Mapping[str, Any] | None = None
+    """The block `tls` of the configuration; None: no TLS."""
 
 
 def render(
@@ -254,6 +256,8 @@ def render(
         for part in path:
             place = place.setdefault(part, {})
         place[last] = _typed(value)
+    if server.tls is not None:
+        config["tls"] = dict(server.tls)
     if server.cluster_port is not None:
         config["cluster"] = {
             "name": server.cluster,

@@ -8,7 +8,8 @@ from typing import ClassVar
 from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.foundation.errors import FailedPrecondition
 from chandlery.model.base import DeletionPolicy
-from chandlery.providers.local import Instance, rotation
+from chandlery.model.parts import ClientAuthentication
+from chandlery.providers.local import Instance, adoption, rotation
 from chandlery.providers.local.driver import LocalDriver
 from chandlery_kinds.queue.drivers.guests import Guests
 from chandlery_kinds.queue.drivers.local_nats import APPLICATION, NatsQueue, generated
@@ -21,7 +22,8 @@ from chandlery_kinds.queue.model import Queue, QueueEngine
 class QueueDriver(LocalDriver):
     """The `local` driver of Queue."""
 
-    abilities: ClassVar[frozenset[str]] = frozenset({"rotation"})
+    adopts_by_name: ClassVar[bool] = True
+    abilities: ClassVar[frozenset[str]] = frozenset({"rotation", "tls"})
 
     def servers(self, ctx: DriverContext, obj: Queue, instance: Instance) -> NatsQueue:
         if obj.spec.broker_ref is not None:
@@ -35,6 +37,12 @@ class QueueDriver(LocalDriver):
             found.append(Unsupported("spec.engine", spec.engine.value, "it is not run on this machine yet"))
         if any(user.name == APPLICATION for user in spec.users):
             found.append(Unsupported("spec.users", APPLICATION, "the binding's user has that name: choose another"))
+        if spec.tls is not None and spec.tls.client_authentication is ClientAuthentication.OPTIONAL:
+            why = "NATS either asks every client for a certificate or none: choose none or required"
+            found.append(Unsupported("spec.tls.clientAuthentication", "optional", why))
+        if spec.tls is not None and not spec.tls.required:
+            why = "clients of NATS speak plain text wherever a server leaves them the choice, even with tls://"
+            found.append(Unsupported("spec.tls.required", "false", why))
         named = spec.dead_letter.queue if spec.dead_letter is not None else None
         for field, ref in (("spec.brokerRef", spec.broker_ref), ("spec.deadLetter.queue", named)):
             if ref is not None and ref.name == obj.metadata.name:
@@ -47,6 +55,8 @@ class QueueDriver(LocalDriver):
     async def delete(self, ctx: DriverContext, obj: Queue) -> bool:
         """A broker goes only when no other Queue uses it; who shares one leaves only that."""
         instance = self.instance(ctx, obj)
+        if not adoption.is_owner(instance, obj):
+            return True
         if obj.spec.broker_ref is None:
             if instance.exists:
                 await self._unused(ctx, obj, instance)

@@ -17,6 +17,7 @@ from chandlery.providers.local.rotation import Password, Rotation
 from chandlery_kinds.queue import content
 from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.drivers.jetstream_client import JetStream
+from chandlery_kinds.queue.drivers.nats_tls import NatsTls
 from chandlery_kinds.queue.drivers.references import other
 from chandlery_kinds.queue.model import Queue, QueueSpec
 
@@ -61,6 +62,8 @@ class NatsQueue(ABC):
         self.instance = instance
         self.name = obj.metadata.name
         self.stream = js.stream_name(self.name)
+        self.stale: list[str] = []
+        """Servers that show another certificate than they should."""
 
     # -- what differs between a broker of its own and a shared one
 
@@ -68,6 +71,11 @@ class NatsQueue(ABC):
     @abstractmethod
     def broker(self) -> str:
         """The Queue whose servers these are."""
+
+    @property
+    @abstractmethod
+    def security(self) -> NatsTls | None:
+        """TLS of the servers; None where they have none."""
 
     @abstractmethod
     def nodes(self) -> list[Node]:
@@ -80,7 +88,7 @@ class NatsQueue(ABC):
     async def create(self) -> None: ...
 
     @abstractmethod
-    def server_differences(self, nodes: list[Node], users: list[js.NatsUser]) -> list[Difference]:
+    async def server_differences(self, nodes: list[Node], users: list[js.NatsUser]) -> list[Difference]:
         """What is not as it should be outside of JetStream."""
 
     @abstractmethod
@@ -130,7 +138,8 @@ class NatsQueue(ABC):
     async def connect(self, node: Node, login: str = "", password: str = "") -> JetStream:
         """As the driver's own user, or as another."""
         login, password = login or self.login(js.ADMIN), password or self.instance.secret("admin")
-        return await JetStream.connect(HOST, node.port, login, password)
+        tls = self.security.context() if self.security is not None else None
+        return await JetStream.connect(HOST, node.port, login, password, tls=tls)
 
     async def connect_any(self) -> JetStream:
         """A connection to the first server that answers.
@@ -153,7 +162,7 @@ class NatsQueue(ABC):
         self.instance.reload()
         nodes, users = self.nodes(), await self.users()
         problems, live = await self._look(nodes)
-        differences = [*self.rotation.differences(), *self.server_differences(nodes, users)]
+        differences = [*self.rotation.differences(), *await self.server_differences(nodes, users)]
         if live:
             differences += content.differences(self.name, self.spec, live)
             differences += await self._dead_letter_differences(live)
@@ -193,6 +202,10 @@ class NatsQueue(ABC):
             try:
                 async with await self.connect(node) as api:
                     node.process.settled()
+                    if self.security is not None and api.shown != self.security.fingerprint:
+                        self.stale.append(node.name)
+                        if not api.shown:
+                            problems[node.name] = "it doesn't speak TLS yet"
                     if not live:
                         live = await content.read(api, self.name, self.spec)
             except ChandleryError as error:
@@ -262,15 +275,19 @@ class NatsQueue(ABC):
 
     def _binding(self, password: Password, nodes: list[Node]) -> Binding:
         login = f"{self.login(password.name)}:{password.value}"
+        secure = self.security
+        scheme = "tls" if secure is not None else "nats"
         entries = {
             "host": HOST,
             "port": str(nodes[0].port),
             "username": self.login(password.name),
             "password": password.value,
-            "uri": f"nats://{login}@{HOST}:{nodes[0].port}",
-            "servers": ",".join(f"nats://{login}@{HOST}:{node.port}" for node in nodes),
+            "uri": f"{scheme}://{login}@{HOST}:{nodes[0].port}",
+            "servers": ",".join(f"{scheme}://{login}@{HOST}:{node.port}" for node in nodes),
             **content.entries(self.name, self.spec),
         }
+        if secure is not None:
+            entries |= secure.entries
         return Binding("nats", "chandlery", entries)
 
     # -- update
@@ -290,7 +307,7 @@ class NatsQueue(ABC):
                 case "target":
                     await self._target()
                 case "rotate" | "expire":
-                    for difference in self.server_differences(self.nodes(), users):
+                    for difference in await self.server_differences(self.nodes(), users):
                         await self.act(difference.payload[0], list(difference.payload[1:]), users, difference)
                 case _:
                     await self.act(what, rest, users, change)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import signal
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from chandlery.driver.protocol import Difference, Disruption
@@ -19,6 +20,7 @@ from chandlery.providers.local.tools import run_tool
 from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.drivers.guests import Guests
 from chandlery_kinds.queue.drivers.local_nats import HOST, NatsQueue, Node
+from chandlery_kinds.queue.drivers.nats_tls import NatsTls
 from chandlery_kinds.queue.settings import TABLES
 
 STOP = (StopStep(signal.SIGTERM, 10.0), StopStep(signal.SIGKILL, 5.0))
@@ -31,6 +33,11 @@ class NatsBroker(NatsQueue):
     def broker(self) -> str:
         return self.name
 
+    @cached_property
+    def security(self) -> NatsTls | None:
+        tls = self.spec.tls
+        return NatsTls(self.ctx, self.obj, self.instance) if tls is not None and tls.enabled else None
+
     @property
     def count(self) -> int:
         return self.spec.replicas
@@ -40,8 +47,11 @@ class NatsBroker(NatsQueue):
 
     def node(self, index: int) -> Node:
         process = self.instance.process(f"node-{index}")
-        port = self.instance.port("client" if index == 0 else f"client-{index}")
+        port = self.instance.port("client", self.spec.exposure.port) if index == 0 else self._further_port(index)
         return Node(index, process, process.state(), port)
+
+    def _further_port(self, index: int) -> int:
+        return self.instance.port(f"client-{index}")
 
     def nodes(self) -> list[Node]:
         return [self.node(index) for index in range(self.count)]
@@ -74,6 +84,8 @@ class NatsBroker(NatsQueue):
                 "cluster_port": self.instance.port(f"cluster-{node.index}"),
                 "routes": tuple(routes),
             }
+        if self.security is not None:
+            cluster["tls"] = self.security.block
         server = js.Server(node.name, HOST, node.port, str(self.instance.data_dir / node.name), **cluster)
         return js.render(self.spec, server, users, secret, self.tenants())
 
@@ -97,6 +109,8 @@ class NatsBroker(NatsQueue):
     async def create(self) -> None:
         self.instance.record.setdefault("replicas", self.count)
         users = await self.users()
+        if self.security is not None:
+            await self.security.write()
         for node in self.nodes():
             await self._start(node, users)
         self._reloaded(users)
@@ -121,7 +135,7 @@ class NatsBroker(NatsQueue):
 
     # -- differences
 
-    def server_differences(self, nodes: list[Node], users: list[js.NatsUser]) -> list[Difference]:
+    async def server_differences(self, nodes: list[Node], users: list[js.NatsUser]) -> list[Difference]:
         found = []
         made_with = int(self.instance.record.get("replicas", self.count))
         if made_with != self.count:
@@ -132,7 +146,18 @@ class NatsBroker(NatsQueue):
         for node in nodes:
             if not node.state.running and node.state.wait <= 0:
                 found.append(Difference(f"instance {node.name}", "running", "stopped", payload=("start", node.index)))
-        if not found and self.instance.record.get("config") != self._digest(users):
+        if found:
+            return found
+        if self.security is not None:
+            found += await self.security.differences()
+            if self.stale and not found:  # whoever wrote the files may have died before it told the servers
+                older = f"{', '.join(self.stale)} show another certificate"
+                found.append(Difference("spec.tls", "as in spec", older, Disruption.RELOAD, payload=("reload",)))
+        wanted, actual = self.spec.exposure.port, self.instance.port("client")
+        if wanted is not None and wanted != actual:
+            change = Difference("spec.exposure.port", str(wanted), str(actual), Disruption.RESTART, payload=("port",))
+            found.append(change)
+        elif self.instance.record.get("config") != self._digest(users):
             before, now = self.instance.record.get("fixed"), self._needs_restart()
             if before != now:
                 field = "spec.configuration" if self.spec.configuration else "spec.storage.size"
@@ -170,11 +195,17 @@ class NatsBroker(NatsQueue):
                 )
             case "start":
                 await self._start(self.node(int(rest[0])), users)
-            case "reload" | "restart":
+            case "reload" | "restart" | "certificates":
                 await self._reconfigure(users, restart=what == "restart")
+            case "port":
+                assert self.spec.exposure.port is not None
+                self.instance.claim_port("client", self.spec.exposure.port)
+                await self._reconfigure(users, restart=True)
 
     async def _reconfigure(self, users: list[js.NatsUser], *, restart: bool) -> None:
         """A reload keeps every client connected; a restart goes one server after the other."""
+        if self.security is not None:
+            await self.security.write()
         for node in self.nodes():
             text = self._render(node, users)
             await self._check(text)

@@ -16,6 +16,7 @@ from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.drivers.guests import Guests
 from chandlery_kinds.queue.drivers.local_nats import NatsQueue, Node
 from chandlery_kinds.queue.drivers.local_nats_broker import NatsBroker
+from chandlery_kinds.queue.drivers.nats_tls import NatsTls
 from chandlery_kinds.queue.drivers.references import Other, host_of
 from chandlery_kinds.queue.model import Queue
 
@@ -60,6 +61,10 @@ class NatsGuest(NatsQueue):
     def broker(self) -> str:
         return self.host.name
 
+    @property
+    def security(self) -> NatsTls | None:
+        return self.host.security
+
     def nodes(self) -> list[Node]:
         return self.host.nodes()
 
@@ -85,7 +90,7 @@ class NatsGuest(NatsQueue):
             ],
         }
 
-    def server_differences(self, nodes: list[Node], users: list[js.NatsUser]) -> list[Difference]:
+    async def server_differences(self, nodes: list[Node], users: list[js.NatsUser]) -> list[Difference]:
         known = Guests(self.host.instance).get(self.obj.metadata.uid)
         if known == self._entry(users):
             return []
