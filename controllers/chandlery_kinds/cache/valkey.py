@@ -37,6 +37,8 @@ class NodeConfig:
     replication_password: str = field(default="", repr=False)
     cluster_port: int | None = None
     """Set for a node of a sharded cache."""
+    announce: tuple[str, int | None] | None = None
+    """The address that clients of a sharded cache are sent to, and the port when it isn't the node's own."""
 
 
 def desired_settings(spec: CacheSpec) -> dict[str, str]:
@@ -92,6 +94,11 @@ def render(settings: Mapping[str, str], node: NodeConfig, acl_user: str) -> str:
             "cluster-config-file": "nodes.conf",
             "cluster-node-timeout": settings.get("cluster-node-timeout", "2000"),
         }
+    if node.announce is not None:
+        lines["cluster-announce-ip"] = node.announce[0]
+        if node.announce[1] is not None:
+            lines["cluster-announce-client-tls-port"] = str(node.announce[1])
+            lines["cluster-announce-client-port"] = str(node.announce[1])
     return "".join(f"{name} {value}\n" for name, value in lines.items())
 
 

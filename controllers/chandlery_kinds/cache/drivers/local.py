@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.providers.local import Instance
-from chandlery.providers.local.driver import LocalDriver
+from chandlery.providers.local.driver import LocalDriver, Servers
+from chandlery_kinds.cache.drivers.local_cluster import ClusterServers
 from chandlery_kinds.cache.drivers.local_valkey import ValkeyServers
 from chandlery_kinds.cache.model import Cache, CacheEngine, CacheMode
 
@@ -17,13 +18,26 @@ class CacheDriver(LocalDriver):
 
     abilities: ClassVar[frozenset[str]] = frozenset({"tls"})
 
-    def servers(self, ctx: DriverContext, obj: Cache, instance: Instance) -> ValkeyServers:
+    def servers(self, ctx: DriverContext, obj: Cache, instance: Instance) -> Servers:
+        if obj.spec.mode is CacheMode.SHARDED:
+            return ClusterServers(ctx, obj, instance)
         return ValkeyServers(ctx, obj, instance)
 
     def refused(self, obj: Cache) -> Sequence[Unsupported]:
         found = []
         if obj.spec.engine is CacheEngine.MEMCACHED:
             found.append(Unsupported("spec.engine", "memcached", "memcached is not run on this machine yet"))
-        if obj.spec.mode is CacheMode.SHARDED:
-            found.append(Unsupported("spec.mode", "sharded", "sharded caches are not run on this machine yet"))
+        if obj.spec.mode is CacheMode.SHARDED and obj.spec.tls is not None and obj.spec.tls.enabled:
+            found += _sharded_tls(obj)
         return found
+
+
+def _sharded_tls(obj: Cache) -> list[Unsupported]:
+    """A node of a cluster sends clients to others, and names one port of each."""
+    if obj.spec.engine is CacheEngine.REDIS:
+        why = "a sharded redis can't send clients to the TLS ports of this machine; valkey can"
+        return [Unsupported("spec.tls.enabled", "true", why)]
+    if obj.spec.tls is not None and not obj.spec.tls.required:
+        why = "the nodes of a sharded cache send all clients to one port each: with TLS or without"
+        return [Unsupported("spec.tls.required", "false", why)]
+    return []
