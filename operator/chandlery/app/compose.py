@@ -56,7 +56,7 @@ def providers(data_dir: Path | None) -> dict[str, ProviderFactory]:
         from chandlery.providers.local import LocalProviderFactory
 
         local = load(LocalSettings)
-        found["local"] = LocalProviderFactory(data_dir, local.ports, local.cache_dir)
+        found["local"] = LocalProviderFactory(data_dir, local.ports, local.cache_dir, local.image_folders)
     return found
 
 

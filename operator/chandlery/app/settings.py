@@ -47,6 +47,13 @@ class LocalSettings:
     """Where engines and machine images are kept; several data directories may share it. By default the data
     directory itself."""
 
+    image_dirs: str = ""
+    """Folders, with : between, that file URLs of machine images may name, beside `images` in the data directory."""
+
+    @property
+    def image_folders(self) -> tuple[Path, ...]:
+        return tuple(Path(name).expanduser().absolute() for name in self.image_dirs.split(":") if name)
+
     @property
     def ports(self) -> tuple[int, int]:
         first, _, last = self.port_range.partition("-")

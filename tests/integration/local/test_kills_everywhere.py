@@ -94,7 +94,7 @@ def services(port: int, target: int) -> list[Service]:
         ),
         Service(
             "Database",
-            "one",
+            "single",
             {},
             [
                 {"configuration": {"work_mem": "8MB"}},
@@ -105,7 +105,7 @@ def services(port: int, target: int) -> list[Service]:
         ),
         Service(
             "Database",
-            "copied",
+            "pair",
             {"instances": 2, "replication": both},
             [{"configuration": {"work_mem": "8MB"}}, {"configuration": {"max_connections": "120"}}],
             DatabaseWriter,
@@ -365,7 +365,9 @@ class Story:
         service, name = self.passing.pop(0)
         retain = self.rng.random() < 0.3
         if retain:
-            made = await self.world.apply(service.kind, name, {**service.spec, "deletionPolicy": "Retain"})
+            patch = {"spec": {"deletionPolicy": "Retain"}}
+            where = self.world.where(service.kind)
+            made = await self.world.ask(lambda api: api.merge_patch(where, "default", name, patch))
             await self.world.ready(service.kind, name, made["metadata"]["generation"])
         obj = await self.world.get(service.kind, name)
         assert obj is not None

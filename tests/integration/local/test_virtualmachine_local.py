@@ -45,6 +45,13 @@ async def local(tmp_path):
     await made.close()
 
 
+def images(local):
+    """The folder that images may be taken from."""
+    folder = local.root / "images"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 async def page(port, path="/"):
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as answer:
         return answer.status, await answer.text()
@@ -264,13 +271,14 @@ async def test_bad_luck_is_told_and_mended(local, tmp_path):
     await local.delete(obj)
 
     # An image that isn't what its checksum says, and one that reads other files of this machine.
-    image = tmp_path / "disk.raw"
+    folder = images(local)
+    image = folder / "disk.raw"
     image.write_bytes(b"\0" * (1 << 20))
     wrong = {"image": {"url": image.as_uri(), "checksum": "sha256:" + "0" * 64}, "rootDisk": {"size": "2Mi"}}
     with pytest.raises(InvalidSpec, match="has the checksum"):
         await local.converge(local.object(**wrong), 60)
 
-    leaning = tmp_path / "leaning.qcow2"
+    leaning = folder / "leaning.qcow2"
     name = b"/etc/passwd"
     header = b"QFI\xfb" + struct.pack(">IQI", 3, 512, len(name)) + struct.pack(">IQ", 16, 1 << 20)
     leaning.write_bytes(header.ljust(512, b"\0") + name)
@@ -279,6 +287,16 @@ async def test_bad_luck_is_told_and_mended(local, tmp_path):
     with pytest.raises(InvalidSpec, match=r"leans on another file \(/etc/passwd\)"):
         await local.converge(local.object(**spec), 60)
 
+    # An image from a folder that nobody allowed, also by way of a link or of dots.
+    outside = tmp_path / "outside.raw"
+    outside.write_bytes(b"\0" * (1 << 20))
+    (folder / "link.raw").symlink_to(outside)
+    for url in (outside.as_uri(), (folder / "link.raw").as_uri(), f"{folder.as_uri()}/../../outside.raw"):
+        spec = {"image": {"url": url, "checksum": "sha256:" + "2" * 64}, "rootDisk": {"size": "2Mi"}}
+        with pytest.raises(InvalidSpec, match=f"may name files in {folder}") as caught:
+            await local.converge(local.object(**spec), 60)
+        assert "CHANDLERY_LOCAL_IMAGE_DIRS" in caught.value.hint
+
     # A root disk smaller than its image.
     good = "sha256:" + hashlib.sha256(image.read_bytes()).hexdigest()
     small = {"image": {"url": image.as_uri(), "checksum": good}, "rootDisk": {"size": "512Ki"}}
@@ -286,7 +304,7 @@ async def test_bad_luck_is_told_and_mended(local, tmp_path):
         await local.converge(local.object(**small), 60)
 
     # An image that can't be reached.
-    gone = {"image": {"url": (tmp_path / "none").as_uri(), "checksum": "sha256:" + "1" * 64}}
+    gone = {"image": {"url": (folder / "none").as_uri(), "checksum": "sha256:" + "1" * 64}}
     await told(local, local.object(**gone), "there is no file")
 
     # More memory than there is.
@@ -295,7 +313,7 @@ async def test_bad_luck_is_told_and_mended(local, tmp_path):
 
 @pytest.mark.parametrize("firmware", ["uefi", "uefi-secure"])
 async def test_firmware_is_the_one_that_was_asked_for(local, firmware):
-    disk = local.root / "empty.raw"
+    disk = images(local) / "empty.raw"
     disk.write_bytes(b"\0" * (1 << 20))
     checksum = "sha256:" + hashlib.sha256(disk.read_bytes()).hexdigest()
     image = {"url": disk.as_uri(), "checksum": checksum}
@@ -310,7 +328,7 @@ async def test_firmware_is_the_one_that_was_asked_for(local, firmware):
 async def test_a_machine_is_stopped_hard_when_it_ignores_its_button(local):
     """A guest without an operating system hears no button."""
     spec = {"image": {"kernel": None}, "memory": "64Mi", "shutdownTimeout": "1s"}
-    disk = local.root / "empty.raw"
+    disk = images(local) / "empty.raw"
     disk.write_bytes(b"\0" * (1 << 20))
     spec["image"] = {"url": disk.as_uri(), "checksum": "sha256:" + hashlib.sha256(disk.read_bytes()).hexdigest()}
     obj = local.object(**spec)

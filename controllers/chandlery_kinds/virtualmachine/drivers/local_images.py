@@ -150,7 +150,14 @@ class Images:
             if want.built_in:
                 await self._build_tiny(job)
             for file in want.files:
-                await downloads.fetch(file.url, file.checksum, self.directory, field=file.field, tell=job.tell)
+                await downloads.fetch(
+                    file.url,
+                    file.checksum,
+                    self.directory,
+                    field=file.field,
+                    tell=job.tell,
+                    folders=self.provider.image_sources,
+                )
 
         verb = "building" if want.built_in else "fetching"
         return self.provider.background.start(self._key(want), f"{verb} {want.title}", work, wake)

@@ -236,7 +236,8 @@ async def fetch_sources(machine: Machine) -> None:
         field = f"spec.disks[{disk.name}].source"
 
         async def work(job: Job, url: str = url, checksum: str = checksum, field: str = field) -> None:
-            await downloads.fetch(url, checksum, provider.images_dir, field=field, tell=job.tell)
+            folders = provider.image_sources
+            await downloads.fetch(url, checksum, provider.images_dir, field=field, tell=job.tell, folders=folders)
 
         job = provider.background.start(("image", checksum), f"fetching {url}", work, machine.instance.wake)
         if job.error is not None and not job.running:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,7 +25,15 @@ def path_of(directory: Path, checksum: str) -> Path:
     return directory / checksum.replace(":", "-")
 
 
-async def fetch(url: str, checksum: str, directory: Path, *, field: str, tell: Tell = lambda _: None) -> Path:
+async def fetch(
+    url: str,
+    checksum: str,
+    directory: Path,
+    *,
+    field: str,
+    tell: Tell = lambda _: None,
+    folders: Sequence[Path] = (),
+) -> Path:
     """The file, downloaded unless it is here. Only a file whose content was checked ever gets its name.
 
     Args:
@@ -34,28 +42,45 @@ async def fetch(url: str, checksum: str, directory: Path, *, field: str, tell: T
         directory: where files are kept; made when it isn't there.
         field: the spec's field that names the URL, for errors.
         tell: hears how far it is.
+        folders: where a file URL may lead. Whoever may make objects must not read what only the operator may.
 
     Raises:
-        InvalidSpec: what is there has another checksum.
+        InvalidSpec: a file URL leads elsewhere, or what is there has another checksum.
         NotFound: there is no such file.
         Unavailable: the server or the network failed; what came so far is kept.
     """
     path = path_of(directory, checksum)
+    source = _allowed(url, folders, field)
     if path.exists():
         return path
     make_dir(directory, SHARED_DIR)
     async with holding(path.with_name(f".{path.name}.lock"), lambda: tell("another process is fetching it")):
         if not path.exists():
-            await _fetch(url, checksum, path, field, tell)
+            await _fetch(url, source, checksum, path, field, tell)
     return path
 
 
-async def _fetch(url: str, checksum: str, path: Path, field: str, tell: Tell) -> None:
+def _allowed(url: str, folders: Sequence[Path], field: str) -> Path | None:
+    """The file that a file URL names, links followed; None for a URL of another kind."""
+    parts = urlsplit(url)
+    if parts.scheme != "file":
+        return None
+    source = Path(unquote(parts.path)).resolve()
+    if parts.netloc in ("", "localhost") and any(source.is_relative_to(folder.resolve()) for folder in folders):
+        return source
+    raise InvalidSpec(
+        f"a file URL may name files in {' and '.join(map(str, folders)) or 'no folder'} only",
+        field=field,
+        value=url,
+        hint="Move the file there, or have whoever runs Chandlery add its folder to CHANDLERY_LOCAL_IMAGE_DIRS.",
+    )
+
+
+async def _fetch(url: str, source: Path | None, checksum: str, path: Path, field: str, tell: Tell) -> None:
     part = path.with_name(path.name + ".part")
     try:
-        parts = urlsplit(url)
-        if parts.scheme == "file":
-            await asyncio.to_thread(_copy, Path(unquote(parts.path)), part, field)
+        if source is not None:
+            await asyncio.to_thread(_copy, source, part, field)
         else:
             await _download(url, part, field, tell)
         tell("checking")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from chandlery.driver.provider import ProviderSetup
@@ -14,11 +15,16 @@ class LocalProviderFactory:
     """One session per data directory. `data_dir` is where engines live when the ProviderConfig doesn't say."""
 
     def __init__(
-        self, data_dir: Path, port_range: tuple[int, int] = DEFAULT_RANGE, cache_dir: Path | None = None
+        self,
+        data_dir: Path,
+        port_range: tuple[int, int] = DEFAULT_RANGE,
+        cache_dir: Path | None = None,
+        image_dirs: Sequence[Path] = (),
     ) -> None:
         self._data_dir = data_dir
         self._port_range = port_range
         self._cache_dir = cache_dir
+        self._image_dirs = image_dirs
 
     async def open(self, setup: ProviderSetup) -> LocalProvider:
         """Take the data directory.
@@ -37,6 +43,7 @@ class LocalProviderFactory:
             cache_dir=self._cache_dir,
             port_range=self._port_range,
             clock=setup.clock,
+            image_dirs=self._image_dirs,
         )
 
         def ended(name: str) -> None:

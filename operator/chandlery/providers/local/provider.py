@@ -39,6 +39,7 @@ class LocalProvider:
         port_range: tuple[int, int] = DEFAULT_RANGE,
         notify: Callable[[str], None] = lambda _name: None,
         clock: Clock = SYSTEM,
+        image_dirs: Iterable[Path] = (),
     ) -> None:
         self.data_dir = data_dir
         self.instances_dir = data_dir / "instances"
@@ -49,6 +50,8 @@ class LocalProvider:
         self.background = Background()
         self.engines = Engines(self.cache_dir / "engines", background=self.background)
         self.images_dir = self.cache_dir / "images"
+        self.image_sources = tuple(dict.fromkeys((data_dir / "images", self.images_dir, *image_dirs)))
+        """Folders that a machine's image may be taken from by a file URL."""
         self.ports = Ports(self._claimed_ports, port_range)
         self.notify = notify
         """Called with an instance's name when a process of it ended; the operator enqueues the object."""
