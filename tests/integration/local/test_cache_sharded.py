@@ -74,6 +74,8 @@ class Writer:
                         self.written.append(number)
                         number += 1
                         await asyncio.sleep(0.002)
+            except AttributeError:
+                await asyncio.sleep(0.05)  # redis-py 8 trips over its own metrics while it learns of a new node
             except (redis.RedisError, OSError, TimeoutError) as error:
                 self.errors.append(error)
                 await asyncio.sleep(0.05)
