@@ -11,6 +11,7 @@ KIND = Kind(
     drivers={
         "memory": "chandlery_kinds.virtualmachine.drivers.memory:VirtualMachineDriver",
         "local": "chandlery_kinds.virtualmachine.drivers.local:VirtualMachineDriver",
+        "kubernetes": "chandlery_kinds.virtualmachine.drivers.kubernetes:VirtualMachineDriver",
     },
     references=references,
     operations=("snapshot", "power"),

@@ -26,6 +26,13 @@ CNPG_CLUSTERS: Final = ResourceType("postgresql.cnpg.io", "v1", "clusters", "Clu
 JOBS: Final = ResourceType("batch", "v1", "jobs", "Job")
 SERVICE_MONITORS: Final = ResourceType("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor")
 CERTIFICATES: Final = ResourceType("cert-manager.io", "v1", "certificates", "Certificate")
+KUBEVIRT_MACHINES: Final = ResourceType("kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
+KUBEVIRT_INSTANCES: Final = ResourceType("kubevirt.io", "v1", "virtualmachineinstances", "VirtualMachineInstance")
+DATA_VOLUMES: Final = ResourceType("cdi.kubevirt.io", "v1beta1", "datavolumes", "DataVolume")
+GATEWAYS: Final = ResourceType("gateway.networking.k8s.io", "v1", "gateways", "Gateway")
+HTTP_ROUTES: Final = ResourceType("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
+TLS_ROUTES: Final = ResourceType("gateway.networking.k8s.io", "v1", "tlsroutes", "TLSRoute")
+TCP_ROUTES: Final = ResourceType("gateway.networking.k8s.io", "v1", "tcproutes", "TCPRoute")
 CRDS: Final = ResourceType(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
@@ -46,6 +53,13 @@ BY_KIND: Final = {
         JOBS,
         SERVICE_MONITORS,
         CERTIFICATES,
+        KUBEVIRT_MACHINES,
+        KUBEVIRT_INSTANCES,
+        DATA_VOLUMES,
+        GATEWAYS,
+        HTTP_ROUTES,
+        TLS_ROUTES,
+        TCP_ROUTES,
     )
 }
 

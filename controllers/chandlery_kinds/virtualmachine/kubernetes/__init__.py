@@ -1,0 +1,1 @@
+"""Manifests of virtual machines on Kubernetes, one module for each child. Pure."""
