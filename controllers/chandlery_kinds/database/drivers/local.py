@@ -1,4 +1,4 @@
-"""Databases as processes on this machine: PostgreSQL, alone or with copies of which one takes over."""
+"""Databases as processes on this machine: PostgreSQL, alone or with copies of which one takes over, and MariaDB."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar
 from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.providers.local import Instance
 from chandlery.providers.local.driver import LocalDriver
+from chandlery_kinds.database.drivers.local_mariadb import MariaServers, refused
 from chandlery_kinds.database.drivers.local_postgres import PostgresServers
 from chandlery_kinds.database.model import Database, DatabaseEngine
 from chandlery_kinds.database.spec_parts import BackupMethod
@@ -18,14 +19,19 @@ class DatabaseDriver(LocalDriver):
 
     abilities: ClassVar[frozenset[str]] = frozenset({"backup", "restoreFrom", "tls"})
 
-    def servers(self, ctx: DriverContext, obj: Database, instance: Instance) -> PostgresServers:
+    def servers(self, ctx: DriverContext, obj: Database, instance: Instance) -> PostgresServers | MariaServers:
+        if obj.spec.engine is DatabaseEngine.MARIADB:
+            return MariaServers(ctx, obj, instance)
         return PostgresServers(ctx, obj, instance)
+
+    def does(self, obj: Database) -> frozenset[str]:
+        return self.abilities if obj.spec.engine is DatabaseEngine.POSTGRES else frozenset({"tls", "rotation"})
 
     def refused(self, obj: Database) -> Sequence[Unsupported]:
         spec = obj.spec
-        found = []
-        if spec.engine is not DatabaseEngine.POSTGRES:
-            found.append(Unsupported("spec.engine", spec.engine.value, "it is not run on this machine yet"))
+        found: list[Unsupported] = []
+        if spec.engine is DatabaseEngine.MARIADB:
+            found += refused(obj)
         if spec.pooler is not None and spec.pooler.enabled:
             found.append(Unsupported("spec.pooler.enabled", "true", "there is no pooler for this machine"))
         if spec.initialization.sql_secrets:
