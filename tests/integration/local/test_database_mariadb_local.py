@@ -171,7 +171,7 @@ async def test_tls_of_its_own(local):
     entries = seen.binding.entries
     context = ssl.create_default_context(cadata=entries["ca.crt"])
     assert (await query(seen.binding, "SHOW STATUS LIKE 'Ssl_version'", ssl=context)) == ["Ssl_version"]
-    with pytest.raises(pymysql.err.OperationalError, match="denied|secure"):
+    with pytest.raises(pymysql.err.OperationalError, match=r"denied|secure"):
         await query(seen.binding, "SELECT 1")
     assert f"ssl-ca={local.instance(obj).config_dir}" in entries["uri"]
     assert 'ssl-verify-server-cert = "on"' in entries["my.cnf"]
