@@ -29,6 +29,7 @@ from chandlery.controlplane.schema.embedded import (
     has_embedded,
     validate_embedded,
 )  # fmt: skip
+from chandlery.controlplane.schema.generated import Predicate, predicates
 from chandlery.controlplane.schema.gotext import integral, quote
 from chandlery.controlplane.schema.rules import Rules
 from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestContext
@@ -44,6 +45,10 @@ _NOT_CHECKED = (
     "validation"
 )
 _STANDARD_FINALIZERS = frozenset(("orphan", "foregroundDeletion", "kubernetes"))
+
+
+_OFTEN = 16
+"""Objects of a version after which its schema is written out as Python."""
 
 
 class HasApiVersion(Protocol):
@@ -112,6 +117,10 @@ class CustomStrategy:
         self._fill = compile_defaults(self.node)
         self._lists = has_list_types(self.node)
         self._embedded = has_embedded(self.node)
+        self._tidy: Predicate | None = None
+        self._valid: Predicate | None = None
+        self._seen = 0
+        """Objects decoded so far: what is used a lot gets predicates written out."""
         self._convert = convert
         self._static_warnings = list(warnings)
         self._column_specs = columns
@@ -136,14 +145,20 @@ class CustomStrategy:
 
     def decode(self, obj: Obj) -> list[str]:
         """Prune, coerce metadata, drop nulls, normalise numbers; in place. Raises ApiError 400."""
+        self._seen += 1
+        if self._seen == _OFTEN:
+            self._tidy, self._valid = predicates(self.node)
+            if self._embedded or self.preserve_unknown:
+                self._tidy = None
         meta = obj.get("metadata")
         fields = meta.pop("managedFields", None) if type(meta) is dict else None  # deep, and without numbers
-        whole_numbers(obj)
+        tidy = self._tidy is not None and self._tidy(obj)
+        whole_numbers(meta if tidy else obj)
         if fields is not None and meta is not None:
             meta["managedFields"] = fields
         try:
             unknown = self._decode_meta(obj)
-            if self._is_ours(obj):
+            if not tidy and self._is_ours(obj):
                 if not self.preserve_unknown:
                     unknown += prune(obj, self.node, resource_root=True)
                     drop_nulls(obj, self.node)
@@ -202,12 +217,13 @@ class CustomStrategy:
         found = self._validate_type(obj)
         if found:
             return found
-        found = self._validator.errors(obj)
+        valid = self._valid is not None and self._valid(obj)
+        found = [] if valid else self._validator.errors(obj)
         if self.scale is not None:
             found += self.scale.validate_spec(obj) + self.scale.validate_status(obj)
         if self._embedded:
             found += validate_embedded(obj, self.node)
-        if self._lists:
+        if self._lists and not valid:
             found += validate_lists(obj, self.node)
         return self._check_rules(ctx, found, obj, None, None)
 
@@ -216,18 +232,21 @@ class CustomStrategy:
         if found:
             return found
         correlation = Correlation(obj, old, self.node)
-        if ctx.subresource == "status":
+        valid = self._valid is not None and self._valid(obj)
+        if valid:
+            pass
+        elif ctx.subresource == "status":
             if self._status_validator is not None and "status" in obj:
                 found += self._status_validator.errors(obj["status"], "status", correlation.field("status"))
         else:
             found += self._validator.errors(obj, "", correlation)
-            if self.scale is not None:
-                found += self.scale.validate_spec(obj)
+        if self.scale is not None and ctx.subresource != "status":
+            found += self.scale.validate_spec(obj)
         if self.scale is not None:
             found += self.scale.validate_status(obj)
         if self._embedded:
             found += validate_embedded(obj, self.node)
-        if self._lists and (new := validate_lists(obj, self.node)) and not validate_lists(old, self.node):
+        if self._lists and not valid and (new := validate_lists(obj, self.node)) and not validate_lists(old, self.node):
             found += new
         return self._check_rules(ctx, found, obj, old, correlation)
 
@@ -317,7 +336,7 @@ class CustomStrategy:
             for position, obj in zip(foreign, converted, strict=True):
                 out[position] = obj
         for obj in out:
-            if not self.preserve_unknown:
+            if not self.preserve_unknown and not (self._tidy is not None and self._tidy(obj)):
                 prune(obj, self.node, resource_root=True)
                 drop_nulls(obj, self.node)
             if self._fill is not None:

@@ -7,6 +7,7 @@ Source: Kubernetes documentation, Server-Side Apply; structured-merge-diff (sema
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from chandlery.controlplane.fields import managed as mf
@@ -31,6 +32,7 @@ from chandlery.controlplane.types import Obj, Resource
 _MAX_MANAGER = 128
 
 
+@lru_cache(maxsize=256)
 def default_manager(user_agent: str) -> str:
     """The manager's name when the request gives none: the User-Agent up to the first slash, at most 128 bytes."""
     prefix = user_agent.split("/", 1)[0]

@@ -61,7 +61,7 @@ def _repeated(values: list[Any]) -> list[int]:
     return positions
 
 
-def _plainly_unique(value: list[Any], names: tuple[str, ...]) -> bool:
+def plainly_unique(value: list[Any], names: tuple[str, ...]) -> bool:
     """The common case, quickly: every item has all keys as strings or numbers, and no two are the same."""
     seen: set[Any] = set()
     for member in value:
@@ -76,7 +76,7 @@ def _plainly_unique(value: list[Any], names: tuple[str, ...]) -> bool:
 
 
 def _map(value: list[Any], node: Node, path: str) -> list[FieldError]:
-    if node.list_keys and _plainly_unique(value, node.list_keys):
+    if node.list_keys and plainly_unique(value, node.list_keys):
         return []
     for position, member in enumerate(value):
         if member is not None and not isinstance(member, dict):

@@ -104,13 +104,10 @@ class App:
     def _record(self, audit: AuditLog, call: Call, response: Response | Streaming) -> None:
         """One line for every change, and for everything that was refused."""
         target, resource, code = call.target, call.resource, response.status
-        name, after = target.name, None
-        if resource is not None and code < 400:
-            if not name and call.verb == "create" and isinstance(response, Response) and call.form is PLAIN:
-                name = orjson.loads(response.body).get("metadata", {}).get("name", "")
-            if name:
-                entry = self._core.find(resource, target.namespace if resource.namespaced else "", name)
-                after = None if entry is None else entry.raw
+        name, after = target.name or call.made, None
+        if resource is not None and code < 400 and name:
+            entry = self._core.find(resource, target.namespace if resource.namespaced else "", name)
+            after = None if entry is None else entry.raw
         audit.record(
             user=call.user or UserInfo(""),
             verb=call.verb or call.request.method.lower(),

@@ -28,6 +28,7 @@ class Call:
         "before",
         "form",
         "impersonator",
+        "made",
         "query",
         "query_lists",
         "reason",
@@ -57,6 +58,8 @@ class Call:
         self.impersonator = ""
         self.warnings: list[str] = []
         self.resource: Resource | None = None
+        self.made = ""
+        """The name of what was created."""
         self.before: bytes | None = None
         self.reason = ""
 

@@ -160,12 +160,14 @@ class Running:
             obj = decode(ctx, raw, content_type)
             if virtual is not None:
                 return answer(call, ctx, orjson.dumps(await answer_virtual(ctx, obj, virtual)), 201)
-            return answer(call, ctx, await create(core, ctx, obj), 201)
+            made = await create(core, ctx, obj)
+            call.made = ctx.name
+            return answer(call, ctx, made, 201)
         if ctx.subresource == "scale":
             if verb == "update":
                 return answer(call, ctx, await put_scale(core, ctx, raw, content_type), 200)
-            made = await patch_scale(core, ctx, raw, content_type, force=bool(options.force))
-            return answer(call, ctx, made, 200)
+            scaled = await patch_scale(core, ctx, raw, content_type, force=bool(options.force))
+            return answer(call, ctx, scaled, 200)
         if verb == "update":
             return answer(call, ctx, await put(core, ctx, decode(ctx, raw, content_type)), 200)
         made, created = await patch(core, ctx, raw, content_type, force=bool(options.force))

@@ -101,7 +101,8 @@ class LocalStore(Store):
 
     def __init__(self) -> None:
         self._latest: dict[str, int] = {}
-        self._busy: dict[str, asyncio.Future[None]] = {}
+        self._busy: dict[str, asyncio.Future[None] | None] = {}
+        """Keys with a write under way, and what those wait for that want to write next."""
         self._assigned = 0
 
     def _remember(self, change: Change) -> None:
@@ -109,3 +110,15 @@ class LocalStore(Store):
             self._latest.pop(change.key, None)
         else:
             self._latest[change.key] = change.rev
+
+    async def _free(self, key: str) -> None:
+        """Wait until the write of a key that is under way has ended."""
+        waiting = self._busy[key]
+        if waiting is None:
+            waiting = self._busy[key] = asyncio.get_running_loop().create_future()
+        await asyncio.wait([waiting])
+
+    def _let_go(self, key: str) -> None:
+        waiting = self._busy.pop(key, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)

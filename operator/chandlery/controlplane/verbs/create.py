@@ -138,7 +138,9 @@ async def insert(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
                 meta.pop("resourceVersion", None)
                 return orjson.dumps(obj)
             try:
-                return await core.write(resource, ctx.namespace, name, 0, obj)
+                made = await core.write(resource, ctx.namespace, name, 0, obj)
+                ctx.name = name
+                return made
             except Conflict:
                 found = core.find(resource, ctx.namespace, name)
         if generate and attempt < _NAME_ATTEMPTS - 1:
