@@ -47,3 +47,21 @@ def entries(address: Address, user: str, password: str) -> dict[str, str]:
         found["cluster"] = "true"
         found["nodes"] = ",".join(address.nodes)
     return found
+
+
+def memcached_entries(address: Address, user: str, password: str) -> dict[str, str]:
+    """The binding of a Memcached. A client says user and password in its first `set`, as memcached's text protocol
+    has it; over several nodes it spreads its keys itself.
+    """
+    found = {
+        "host": address.host,
+        "port": str(address.port),
+        "username": user,
+        "password": password,
+        "nodes": ",".join(address.nodes),
+        "uri": f"memcached://{user}:{password}@{address.host}:{address.port}",
+        **address.tls,
+    }
+    if address.tls and address.plain_port is not None:
+        found["plain-port"] = str(address.plain_port)
+    return found

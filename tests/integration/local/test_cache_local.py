@@ -226,9 +226,3 @@ async def test_retain_leaves_the_data_and_says_where(local):
     assert ("Normal", "Retained", instance.kept()) in local.events
 
 
-@pytest.mark.parametrize(
-    ("spec", "field"),
-    [({"mode": "sharded", "shards": 3}, "spec.mode")],
-)
-def test_what_it_cant_do_is_refused_by_name(local, spec, field):
-    assert field in [item.field for item in local.driver.unsupported(local.object(**spec), {})]

@@ -1,4 +1,4 @@
-"""Caches as processes on this machine: Valkey and Redis, one or with copies that take over."""
+"""Caches as processes on this machine: Valkey and Redis, alone, with copies or in shards, and Memcached."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.providers.local import Instance
 from chandlery.providers.local.driver import LocalDriver, Servers
 from chandlery_kinds.cache.drivers.local_cluster import ClusterServers
+from chandlery_kinds.cache.drivers.local_memcached import MemcachedServers
 from chandlery_kinds.cache.drivers.local_valkey import ValkeyServers
 from chandlery_kinds.cache.model import Cache, CacheEngine, CacheMode
 
@@ -19,17 +20,18 @@ class CacheDriver(LocalDriver):
     abilities: ClassVar[frozenset[str]] = frozenset({"tls"})
 
     def servers(self, ctx: DriverContext, obj: Cache, instance: Instance) -> Servers:
+        if obj.spec.engine is CacheEngine.MEMCACHED:
+            return MemcachedServers(ctx, obj, instance)
         if obj.spec.mode is CacheMode.SHARDED:
             return ClusterServers(ctx, obj, instance)
         return ValkeyServers(ctx, obj, instance)
 
     def refused(self, obj: Cache) -> Sequence[Unsupported]:
-        found = []
-        if obj.spec.engine is CacheEngine.MEMCACHED:
-            found.append(Unsupported("spec.engine", "memcached", "memcached is not run on this machine yet"))
-        if obj.spec.mode is CacheMode.SHARDED and obj.spec.tls is not None and obj.spec.tls.enabled:
-            found += _sharded_tls(obj)
-        return found
+        spec = obj.spec
+        tls = spec.tls is not None and spec.tls.enabled
+        if tls and spec.mode is CacheMode.SHARDED and spec.engine is not CacheEngine.MEMCACHED:
+            return _sharded_tls(obj)
+        return []
 
 
 def _sharded_tls(obj: Cache) -> list[Unsupported]:

@@ -20,7 +20,8 @@ from chandlery.providers.local.files import remove_tree
 from chandlery.providers.local.tls_front import Front, FrontState
 from chandlery_kinds.cache import acl, cluster
 from chandlery_kinds.cache.binding import Address
-from chandlery_kinds.cache.drivers.local_nodes import DRIFT_POLL, HOST, STARTING_POLL, Node, ValkeyNodes
+from chandlery_kinds.cache.drivers.local_front import HOST
+from chandlery_kinds.cache.drivers.local_nodes import DRIFT_POLL, STARTING_POLL, Node, ValkeyNodes
 from chandlery_kinds.cache.drivers.slots import SlotMover
 from chandlery_kinds.cache.model import Cache
 from chandlery_kinds.cache.resp import info

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from signal import SIGKILL, SIGTERM
@@ -10,15 +9,11 @@ from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
 from chandlery.foundation.errors import ChandleryError, EngineFailed
-from chandlery.model.parts import ExposureType
 from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
-from chandlery.providers.local.certificates import Certificates
 from chandlery.providers.local.driver import password_of, require_port
-from chandlery.providers.local.tls_front import PAYLOAD as FRONT
-from chandlery.providers.local.tls_front import PROCESS as FRONT_PROCESS
-from chandlery.providers.local.tls_front import Front, FrontState, TlsFront
 from chandlery_kinds.cache import acl
-from chandlery_kinds.cache.binding import Address, entries
+from chandlery_kinds.cache.binding import entries
+from chandlery_kinds.cache.drivers.local_front import HOST, Fronted
 from chandlery_kinds.cache.model import Cache
 from chandlery_kinds.cache.resp import RespClient, info, pairs
 from chandlery_kinds.cache.valkey import (
@@ -30,8 +25,6 @@ from chandlery_kinds.cache.valkey import (
     setting_differences,
 )
 
-HOST = "127.0.0.1"
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - on request only
 STARTING_POLL = 0.02
 ANSWER_SECONDS = 1.0
 DRIFT_POLL = 10.0
@@ -80,17 +73,12 @@ class Node:
         return self.info.get("valkey_version") or self.info.get("redis_version", "")
 
 
-class ValkeyNodes:
+class ValkeyNodes(Fronted):
     """What is the same for one server, for copies and for shards. Made anew for each pass; keeps nothing."""
 
     def __init__(self, ctx: DriverContext, obj: Cache, instance: Instance) -> None:
-        self.ctx = ctx
-        self.obj = obj
-        self.spec = obj.spec
-        self.instance = instance
+        super().__init__(ctx, obj, instance)
         self.settings = self.wanted_settings()
-        tls = obj.spec.tls
-        self.certificates = Certificates(ctx, obj, instance) if tls is not None and tls.enabled else None
 
     def wanted_settings(self) -> dict[str, str]:
         return desired_settings(self.spec)
@@ -98,15 +86,6 @@ class ValkeyNodes:
     def node_config(self, node: Node) -> NodeConfig:
         """What differs from node to node in its configuration file."""
         raise NotImplementedError
-
-    def fronts(self) -> list[Front]:
-        """The ports at which HAProxy stands in front of the engines."""
-        raise NotImplementedError
-
-    @property
-    def endpoint_port(self) -> int:
-        """Where clients connect first."""
-        return self.address().port
 
     # -- users
 
@@ -267,7 +246,7 @@ class ValkeyNodes:
 
     async def client_works(self, port: int) -> bool:
         """The real thing: what an application would do, with the binding's own credentials, by TLS where it must."""
-        context = self._client_context()
+        context = self.client_context()
         password = self.instance.secret("password")
         if context is not None:
             port = self.endpoint_port
@@ -279,110 +258,7 @@ class ValkeyNodes:
         except ChandleryError:
             return False
 
-    def _client_context(self) -> ssl.SSLContext | None:
-        """TLS as a client speaks it; None without TLS, and where we have no certificate that the server would take."""
-        if self.certificates is None or self.certificates.requires_clients:
-            return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False  # a given certificate may name another host than loopback
-        authority = self.certificates.authority
-        if authority:
-            context.load_verify_locations(cadata=authority)
-        else:
-            context.verify_mode = ssl.CERT_NONE  # of a public CA: whether it answers is the question here
-        return context
-
-    # -- ports
-
-    def claimed(self, key: str) -> int:
-        """An engine's own port. Without TLS it is what clients connect to, so that the spec may name it."""
-        wanted = self.spec.exposure.port if key == "client" and self.certificates is None else None
-        return self.instance.port(key, wanted)
-
-    def public(self, key: str) -> int:
-        """The port at which clients reach what listens at an engine's port."""
-        if self.certificates is None:
-            return self.claimed(key)
-        return self.instance.port(f"tls-{key}", self.spec.exposure.port if key == "client" else None)
-
-    def port_differences(self, key: str) -> list[Difference]:
-        """Whether clients connect where the spec says."""
-        wanted, actual = self.spec.exposure.port, self.public(key)
-        if wanted is None or wanted == actual:
-            return []
-        change = ("public-port",)
-        return [Difference("spec.exposure.port", str(wanted), str(actual), Disruption.RELOAD, payload=change)]
-
-    def claim_public(self, key: str) -> None:
-        """Take the port that the spec names. An engine that has it itself so far moves away from it.
-
-        Raises:
-            Unavailable: another program, or another object, has it.
-        """
-        wanted = self.spec.exposure.port
-        assert wanted is not None
-        if self.certificates is not None and self.instance.ports.get(key) == wanted:
-            self.instance.move_port(key)
-        self.instance.claim_port(key if self.certificates is None else f"tls-{key}", wanted)
-
-    # -- the front
-
-    def tls_fronts(self, keys: Sequence[str]) -> list[Front]:
-        if self.certificates is None:
-            return []
-        return [Front(key, self.public(key), f"{HOST}:{self.claimed(key)}") for key in keys]
-
-    def outside_fronts(self, key: str) -> list[Front]:
-        """What listens on every interface, where the spec exposes it."""
-        exposure = self.spec.exposure
-        if exposure.type is not ExposureType.NODE_PORT:
-            return []
-        port = self.instance.port("outside", exposure.node_port)
-        backend = f"{HOST}:{self.claimed(key)}"
-        return [Front("outside", port, backend, host=EVERYWHERE, allowed=tuple(map(str, exposure.allowed_cidrs)))]
-
-    def front(self) -> TlsFront | None:
-        fronts = self.fronts()
-        return TlsFront(self.ctx, self.instance, fronts, self.certificates) if fronts else None
-
-    async def observe_front(self) -> FrontState:
-        """The front's state; without one it is always well, and one that is no longer wanted is a difference."""
-        front = self.front()
-        if front is not None:
-            return await front.observe()
-        if FRONT_PROCESS in self.instance.process_names():
-            change = Difference("spec.tls", "off", "on", Disruption.RELOAD, payload=("remove-front",))
-            return FrontState(True, (change,))
-        return FrontState(True)
-
-    async def update_front(self, observed: Observation) -> None:
-        """Last of an update: an engine may have to leave a port first."""
-        what = {change.payload[0] for change in observed.plan.changes}
-        front = self.front()
-        if FRONT in what and front is not None:
-            await front.apply()
-        if "remove-front" in what:
-            await self.instance.process(FRONT_PROCESS).stop()
-            self.instance.process(FRONT_PROCESS).forget()
-            for key in [key for key in self.instance.ports if key.startswith("tls-") or key == "outside"]:
-                self.instance.release_port(key)
-
     # -- the binding
-
-    def address(self) -> Address:
-        """Where clients connect, for the binding."""
-        raise NotImplementedError
-
-    def address_of(self, key: str) -> Address:
-        if self.certificates is None:
-            return Address(self.host, self.claimed(key))
-        plain = None if self.spec.tls is None or self.spec.tls.required else self.claimed(key)
-        return Address(self.host, self.public(key), self.certificates.entries, plain)
-
-    @property
-    def host(self) -> str:
-        """Loopback: a name of the spec's own is for others than this machine."""
-        return HOST
 
     def binding(self, user: str, password: str) -> Binding:
         return Binding("redis", "chandlery", entries(self.address(), user, password))
