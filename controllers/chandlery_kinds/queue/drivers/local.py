@@ -12,9 +12,10 @@ from chandlery.model.parts import ClientAuthentication
 from chandlery.providers.local import Instance, adoption, rotation
 from chandlery.providers.local.driver import LocalDriver
 from chandlery_kinds.queue.drivers.guests import Guests
-from chandlery_kinds.queue.drivers.local_nats import APPLICATION, NatsQueue, generated
+from chandlery_kinds.queue.drivers.local_nats import NatsQueue
 from chandlery_kinds.queue.drivers.local_nats_broker import NatsBroker
 from chandlery_kinds.queue.drivers.local_nats_guest import NatsGuest
+from chandlery_kinds.queue.drivers.local_queue import APPLICATION, generated
 from chandlery_kinds.queue.drivers.references import sharers
 from chandlery_kinds.queue.model import Queue, QueueEngine
 

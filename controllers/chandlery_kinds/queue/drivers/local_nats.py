@@ -12,20 +12,16 @@ from chandlery.driver.protocol import Binding, Difference, DriverContext, Observ
 from chandlery.foundation.errors import ChandleryError, DependencyNotReady, Unauthenticated
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance, Process, ProcessState
-from chandlery.providers.local.driver import password_of
-from chandlery.providers.local.rotation import Password, Rotation
+from chandlery.providers.local.rotation import Password
 from chandlery_kinds.queue import content
 from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.drivers.jetstream_client import JetStream
+from chandlery_kinds.queue.drivers.local_queue import APPLICATION, DRIFT_POLL, HOST, LocalQueue
 from chandlery_kinds.queue.drivers.nats_tls import NatsTls
 from chandlery_kinds.queue.drivers.references import other
-from chandlery_kinds.queue.model import Queue, QueueSpec
+from chandlery_kinds.queue.model import Queue
 
-HOST = "127.0.0.1"
-APPLICATION = "app"
-"""The binding's user, as spec.rotation.users names it."""
 STARTING_POLL = 0.02
-DRIFT_POLL = 10.0
 DEAD_LETTER_POLL = 2.0
 
 
@@ -43,24 +39,11 @@ class Node:
         return f"node-{self.index}"
 
 
-def generated(spec: QueueSpec) -> dict[str, str]:
-    """Users with a generated password -> its name in the record."""
-    own = {user.name: f"user-{user.name}" for user in spec.users if user.password_secret is None}
-    return {APPLICATION: "password", **own}
-
-
-class NatsQueue(ABC):
+class NatsQueue(LocalQueue, ABC):
     """Everything that one pass does with one queue. Made anew each time; keeps nothing."""
 
-    prefix = ""
-    """In front of every user's name: servers know a name once only."""
-
     def __init__(self, ctx: DriverContext, obj: Queue, instance: Instance) -> None:
-        self.ctx = ctx
-        self.obj = obj
-        self.spec = obj.spec
-        self.instance = instance
-        self.name = obj.metadata.name
+        super().__init__(ctx, obj, instance)
         self.stream = js.stream_name(self.name)
         self.stale: list[str] = []
         """Servers that show another certificate than they should."""
@@ -101,10 +84,6 @@ class NatsQueue(ABC):
 
     # -- users
 
-    @property
-    def rotation(self) -> Rotation:
-        return Rotation(self.ctx, self.obj, self.instance, generated(self.spec))
-
     async def users(self) -> list[js.NatsUser]:
         """All users of the account, with their twins while a rotation's grace period lasts.
 
@@ -116,22 +95,10 @@ class NatsQueue(ABC):
             login = self.login(password.name)
             found.append(js.application_user(login, password.value, self.name, self.spec))
         for user in self.spec.users:
-            for password in await self._passwords(user.name):
+            for password in await self.passwords(user.name):
                 login = self.login(password.name)
                 found.append(js.queue_user(user, password.value, self.name, self.spec, login=login))
         return found
-
-    async def _passwords(self, name: str) -> tuple[Password, ...]:
-        user = next(u for u in self.spec.users if u.name == name)
-        if user.password_secret is None:
-            return self.rotation.passwords(name)
-        field = f"spec.users[{name}].passwordSecret"
-        namespace = self.obj.metadata.namespace
-        given = await password_of(self.ctx.reader, namespace, user.password_secret.name, field)
-        return (Password(name, given),)
-
-    def login(self, name: str) -> str:
-        return self.prefix + name
 
     # -- connections
 
@@ -180,17 +147,12 @@ class NatsQueue(ABC):
             endpoint=Endpoint(host=HOST, port=nodes[0].port),
             binding=self._binding(self.rotation.passwords(APPLICATION)[served or 0], nodes),
             user_bindings={
-                f"{self.name}-user-{user.name}": self._binding(await self._bound(user.name, served or 0), nodes)
+                f"{self.name}-user-{user.name}": self._binding(await self.bound(user.name, served or 0), nodes)
                 for user in self.spec.users
             },
             facts=self._facts(nodes, problems, live),
             poll_after=self.rotation.poll(self._poll_after(works and not served, nodes)),
         )
-
-    async def _bound(self, name: str, number: int) -> Password:
-        """The password of a user that its binding holds, where the binding's own user has this one of its own."""
-        passwords = await self._passwords(name)
-        return passwords[min(number, len(passwords) - 1)]
 
     async def _look(self, nodes: list[Node]) -> tuple[dict[str, str], dict[str, Any]]:
         """Which servers don't answer, with their words, and what JetStream holds."""
@@ -251,27 +213,12 @@ class NatsQueue(ABC):
             "replicas": self.spec.replicas,
             "readyReplicas": sum(1 for member in members if member["ready"]),
             "members": members,
-            "users": self._user_facts(bool(live)),
+            "users": self.user_facts(ready=bool(live)),
             **content.facts(self.name, self.spec, live),
         }
         if self.spec.dead_letter is not None and self.spec.dead_letter.queue is not None:
             facts["deadLetterQueue"] = self.spec.dead_letter.queue.name
         return facts
-
-    def _user_facts(self, answers: bool) -> list[dict[str, Any]]:
-        times = self.rotation.times()
-        own = self.spec.connection_secret
-        secrets = {APPLICATION: own.name if own is not None else self.name}
-        secrets |= {user.name: f"{self.name}-user-{user.name}" for user in self.spec.users}
-        return [
-            {
-                "name": name,
-                "secretName": secret,
-                "ready": answers,
-                **({"lastRotatedTime": times[name]} if name in times else {}),
-            }
-            for name, secret in secrets.items()
-        ]
 
     def _binding(self, password: Password, nodes: list[Node]) -> Binding:
         login = f"{self.login(password.name)}:{password.value}"

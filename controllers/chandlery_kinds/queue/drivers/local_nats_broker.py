@@ -19,7 +19,8 @@ from chandlery.providers.local.driver import crash_loop, require_port
 from chandlery.providers.local.tools import run_tool
 from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.drivers.guests import Guests
-from chandlery_kinds.queue.drivers.local_nats import HOST, NatsQueue, Node
+from chandlery_kinds.queue.drivers.local_nats import NatsQueue, Node
+from chandlery_kinds.queue.drivers.local_queue import HOST
 from chandlery_kinds.queue.drivers.nats_tls import NatsTls
 from chandlery_kinds.queue.settings import TABLES
 
