@@ -135,8 +135,8 @@ class _Tidy(_Writer):
             body.append(f"if not v.keys() <= {self.bind(frozenset(node.properties))}: return False")
         elif node.properties:
             raise _Unsupported
-        elif node.additional is None:
-            return self.bind(_ordinary)
+        elif node.additional is None:  # any name, but nothing is known of what would stand below it
+            body += ["for m in v.values():", *(f"    {line}" for line in self.scalar("m"))]
         else:
             body += ["for m in v.values():", *self.each(node.additional)]
         for name, sub in node.properties.items():

@@ -45,7 +45,7 @@ def nest(below: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
                 "maxProperties": st.integers(0, 3), "x-kubernetes-preserve-unknown-fields": st.just(True),
             },
         ),
-        st.fixed_dictionaries({"type": st.just("object"), "additionalProperties": below}),
+        st.fixed_dictionaries({"type": st.just("object"), "additionalProperties": below | st.booleans()}),
         st.fixed_dictionaries(
             {"type": st.just("array"), "items": below},
             optional={
@@ -91,6 +91,8 @@ def fitting(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     if kind == "object" and isinstance(schema.get("properties"), dict):
         known = {name: fitting(sub) for name, sub in schema["properties"].items() if isinstance(sub, dict)}
         return st.fixed_dictionaries({}, optional=known) | VALUES
+    if schema.get("additionalProperties") is True:
+        return st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=3)
     if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
         return st.dictionaries(st.sampled_from(NAMES), fitting(schema["additionalProperties"]), max_size=3) | VALUES
     if kind == "array":
