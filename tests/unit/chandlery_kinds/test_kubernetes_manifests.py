@@ -19,9 +19,8 @@ from chandlery_kinds.cache.kubernetes.config import probe
 from chandlery_kinds.cache.kubernetes.inputs import Inputs as CacheInputs
 from chandlery_kinds.cache.model import Cache
 from chandlery_kinds.cache.valkey import desired_settings
-from chandlery_kinds.database.kubernetes.config import config as database_config
+from chandlery_kinds.database.kubernetes.children import children as database_children
 from chandlery_kinds.database.kubernetes.inputs import Inputs as DatabaseInputs
-from chandlery_kinds.database.kubernetes.services import services as database_services
 from chandlery_kinds.database.kubernetes.statefulset import stateful_set as database_set
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.loadbalancer.haproxy import mark_of
@@ -31,9 +30,9 @@ from chandlery_kinds.loadbalancer.kubernetes.inputs import Inputs as BalancerInp
 from chandlery_kinds.loadbalancer.kubernetes.service import service
 from chandlery_kinds.loadbalancer.model import LoadBalancer
 from chandlery_kinds.queue import jetstream as js
+from chandlery_kinds.queue.kubernetes import children as queue
 from chandlery_kinds.queue.kubernetes import config as queue_config
 from chandlery_kinds.queue.kubernetes.inputs import Inputs as QueueInputs
-from chandlery_kinds.queue.kubernetes.services import services as queue_services
 from chandlery_kinds.queue.kubernetes.statefulset import stateful_set as queue_set
 from chandlery_kinds.queue.model import Queue
 
@@ -72,20 +71,15 @@ def balancers(spec):
     return [secret, service(inputs), *budget(inputs.owner, inputs.spec.replicas), deployment(inputs, mark_of(words))]
 
 
-def queues(spec):
-    inputs = QueueInputs.of(an(Queue, spec), {}, {"nats": "registry.example/nats:2.12.1"})
-    words = queue_config.text(inputs, [js.NatsUser(js.ADMIN, "a")], "c")
-    return [
-        queue_config.config(inputs, words),
-        *queue_services(inputs),
-        *budget(inputs.owner, inputs.spec.replicas),
-        queue_set(inputs, "revision"),
-    ]
+def queues(spec, parameters=None):
+    inputs = QueueInputs.of(an(Queue, spec), parameters or {}, {"nats": "registry.example/nats:2.12.1"})
+    words = queue_config.text(inputs, [js.NatsUser(js.ADMIN, "a")], "c", "s", inputs.spec.replicas)
+    return queue.children(inputs, words, queue_set(inputs, "revision"))
 
 
 def databases(spec, parameters=None):
     inputs = DatabaseInputs.of(an(Database, spec), parameters or {}, {})
-    return [database_config(inputs), *database_services(inputs), database_set(inputs)]
+    return [*database_children(inputs, parameters or {}), database_set(inputs)]
 
 
 WEB = {

@@ -39,9 +39,6 @@ class CacheDriver(KubernetesDriver[Cache]):
             yield Unsupported("spec.backup", "set", "caches on Kubernetes are not backed up yet")
         if spec.restore_from is not None:
             yield Unsupported("spec.restoreFrom", "set", "caches on Kubernetes can't be restored yet")
-        if spec.rotation is not None:
-            why = "passwords of caches on Kubernetes are not rotated on a schedule yet"
-            yield Unsupported("spec.rotation", "set", why)
         if spec.deletion_policy is DeletionPolicy.SNAPSHOT:
             yield Unsupported("spec.deletionPolicy", "Snapshot", "caches on Kubernetes can't be backed up yet")
 

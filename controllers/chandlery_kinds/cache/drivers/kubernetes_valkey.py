@@ -68,7 +68,7 @@ REPLICATED_POLL = 2.0
 class ValkeyPods(Workload[Cache]):
     """Everything that one pass does with one cache. Made anew each time; keeps nothing."""
 
-    kinds: ClassVar = KINDS
+    application: ClassVar[str] = acl.DEFAULT
 
     def __init__(self, ctx: DriverContext, obj: Cache, there: Children, inputs: Inputs) -> None:
         super().__init__(ctx, obj, there)
@@ -127,11 +127,13 @@ class ValkeyPods(Workload[Cache]):
     async def users(self) -> list[acl.AclUser]:
         """All users as they should be."""
         auth = self.auth()
-        found = [acl.admin(auth["admin"]), acl.application([auth["password"]]), probe()]
+        found = [acl.admin(auth["admin"]), acl.application(self.passwords(acl.DEFAULT)), probe()]
         if self.inputs.metrics:
             found.append(exporter.user(auth["metrics"]))
         for user in self.spec.users:
-            found.append(acl.from_spec(user, [await self.user_password(user.name)]))
+            given = user.password_secret is not None
+            words = [await self.user_password(user.name)] if given else self.passwords(user.name)
+            found.append(acl.from_spec(user, words))
         return found
 
     # -- manifests
@@ -172,7 +174,7 @@ class ValkeyPods(Workload[Cache]):
             return self._seen(differences=(missing,), reason="Starting", message="its passwords are missing")
         nodes = [await self._ask(node) for node in self._nodes()]
         desired, kept = await self._desired()
-        found = self._storage_differences() + await self._tls_differences(nodes)
+        found = self._storage_differences() + self.rotation_differences() + await self._tls_differences(nodes)
         found += self._primary_differences(nodes)
         found += self.there.differences(desired)
         found += self._live_differences(nodes, await self.users())
@@ -334,6 +336,7 @@ class ValkeyPods(Workload[Cache]):
             "members": members,
             "selector": ",".join(f"{key}={value}" for key, value in self.owner.selector.items()),
             "replicas": len(nodes) - 1,
+            "users": self.user_facts(),
         }
         if primary is not None and primary.answers:
             facts["version"] = primary.version
@@ -442,6 +445,9 @@ class ValkeyPods(Workload[Cache]):
             if what == "auth":
                 await self.ensure_auth()
                 return
+            if what in ("rotate", "expire", "anchor"):
+                await self.rotate(change.payload)
+                return  # the users follow from the record
             if what == certificates.PAYLOAD and self.certificates is not None:
                 await self.certificates.ensure()
             elif what == "tls-reload":
@@ -594,4 +600,10 @@ def _order(change: Difference) -> int:
     return _ORDER.get(change.payload[0], 5)
 
 
-_ORDER = {"grow": 0, "auth": 0, certificates.PAYLOAD: 0, "promote": 1, "follow": 2, "label": 3, "apply": 4}
+_ORDER = {
+    **dict.fromkeys(("grow", "auth", "rotate", "expire", "anchor", certificates.PAYLOAD), 0),
+    "promote": 1,
+    "follow": 2,
+    "label": 3,
+    "apply": 4,
+}

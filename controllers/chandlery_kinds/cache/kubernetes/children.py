@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chandlery.providers.kubernetes.metrics import metrics_children
-from chandlery.providers.kubernetes.network import Doors, network_policy
+from chandlery.providers.kubernetes.network import Doors, cidrs_of, network_policy
 from chandlery.providers.kubernetes.pods import budget
 from chandlery.providers.kubernetes.templates import Kept, keep
 from chandlery.providers.kubernetes.types import Obj
@@ -38,7 +38,7 @@ def children(
         config,
         *services(inputs),
         *metrics_children(owner, spec.metrics, inputs.metrics_port, monitors=monitors),
-        *network_policy(owner, doors, cidrs=spec.exposure.allowed_cidrs, parameters=inputs.parameters),
+        *network_policy(owner, doors, cidrs=cidrs_of(spec.exposure), parameters=inputs.parameters),
         *budget(owner, spec.instances),
         *more,
         stateful,

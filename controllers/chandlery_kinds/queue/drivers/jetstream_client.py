@@ -54,7 +54,7 @@ class JetStream:
                 reconnect_time_wait=0,
                 error_cb=quiet,
                 name="chandlery",
-                **({"tls": tls} if tls is not None else {}),
+                tls=tls,
             )
         except (OSError, TimeoutError, nats.errors.Error) as error:
             _abandon(connection)
@@ -86,7 +86,8 @@ class JetStream:
         """
         import nats.errors
 
-        subject = f"$SYS.REQ.SERVER.{self.connection._server_info['server_id']}.{what}"
+        server = self.connection._server_info["server_id"]  # noqa: SLF001 - nats-py tells it nowhere else
+        subject = f"$SYS.REQ.SERVER.{server}.{what}"
         payload = json.dumps(body).encode() if body is not None else b""
         try:
             answer = await self.connection.request(subject, payload, timeout=SECONDS * 2)

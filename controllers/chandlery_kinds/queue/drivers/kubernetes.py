@@ -2,68 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from chandlery.driver.permissions import Rule
-from chandlery.driver.protocol import DriverContext, Observation, Unsupported
+from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.model.base import DeletionPolicy
-from chandlery.model.parts import ExposureType
+from chandlery.model.parts import ClientAuthentication
+from chandlery.providers.kubernetes.driver import KubernetesDriver, Pass, child_rules
+from chandlery.providers.kubernetes.foreign import FURTHER_RULES
 from chandlery_kinds.queue.drivers.kubernetes_nats import NatsPods
 from chandlery_kinds.queue.model import Queue, QueueEngine
 
 
-class QueueDriver:
+class QueueDriver(KubernetesDriver[Queue]):
     """The `kubernetes` driver of Queue."""
 
-    name: ClassVar[str] = "kubernetes"
     permissions: ClassVar[tuple[Rule, ...]] = (
-        Rule(("",), ("services", "secrets"), ("get", "list", "watch", "create", "patch", "delete")),
+        *child_rules(
+            ("", ("services", "secrets")),
+            ("apps", ("statefulsets",)),
+            ("policy", ("poddisruptionbudgets",)),
+            ("networking.k8s.io", ("networkpolicies",)),
+        ),
         Rule(("",), ("pods",), ("get", "list", "watch")),
         Rule(("",), ("persistentvolumeclaims",), ("get", "list", "watch", "patch", "delete")),
-        Rule(("apps",), ("statefulsets",), ("get", "list", "watch", "create", "patch", "delete")),
-        Rule(("policy",), ("poddisruptionbudgets",), ("get", "list", "watch", "create", "patch", "delete")),
+        *FURTHER_RULES,
     )
 
-    def unsupported(self, obj: Queue, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
+    def refused(self, obj: Queue, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
         spec = obj.spec
-        found = []
-
-        def no(field: str, value: object, why: str) -> None:
-            found.append(Unsupported(field, str(value), why))
-
         if spec.engine is not QueueEngine.NATS:
-            no("spec.engine", spec.engine.value, "it is not run on Kubernetes yet")
+            yield Unsupported("spec.engine", spec.engine.value, "it is not run on Kubernetes yet")
         if spec.broker_ref is not None:
-            no("spec.brokerRef", spec.broker_ref.name, "queues on Kubernetes have a broker of their own")
+            why = "queues on Kubernetes have a broker of their own"
+            yield Unsupported("spec.brokerRef", spec.broker_ref.name, why)
         if spec.dead_letter is not None and spec.dead_letter.queue is not None:
-            no("spec.deadLetter.queue", spec.dead_letter.queue.name, "dead letters stay with the queue's own broker")
-        if spec.tls is not None and spec.tls.enabled:
-            no("spec.tls.enabled", "true", "queues on Kubernetes have no TLS yet")
+            why = "dead letters stay with the queue's own broker"
+            yield Unsupported("spec.deadLetter.queue", spec.dead_letter.queue.name, why)
+        if spec.tls is not None and spec.tls.client_authentication is ClientAuthentication.OPTIONAL:
+            why = "NATS asks all clients for a certificate or none"
+            yield Unsupported("spec.tls.clientAuthentication", "optional", why)
+        if spec.tls is not None and spec.tls.enabled and not spec.tls.required:
+            why = "NATS speaks TLS with all clients of a port or with none"
+            yield Unsupported("spec.tls.required", "false", why)
         if spec.backup is not None:
-            no("spec.backup", "set", "queues on Kubernetes are not backed up yet")
+            yield Unsupported("spec.backup", "set", "queues on Kubernetes are not backed up yet")
         if spec.restore_from is not None:
-            no("spec.restoreFrom", "set", "queues on Kubernetes can't be restored yet")
-        if spec.metrics is not None and spec.metrics.enabled:
-            no("spec.metrics", "set", "queues on Kubernetes have no exporter yet")
-        if spec.rotation is not None:
-            no("spec.rotation", "set", "passwords of queues on Kubernetes are not rotated on a schedule yet")
+            yield Unsupported("spec.restoreFrom", "set", "queues on Kubernetes can't be restored yet")
         if spec.deletion_policy is DeletionPolicy.SNAPSHOT:
-            no("spec.deletionPolicy", "Snapshot", "queues on Kubernetes can't be backed up yet")
-        if spec.adopt is not None:
-            no("spec.adopt", "set", "workloads that something else made can't be taken over")
-        if spec.exposure.allowed_cidrs and spec.exposure.type is not ExposureType.LOAD_BALANCER:
-            no("spec.exposure.allowedCidrs", "set", "only a Service of type LoadBalancer can restrict who connects")
-        return found
+            yield Unsupported("spec.deletionPolicy", "Snapshot", "queues on Kubernetes can't be backed up yet")
 
-    async def observe(self, ctx: DriverContext, obj: Queue) -> Observation:
-        return await (await NatsPods.of(ctx, obj)).observe()
-
-    async def create(self, ctx: DriverContext, obj: Queue) -> None:
-        await (await NatsPods.of(ctx, obj)).create()
-
-    async def update(self, ctx: DriverContext, obj: Queue, observed: Observation) -> None:
-        await (await NatsPods.of(ctx, obj)).update(observed)
-
-    async def delete(self, ctx: DriverContext, obj: Queue) -> bool:
-        return await (await NatsPods.of(ctx, obj)).delete()
+    async def begin(self, ctx: DriverContext, obj: Queue) -> Pass:
+        return await NatsPods.of(ctx, obj)

@@ -2,143 +2,156 @@
 
 from __future__ import annotations
 
-import secrets
-from base64 import b64decode
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, DependencyNotReady, NotSupported
-from chandlery.model.base import DeletionPolicy, Endpoint
+from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed, NotSupported, Unavailable
+from chandlery.model.base import Endpoint
+from chandlery.providers.kubernetes import certificates
+from chandlery.providers.kubernetes.certificates import Certificates
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.drift import digest
-from chandlery.providers.kubernetes.pods import budget, problem
-from chandlery.providers.kubernetes.templates import UPGRADE, Kept, keep, upgrade_condition
-from chandlery.providers.kubernetes.types import BUDGETS, CLAIMS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Obj
+from chandlery.providers.kubernetes.driver import AUTH, Workload
+from chandlery.providers.kubernetes.foreign import further_kinds
+from chandlery.providers.kubernetes.pods import problem
+from chandlery.providers.kubernetes.templates import Kept, keep, upgrade_condition
+from chandlery.providers.kubernetes.types import (
+    BUDGETS,
+    CLAIMS,
+    NETWORK_POLICIES,
+    PODS,
+    SECRETS,
+    SERVICE_MONITORS,
+    SERVICES,
+    STATEFUL_SETS,
+    Obj,
+)
 from chandlery_kinds.queue import content
 from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.drivers.jetstream_client import JetStream
-from chandlery_kinds.queue.kubernetes.config import config, text
+from chandlery_kinds.queue.kubernetes.children import children
+from chandlery_kinds.queue.kubernetes.config import SYSTEM_USER, Configuration, text
 from chandlery_kinds.queue.kubernetes.inputs import PORT, Inputs
-from chandlery_kinds.queue.kubernetes.services import services
-from chandlery_kinds.queue.kubernetes.statefulset import stateful_set, storage_size
+from chandlery_kinds.queue.kubernetes.statefulset import REVISION, stateful_set, storage_size
+from chandlery_kinds.queue.kubernetes.tidy import forgotten, scale_differences
 from chandlery_kinds.queue.model import Queue
 
-KINDS = (STATEFUL_SETS, SERVICES, SECRETS, BUDGETS, PODS, CLAIMS)
-AUTH = "-auth"
+KINDS = (STATEFUL_SETS, SERVICES, SECRETS, BUDGETS, NETWORK_POLICIES, PODS, CLAIMS)
 APPLICATION = "app"
 STARTING_POLL = 0.5
+RELOAD_POLL = 3.0
+"""While the kubelet brings a new file to the pods."""
 DEAD_LETTER_POLL = 2.0
 
 
-class NatsPods:
+class Server:
+    """One pod, and what its server said of itself."""
+
+    def __init__(self, pod: Obj) -> None:
+        self.pod = pod
+        self.name = str(pod["metadata"]["name"])
+        self.facts: Mapping[str, Any] = {}
+        self.shown = ""
+        self.problem = ""
+
+
+class NatsPods(Workload[Queue]):
     """Everything that one pass does with one queue. Made anew each time; keeps nothing."""
 
+    application: ClassVar[str] = APPLICATION
+
     def __init__(self, ctx: DriverContext, obj: Queue, there: Children, inputs: Inputs) -> None:
-        self.ctx = ctx
-        self.obj = obj
-        self.spec = obj.spec
+        super().__init__(ctx, obj, there)
         self.name = obj.metadata.name
-        self.there = there
-        self.session = there.session
         self.inputs = inputs
-        self.owner = inputs.owner
+        self.monitors = SERVICE_MONITORS in there.kinds
+        tls = inputs.tls
+        self.certificates = Certificates(ctx, tls, there, inputs.hosts) if tls is not None else None
 
     @classmethod
     async def of(cls, ctx: DriverContext, obj: Queue) -> NatsPods:
         """Read what is there."""
         session = ctx.provider
         inputs = Inputs.of(obj, ctx.parameters, session.images, session.pull_secrets)
-        return cls(ctx, obj, await Children(session, inputs.owner, KINDS).look(), inputs)
+        kinds = [*KINDS, *await further_kinds(session, obj.spec)]
+        return cls(ctx, obj, await Children(session, inputs.owner, kinds).look(), inputs)
 
-    # -- passwords
+    # -- users
 
-    def _auth(self) -> dict[str, str]:
-        live = self.there.get(SECRETS, AUTH)
-        return {key: b64decode(value).decode() for key, value in ((live or {}).get("data") or {}).items()}
-
-    def _missing(self) -> list[str]:
-        own = [f"user-{user.name}" for user in self.spec.users if user.password_secret is None]
-        known = self._auth()
-        return [key for key in ("admin", "password", "cluster", *own) if key not in known]
-
-    async def _ensure_auth(self) -> None:
-        missing = self._missing()
-        if missing:
-            await self.there.secret_once(AUTH, {key: secrets.token_urlsafe(24) for key in missing})
-            await self.there.look()
-
-    async def _password(self, name: str) -> str:
-        user = next(u for u in self.spec.users if u.name == name)
-        if user.password_secret is None:
-            return self._auth()[f"user-{name}"]
-        found = await self.ctx.reader.secret(self.owner.namespace, user.password_secret.name)
-        password = (found or {}).get("password", b"").decode()
-        if not password:
-            raise DependencyNotReady(
-                f"Secret {user.password_secret.name} with the key `password` isn't there",
-                field=f"spec.users[{name}].passwordSecret",
-                hint="Create it, or leave passwordSecret out to have a password generated.",
-            )
-        return password
+    def auth_keys(self) -> list[str]:
+        return [*super().auth_keys(), "cluster", "system"]
 
     async def users(self) -> list[js.NatsUser]:
-        """All users of the account."""
-        auth = self._auth()
-        found = [
-            js.NatsUser(js.ADMIN, auth["admin"]),
-            js.application_user(APPLICATION, auth["password"], self.name, self.spec),
-        ]
+        """All users of the account, with their twins while a rotation's grace period lasts."""
+        found = [js.NatsUser(js.ADMIN, self.auth()["admin"])]
+        for password in self.rotation.passwords(APPLICATION):
+            found.append(js.application_user(password.name, password.value, self.name, self.spec))
         for user in self.spec.users:
-            found.append(js.queue_user(user, await self._password(user.name), self.name, self.spec))
+            if user.password_secret is not None:
+                found.append(js.queue_user(user, await self.user_password(user.name), self.name, self.spec))
+                continue
+            for password in self.rotation.passwords(user.name):
+                found.append(js.queue_user(user, password.value, self.name, self.spec, login=password.name))
         return found
 
     # -- manifests
 
-    async def _desired(self) -> tuple[list[Obj], Kept]:
-        users, live = await self.users(), self.there.get(STATEFUL_SETS)
-        words = text(self.inputs, users, self._auth()["cluster"])
-        upgrade = self.obj.metadata.annotations.get(UPGRADE, "")
-        # passwords are people's choice too, where a Secret of theirs holds them
-        asked = {**self.inputs.asked, "passwords": digest([(user.name, user.password) for user in users])}
-        kept = keep(stateful_set(self.inputs, digest(words), live), live, asked, upgrade=upgrade)
-        manifests = [
-            config(self.inputs, words),
-            *services(self.inputs),
-            *budget(self.owner, self.spec.replicas),
-            kept.workload,
-        ]
-        return manifests, kept
+    @property
+    def live(self) -> Obj | None:
+        return self.there.get(STATEFUL_SETS)
+
+    @property
+    def servers_now(self) -> int:
+        """How many servers there are, or are being made."""
+        live = self.live
+        return int(live["spec"]["replicas"]) if live is not None else int(self.spec.replicas)
+
+    async def _desired(self, servers: int) -> tuple[list[Obj], Kept, Configuration]:
+        users, auth = await self.users(), self.auth()
+        words = text(self.inputs, users, auth["cluster"], auth["system"], servers)
+        asked = {**self.inputs.asked, "messages": digest(self.spec.configuration)}
+        body = stateful_set(self.inputs, words.fixed, self.live, servers=servers)
+        kept = keep(body, self.live, asked, upgrade=self.upgrade)
+        more = await self.certificates.children() if self.certificates is not None else []
+        return children(self.inputs, words, kept.workload, more, monitors=self.monitors), kept, words
 
     # -- verbs
 
     async def create(self) -> None:
-        await self._ensure_auth()
-        desired, _ = await self._desired()
-        for change in self.there.differences(desired):
-            await self.there.act(*change.payload)
-
-    async def delete(self) -> bool:
-        keep_them = set()
-        if self.spec.deletion_policy is DeletionPolicy.RETAIN:
-            keep_them = {key for key in self.there.live if key[0] == CLAIMS.kind}
-        return await self.there.remove(keep=keep_them)
+        await self.ensure_auth()
+        if self.certificates is not None:
+            await self.act_all(await self.certificates.children())
+            await self.certificates.ensure()
+        desired, _, _ = await self._desired(self.spec.replicas)
+        await self.act_all(desired)
 
     async def update(self, observed: Observation) -> None:
         puts, move = {}, False
         for change in observed.plan.changes:
             what, *rest = change.payload
             if what == "auth":
-                await self._ensure_auth()
+                await self.ensure_auth()
                 return
+            if what in ("rotate", "expire", "anchor"):
+                await self.rotate(change.payload)
+                return  # the configuration follows from the record
             if what == "scale":
                 raise NotSupported(
-                    "the servers of a queue can't be made more or fewer yet",
+                    "one server can't become several, nor several one: JetStream keeps its messages differently",
                     field="spec.replicas",
                     value=self.spec.replicas,
                     hint=f"Set replicas back to {change.actual}, or make a new Queue and move the messages.",
                 )
-            if what == "put":
+            if what == "wait":
+                continue
+            if what == certificates.PAYLOAD and self.certificates is not None:
+                await self.certificates.ensure()
+            elif what == "reload":
+                await self._reload(rest[0])
+            elif what in ("evacuate", "forget"):
+                await self._tidy(what, *rest)
+            elif what == "put":
                 puts[rest[0]] = bool(rest[1])
             elif what == "move":
                 move = True
@@ -150,31 +163,61 @@ class NatsPods:
                 if move:
                     await content.move_dead_letters(api, self.name)
 
+    async def _reload(self, name: str) -> None:
+        """The server reads its file again; it may be the old one still, then this comes again."""
+        pod = next((pod for pod in self._pods() if pod["metadata"]["name"] == name), None)
+        if pod is None:
+            return
+        try:
+            async with await self._connect(pod, SYSTEM_USER) as api:
+                await api.system("RELOAD")
+        except Unavailable:
+            return  # the connection may be one of those that the new file ends; the server is asked again
+        except EngineFailed as error:
+            raise EngineFailed(
+                f"{name} did not take its new configuration: {error.message}",
+                field="spec.configuration",
+                hint="Correct the value; the server goes on with its old one.",
+                retry_after=30.0,
+            ) from error
+
+    async def _tidy(self, what: str, *rest: Any) -> None:
+        if what == "evacuate":
+            async with await self._any() as api:
+                await api.ask(f"STREAM.PEER.REMOVE.{rest[0]}", {"peer": rest[1]})
+            return
+        async with await self._any(SYSTEM_USER) as api:
+            await api.ask("SERVER.REMOVE", {"peer": rest[0]})
+
     # -- observe
 
     async def observe(self) -> Observation:
-        live = self.there.get(STATEFUL_SETS)
-        identity = self.owner.identity
+        live, identity = self.live, self.owner.identity
         if live is None and not self.there.pods:
             return Observation(exists=False, external_name=identity)
-        if self._missing():
+        if self.missing_auth():
             gone = Difference(f"Secret {self.owner.base}{AUTH}", "complete", "incomplete", payload=("auth",))
             return Observation(exists=True, external_name=identity, differences=(gone,), reason="Starting")
-        desired, kept = await self._desired()
-        found = self.there.growth(storage_size(self.inputs))
-        has = int(live["spec"]["replicas"]) if live is not None else self.spec.replicas
-        if has != self.spec.replicas:
-            found.append(
-                Difference("spec.replicas", str(self.spec.replicas), str(has), Disruption.REPLACE, payload=("scale",))
-            )
-        else:
+        found = self.there.growth(storage_size(self.inputs)) + self.rotation_differences()
+        if self.certificates is not None:
+            found += await self.certificates.differences()
+        servers = await self._ask_all()
+        inside = await self._inside(servers)
+        names = sorted(server.name for server in servers)
+        changes, wanted = scale_differences(self.spec.replicas, self.servers_now, names, inside)
+        desired, kept, words = await self._desired(wanted)
+        found += changes
+        if not any(change.payload[0] == "scale" for change in changes):
             found += self.there.differences(desired, _cost)
-        inside, problems = await self._inside()
+            if len(servers) == self.servers_now:
+                found += forgotten([server.facts for server in servers], names)
+        found += self._reload_differences(servers, words)
         if inside:
             found += content.differences(self.name, self.spec, inside)
+        problems = {server.name: server.problem for server in servers if server.problem}
         works = bool(inside) and not problems and self._in_step(live) and await self._client_works()
         reason, message = ("", "") if works else self._explain(problems)
-        singular = f"{self.obj.names.singular}/{self.owner.name} -n {self.owner.namespace}"
+        password = self.rotation.password(APPLICATION)
         return Observation(
             exists=True,
             ready=works,
@@ -183,46 +226,84 @@ class NatsPods:
             differences=tuple(found),
             external_name=identity,
             endpoint=Endpoint(host=self._host(), port=self.inputs.service_port),
-            binding=self._binding(APPLICATION, self._auth()["password"]),
-            user_bindings={
-                f"{self.name}-user-{user.name}": self._binding(user.name, await self._password(user.name))
-                for user in self.spec.users
-            },
-            facts=self._facts(inside, problems),
-            conditions=upgrade_condition(singular, kept.newer),
-            poll_after=STARTING_POLL if not works else DEAD_LETTER_POLL if self.spec.dead_letter else None,
+            binding=self._binding(password.name, password.value),
+            user_bindings={f"{self.name}-user-{u.name}": await self._user_binding(u.name) for u in self.spec.users},
+            facts=self._facts(inside, servers),
+            conditions=upgrade_condition(self.address, kept.newer, self.opens),
+            poll_after=self.poll(self._poll(works, found), kept.newer),
         )
+
+    def _poll(self, works: bool, found: list[Difference]) -> float | None:
+        if not works:
+            return STARTING_POLL
+        if any(change.payload[0] in ("evacuate", "wait") for change in found):
+            return STARTING_POLL
+        if any(change.payload[0] == "reload" for change in found):
+            return RELOAD_POLL
+        return DEAD_LETTER_POLL if self.spec.dead_letter else None
 
     def _pods(self) -> list[Obj]:
         return [pod for pod in self.there.pods if not pod["metadata"].get("deletionTimestamp")]
 
     async def _connect(self, pod: Obj, user: str = js.ADMIN) -> JetStream:
         host, port = self.session.resolve(pod, PORT)
-        secret = {js.ADMIN: "admin", APPLICATION: "password"}[user]
-        return await JetStream.connect(host, port, user, self._auth()[secret])
+        if user == APPLICATION:
+            present = self.rotation.password(APPLICATION)
+            login, password = present.name, present.value
+        else:
+            login, password = user, self.auth()[{js.ADMIN: "admin", SYSTEM_USER: "system"}[user]]
+        material = certificates.material(self.there)
+        speaks_tls = any(volume["name"] == "tls" for volume in pod["spec"].get("volumes", ()))
+        context = material.context() if material is not None and speaks_tls else None
+        return await JetStream.connect(host, port, login, password, tls=context)
 
-    async def _any(self) -> JetStream:
+    async def _any(self, user: str = js.ADMIN) -> JetStream:
         """A connection to the first server that answers."""
         problem_: ChandleryError = DependencyNotReady("no server of the queue answers", retry_after=0.5)
         for pod in self._pods():
             try:
-                return await self._connect(pod)
+                return await self._connect(pod, user)
             except ChandleryError as error:
                 problem_ = error
         raise problem_
 
-    async def _inside(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """What JetStream holds, and which servers don't answer, with their words."""
-        inside: dict[str, Any] = {}
-        problems: dict[str, str] = {}
-        for pod in self._pods():
+    async def _ask_all(self) -> list[Server]:
+        """What each server says of itself."""
+        servers = [Server(pod) for pod in self._pods()]
+        for server in servers:
             try:
-                async with await self._connect(pod) as api:
-                    if not inside:
-                        inside = await content.read(api, self.name, self.spec)
+                async with await self._connect(server.pod, SYSTEM_USER) as api:
+                    server.facts, server.shown = await api.system("VARZ"), api.shown
             except ChandleryError as error:
-                problems[pod["metadata"]["name"]] = error.message
-        return inside, problems
+                server.problem = error.message
+        return servers
+
+    async def _inside(self, servers: list[Server]) -> dict[str, Any]:
+        """What JetStream holds; empty while no server tells. A server that doesn't get its problem noted."""
+        for server in servers:
+            if server.problem:
+                continue
+            try:
+                async with await self._connect(server.pod) as api:
+                    return await content.read(api, self.name, self.spec)
+            except ChandleryError as error:
+                server.problem = error.message
+        return {}
+
+    def _reload_differences(self, servers: list[Server], words: Configuration) -> list[Difference]:
+        """Servers that haven't read the present file or certificate."""
+        material = self.certificates.present if self.certificates is not None else None
+        found = []
+        for server in servers:
+            replaced = server.pod["metadata"].get("annotations", {}).get(REVISION) != words.fixed
+            if not server.facts or replaced:  # a new pod reads the file by itself
+                continue
+            old = words.tag not in (server.facts.get("tags") or ())
+            stale = bool(server.shown and material is not None and server.shown != material.fingerprint)
+            if old or stale:
+                what = f"{'configuration' if old else 'certificate'} of {server.name}"
+                found.append(Difference(what, "the present one", "an earlier one", payload=("reload", server.name)))
+        return found
 
     async def _client_works(self) -> bool:
         """The real thing: log in with the binding's credentials and ask for the queue."""
@@ -252,54 +333,50 @@ class NatsPods:
     def _host(self) -> str:
         return str(self.spec.exposure.hostname or f"{self.owner.base}.{self.owner.namespace}.svc")
 
+    async def _user_binding(self, name: str) -> Binding:
+        if name not in self.generated():
+            return self._binding(name, await self.user_password(name))
+        present = self.rotation.password(name)
+        return self._binding(present.name, present.value)
+
     def _binding(self, user: str, password: str) -> Binding:
         host, port = self._host(), self.inputs.service_port
-        uri = f"nats://{user}:{password}@{host}:{port}"
-        entries = {
+        scheme = "tls" if self.inputs.tls is not None else "nats"
+        uri = f"{scheme}://{user}:{password}@{host}:{port}"
+        found = {
             "host": host,
             "port": str(port),
             "username": user,
             "password": password,
             "uri": uri,
             "servers": uri,
-            "stream": js.stream_name(self.name),
-            "consumer": js.CONSUMER,
-            "subject": js.publish_subject(self.name, self.spec),
+            **content.entries(self.name, self.spec),
         }
-        if self.spec.dead_letter is not None:
-            entries |= {"dead-letter-stream": js.dead_name(self.name), "dead-letter-consumer": js.DEAD_CONSUMER}
-        return Binding("nats", "chandlery", entries)
+        material = self.certificates.present if self.certificates is not None else None
+        if material is not None:
+            found |= {"tls": "true", **({"ca.crt": material.authority} if material.authority else {})}
+        return Binding("nats", "chandlery", found)
 
-    def _facts(self, inside: Mapping[str, Any], problems: Mapping[str, str]) -> dict[str, Any]:
+    def _facts(self, inside: Mapping[str, Any], servers: list[Server]) -> dict[str, Any]:
         members = []
-        for pod in self._pods():
-            name, ip = pod["metadata"]["name"], (pod.get("status") or {}).get("podIP")
-            member: dict[str, Any] = {"name": name, "role": "member", "ready": bool(ip) and name not in problems}
+        for server in servers:
+            ip = (server.pod.get("status") or {}).get("podIP")
+            member: dict[str, Any] = {"name": server.name, "role": "member", "ready": bool(ip) and not server.problem}
             if ip:
                 member["address"] = f"{ip}:{PORT}"
-            if name in problems:
-                member["message"] = problems[name]
+            if server.problem:
+                member["message"] = server.problem
             members.append(member)
-        facts: dict[str, Any] = {
+        return {
             "engine": "nats",
             "broker": self.name,
             "replicas": self.spec.replicas,
             "readyReplicas": sum(1 for member in members if member["ready"]),
             "members": members,
+            "users": self.user_facts(),
+            "selector": ",".join(f"{key}={value}" for key, value in self.owner.selector.items()),
+            **content.facts(self.name, self.spec, inside),
         }
-        if inside:
-            facts["version"] = inside["version"]
-        if inside.get("stream"):
-            state, cluster = inside["stream"]["state"], inside["stream"].get("cluster") or {}
-            facts |= {"messages": state["messages"], "bytes": str(state["bytes"])}
-            if cluster.get("leader"):
-                facts["leader"] = cluster["leader"]
-        if inside.get("consumer"):
-            facts["unacknowledged"] = inside["consumer"].get("num_ack_pending", 0)
-            facts["consumers"] = inside["consumer"].get("num_waiting", 0)
-        if self.spec.dead_letter is not None:
-            facts["deadLetterQueue"] = js.dead_name(self.name)
-        return facts
 
 
 def _cost(kind: str, path: str) -> Disruption:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import orjson
 
 from chandlery.driver.permissions import Rule
 from chandlery.driver.plan import window_of
-from chandlery.driver.protocol import DriverContext, Observation, Unsupported
+from chandlery.driver.protocol import Difference, DriverContext, Observation, Unsupported
 from chandlery.foundation.errors import DependencyNotReady
 from chandlery.model.base import AnyResource, DeletionPolicy
 from chandlery.providers.kubernetes.children import Children
@@ -19,6 +22,7 @@ from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.session import Key, KubernetesSession
 from chandlery.providers.kubernetes.templates import ANY, UPGRADE
 from chandlery.providers.kubernetes.types import CLAIMS, SECRETS, Obj
+from chandlery.providers.local.rotation import Rotation
 
 R = TypeVar("R", bound=AnyResource)
 
@@ -79,8 +83,53 @@ class KubernetesDriver(ABC, Generic[R]):
         return await (await self.begin(ctx, obj)).delete()
 
 
+ROTATION = "rotation"
+"""Key of the Secret with generated passwords under which their rotation is on record."""
+
+
+class AuthRecord:
+    """The Secret with generated passwords, as what `Rotation` keeps its record in. `flush` writes it."""
+
+    def __init__(self, there: Children) -> None:
+        self._there = there
+        live = there.get(SECRETS, AUTH)
+        data = {key: b64decode(value).decode() for key, value in ((live or {}).get("data") or {}).items()}
+        self._before = data
+        rotation = orjson.loads(data.get(ROTATION) or "{}")
+        self.record: dict[str, Any] = {
+            "secrets": {key: value for key, value in data.items() if key != ROTATION},
+            **({ROTATION: rotation} if rotation else {}),
+        }
+        self.changed = False
+        """Whether there is something to write."""
+
+    def secret(self, name: str) -> str:
+        value: str = self.record["secrets"][name]
+        return value
+
+    def save(self) -> None:
+        self.changed = True
+
+    async def flush(self) -> None:
+        """On record, all at once, unless somebody else wrote in between (Conflict)."""
+        live = self._there.get(SECRETS, AUTH)
+        if not self.changed or live is None:
+            return
+        data = {**self.record["secrets"], ROTATION: orjson.dumps(self.record.get(ROTATION, {})).decode()}
+        news = {k: b64encode(v.encode()).decode() for k, v in data.items() if self._before.get(k) != v}
+        version = live["metadata"]["resourceVersion"]
+        await self._there.session.merge(live, {"metadata": {"resourceVersion": version}, "data": news})
+        await self._there.look()
+        self.changed = False
+
+
 class Workload(Generic[R]):
     """The part of a pass that is the same for every engine: children, passwords, deletion."""
+
+    application: ClassVar[str] = "app"
+    """The binding's user, as spec.rotation.users names it."""
+    grace: ClassVar[bool] = True
+    """Whether the engine can hold an old password beside a new one."""
 
     keeps_auth: ClassVar[bool] = True
     """Whether passwords stay with retained volumes: without them the data is of little use."""
@@ -134,6 +183,54 @@ class Workload(Generic[R]):
             )
         return password
 
+    def generated(self) -> dict[str, str]:
+        """Users with generated passwords, and the keys of these."""
+        own = {u.name: f"user-{u.name}" for u in self.spec.users if u.password_secret is None}
+        return {self.application: "password", **own}
+
+    @cached_property
+    def record(self) -> AuthRecord:
+        return AuthRecord(self.there)
+
+    @property
+    def rotation(self) -> Rotation:
+        """What spec.rotation and its annotation ask for; `rotate` does it."""
+        return Rotation(self.ctx, self.obj, self.record, self.generated(), grace=self.grace)
+
+    def rotation_differences(self) -> list[Difference]:
+        """Passwords that are due; when a schedule is seen for the first time, that has to be put on record."""
+        found = self.rotation.differences()
+        if not found and self.record.changed:
+            found.append(Difference("spec.rotation", "on record", "not on record", payload=("anchor",)))
+        return found
+
+    async def rotate(self, payload: Sequence[Any]) -> None:
+        """What a payload of `rotation_differences` says: on record, before the engine hears of it."""
+        rotation = self.rotation
+        if payload[0] == "anchor":
+            rotation.differences()
+        else:
+            rotation.apply(payload)
+        await self.record.flush()
+        del self.record
+
+    def passwords(self, user: str) -> list[str]:
+        """All generated passwords of a user that work now, the present one first."""
+        return [password.value for password in self.rotation.passwords(user)]
+
+    def user_facts(self) -> list[dict[str, Any]]:
+        """`status.users`."""
+        times = self.rotation.times()
+        return [
+            {
+                "name": user.name,
+                "secretName": f"{self.owner.name}-user-{user.name}",
+                "ready": True,
+                **({"lastRotatedTime": times[user.name]} if user.name in times else {}),
+            }
+            for user in self.spec.users
+        ]
+
     # -- templates
 
     @property
@@ -151,12 +248,15 @@ class Workload(Generic[R]):
         return window.next_open(self.ctx.base.now()) if window is not None else None
 
     def poll(self, seconds: float | None, newer: str) -> float | None:
-        """`poll_after`: what the kind wants, or the opening of the window in which a newer template is rolled out."""
+        """`poll_after`: what the kind wants, the next rotation, or the window in which a newer template goes out."""
+        due = self.rotation.next_due()
+        moments = [] if due is None else [due]
         opens = self.opens if newer else None
-        if opens is None:
-            return seconds
-        until = max(1.0, (opens - self.ctx.base.now()).total_seconds())
-        return min(until, seconds if seconds is not None else until)
+        if opens is not None:
+            moments.append((opens - self.ctx.base.now()).total_seconds())
+        if seconds is not None:
+            moments.append(seconds)
+        return max(0.05, min(moments)) if moments else None
 
     @property
     def address(self) -> str:

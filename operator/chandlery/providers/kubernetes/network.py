@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chandlery.model.parts import Exposure, ExposureType
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.types import NETWORK_POLICIES, Obj
 
@@ -25,6 +26,11 @@ class Doors:
     """Ports that Prometheus asks."""
     operator: Sequence[int] = ()
     """Further ports that the operator uses."""
+
+
+def cidrs_of(exposure: Exposure) -> Sequence[Any]:
+    """Networks for the policy: a load balancer restricts by itself, with the clients' own addresses."""
+    return () if exposure.type is ExposureType.LOAD_BALANCER else exposure.allowed_cidrs
 
 
 def network_policy(

@@ -102,17 +102,19 @@ class KubernetesSession:
         if not meta.get("deletionTimestamp"):
             await self.api.delete(self.type_of(obj), meta.get("namespace", ""), meta["name"], uid=meta["uid"])
 
-    async def served(self, crd: str) -> bool:
-        """Whether a CRD (`clusters.postgresql.cnpg.io`) is installed and established."""
+    async def served(self, crd: str, version: str = "") -> bool:
+        """Whether a CRD (`clusters.postgresql.cnpg.io`) is installed, established, and has this version."""
         now = self.clock.monotonic()
-        known = self._served.get(crd)
+        known = self._served.get(f"{crd}/{version}")
         if known is not None and now - known[0] < CRD_SECONDS:
             return known[1]
         found = await self.api.get(CRDS, "", crd)
         conditions = ((found or {}).get("status") or {}).get("conditions") or ()
         there = any(c.get("type") == "Established" and c.get("status") == "True" for c in conditions)
+        if there and version:
+            there = any(v["name"] == version and v.get("served") for v in (found or {})["spec"]["versions"])
         if there:
-            self._served[crd] = (now, True)  # an absent one is looked for again at once
+            self._served[f"{crd}/{version}"] = (now, True)  # an absent one is looked for again at once
         return there
 
     @staticmethod

@@ -21,14 +21,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from chandlery.driver.protocol import Difference, DriverContext, Unsupported
 from chandlery.foundation.clock import rfc3339
 from chandlery.foundation.validation.cron import Cron
 from chandlery.model.base import AnyResource
 from chandlery.model.parts import Rotation as RotationSpec
-from chandlery.providers.local.instance import Instance, generate_password
+from chandlery.providers.local.instance import generate_password
 
 ROTATE_ANNOTATION: Final = "chandlery.dev/rotate-requested-at"
 """Set it to the time, or to anything that is new: the passwords that spec.rotation.users names are replaced once."""
@@ -54,6 +54,20 @@ class Password:
         return f"{self.user}~{self.slot + 1}" if self.slot else self.user
 
 
+class Keeper(Protocol):
+    """Where passwords are on record: `Instance`, or a Secret of a workload in a cluster."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """`secrets` holds the generated values by name; the rotation keeps its own entry beside it."""
+
+    def secret(self, name: str) -> str:
+        """A generated value."""
+
+    def save(self) -> None:
+        """The record has changed."""
+
+
 class Rotation:
     """The rotation of one object's generated passwords, for one pass.
 
@@ -70,7 +84,7 @@ class Rotation:
         self,
         ctx: DriverContext,
         obj: AnyResource,
-        instance: Instance,
+        instance: Keeper,
         secrets: Mapping[str, str],
         *,
         grace: bool = True,
