@@ -35,6 +35,8 @@ def record(**fields: Schema) -> Schema:
 
 def each(item: Schema, *keys: str) -> Schema:
     keyed = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)} if keys else {}
+    if keys:
+        item = {**item, "required": list(keys)}
     return {"type": "array", "items": item, **keyed}
 
 

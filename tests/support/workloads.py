@@ -396,7 +396,8 @@ class Workloads:
         known.argv[container["name"]] = [first, *(self._adapted(w, pod, known) for w in words[1:])]
         known.env[container["name"]] = {k: self._adapted(v, pod, known) for k, v in env.items()}
         before = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
-        if before:
+        # One that signals process 1 means the container's own: here that is somebody else.
+        if before and not any("kill" in word for word in before):
             known.before_stop[container["name"]] = before
         known.paths = self._paths(pod, known)
         known.users[container["name"]] = self._user(words, pod, known)

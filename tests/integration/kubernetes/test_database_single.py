@@ -132,6 +132,16 @@ async def test_days_of_a_database(kube):
     await eventually(logs_in, 60)
     assert await kube.secret("two") == binding
 
+    # new passwords when a person asks: at once, everywhere
+    await kube.apply("Database", "two", spec, annotations={"chandlery.dev/rotate-requested-at": "now"})
+
+    async def rotated():
+        return (await kube.secret("two"))["password"] != binding["password"]
+
+    await eventually(rotated, 40)
+    await kube.ready("Database", "two")
+    assert await eventually(logs_in, 60)
+
     # a restart waits for the window
     pod = (await kube.get(PODS, "two-database-0"))["metadata"]["uid"]
     waits = {**spec, "maintenanceWindow": _closed(), "configuration": {"max_connections": "60"}}

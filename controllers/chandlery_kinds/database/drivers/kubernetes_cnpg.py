@@ -40,6 +40,8 @@ def refused(obj: Database) -> list[Unsupported]:
         no("spec.databases", first.name, "extensions and schemas are not set up with several instances yet")
     if spec.roles:
         no("spec.roles", "set", "roles besides the owner are not set up with several instances yet")
+    if spec.rotation is not None:
+        no("spec.rotation", "set", "passwords with several instances are not rotated yet")
     if spec.exposure.type is not ExposureType.INTERNAL:
         why = "databases with several instances are reached from inside of the cluster only"
         no("spec.exposure.type", spec.exposure.type.value, why)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,35 +10,36 @@ import orjson
 from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation
 from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed, NotSupported, Unavailable
 from chandlery.foundation.validation.quantity import Quantity
-from chandlery.model.base import DeletionPolicy, Endpoint
+from chandlery.model.base import Endpoint
 from chandlery.model.parts import ExposureType
 from chandlery.providers.kubernetes.children import GENERATED, Children
+from chandlery.providers.kubernetes.driver import AUTH, Workload
 from chandlery.providers.kubernetes.ownership import annotated
 from chandlery.providers.kubernetes.pods import problem
-from chandlery.providers.kubernetes.session import KubernetesSession
-from chandlery.providers.kubernetes.templates import UPGRADE, Kept, keep, upgrade_condition
+from chandlery.providers.kubernetes.templates import Kept, keep, upgrade_condition
 from chandlery.providers.kubernetes.types import (
     CLAIMS,
     CONFIG_MAPS,
+    NETWORK_POLICIES,
     PODS,
     SECRETS,
     SERVICES,
     STATEFUL_SETS,
     Obj,
 )
-from chandlery_kinds.database.kubernetes.config import config, revision, split
+from chandlery_kinds.database.kubernetes.children import children
+from chandlery_kinds.database.kubernetes.config import revision, split
 from chandlery_kinds.database.kubernetes.inputs import PORT, Inputs
-from chandlery_kinds.database.kubernetes.services import services
-from chandlery_kinds.database.kubernetes.statefulset import AUTH, stateful_set
-from chandlery_kinds.database.model import Database
-from chandlery_kinds.database.postgres.binding import binding, user_bindings
+from chandlery_kinds.database.kubernetes.statefulset import stateful_set
+from chandlery_kinds.database.model import Database, DatabaseSpec
+from chandlery_kinds.database.postgres.binding import binding, secret_part, user_bindings
 from chandlery_kinds.database.postgres.connection import connect
 from chandlery_kinds.database.postgres.content import Content
 from chandlery_kinds.database.postgres.live_settings import KEPT, setting_differences, statement
 from chandlery_kinds.database.postgres.roles import wanted_roles
 from chandlery_kinds.database.settings import TABLES
 
-KINDS = (STATEFUL_SETS, SERVICES, SECRETS, CONFIG_MAPS, PODS, CLAIMS)
+KINDS = (STATEFUL_SETS, SERVICES, SECRETS, CONFIG_MAPS, NETWORK_POLICIES, PODS, CLAIMS)
 RECORD = "-record"
 STARTING_POLL = 0.5
 DRIFT_POLL = 30.0
@@ -56,22 +55,20 @@ SELECT current_setting('server_version') AS version,
 """
 
 
-class PostgresPod:
+class PostgresPod(Workload[Database]):
     """Everything that one pass does with one database. Made anew each time; keeps nothing."""
 
     kinds: ClassVar = KINDS
+    grace: ClassVar[bool] = False
+    """PostgreSQL holds one password for each role."""
 
     def __init__(self, ctx: DriverContext, obj: Database, there: Children) -> None:
-        self.ctx = ctx
-        self.obj = obj
-        self.spec = obj.spec
-        self.there = there
-        self.session: KubernetesSession = there.session
-        self.owner = there.owner
-        self.record = self._record()
-        self._noted = orjson.dumps(self.record, option=orjson.OPT_SORT_KEYS)
+        super().__init__(ctx, obj, there)
+        self.spec: DatabaseSpec = obj.spec
+        self.notes = self._notes()
+        self._noted = orjson.dumps(self.notes, option=orjson.OPT_SORT_KEYS)
         self.inputs = Inputs.of(
-            obj, ctx.parameters, self.session.images, self.session.pull_secrets, major=self.record.get("major", "")
+            obj, ctx.parameters, self.session.images, self.session.pull_secrets, major=self.notes.get("major", "")
         )
         self.live: Mapping[str, Any] = {}
         self.kept: Mapping[str, str] = {}
@@ -87,40 +84,33 @@ class PostgresPod:
     def pod(self) -> Obj | None:
         return next((p for p in self.there.pods if p["metadata"]["name"] == f"{self.owner.base}-0"), None)
 
-    def _record(self) -> dict[str, Any]:
+    def _notes(self) -> dict[str, Any]:
         """Which roles, databases and grants are ours, and which major version made the data."""
         live = self.there.get(CONFIG_MAPS, RECORD)
         found: dict[str, Any] = orjson.loads(((live or {}).get("data") or {}).get("record") or "{}")
         return found
 
     async def _save(self) -> None:
-        text = orjson.dumps(self.record, option=orjson.OPT_SORT_KEYS)
+        text = orjson.dumps(self.notes, option=orjson.OPT_SORT_KEYS)
         if text != self._noted:
             body = self.owner.child(CONFIG_MAPS, RECORD, data={"record": text.decode()})
             await self.session.apply(annotated(body, {GENERATED: "true"}))
             self._noted = text
 
-    def _auth(self) -> dict[str, str]:
-        live = self.there.get(SECRETS, AUTH)
-        return {key: b64decode(value).decode() for key, value in ((live or {}).get("data") or {}).items()}
+    def generated(self) -> dict[str, str]:
+        roles = [r.name for r in wanted_roles(self.spec) if r.login and r.password_secret is None]
+        return {name: f"role-{name}" for name in roles}
 
-    def _auth_keys(self) -> list[str]:
-        generated = [r.name for r in wanted_roles(self.spec) if r.login and r.password_secret is None]
-        return ["admin", *(f"role-{name}" for name in generated)]
+    def auth_keys(self) -> list[str]:
+        return ["admin", *self.generated().values()]
 
-    async def _ensure_auth(self) -> None:
-        missing = [key for key in self._auth_keys() if key not in self._auth()]
-        if missing:
-            await self.there.secret_once(AUTH, {key: secrets.token_urlsafe(24) for key in missing})
-            await self.there.look()
-
-    async def passwords(self) -> dict[str, str]:
+    async def role_passwords(self) -> dict[str, str]:
         """One for each role with a login.
 
         Raises:
             DependencyNotReady: a Secret that a role names isn't there.
         """
-        found, auth = {}, self._auth()
+        found, auth = {}, self.auth()
         for role in wanted_roles(self.spec):
             if not role.login:
                 continue
@@ -138,47 +128,35 @@ class PostgresPod:
             found[role.name] = password
         return found
 
-    # -- create, delete
+    # -- create
 
     async def create(self) -> None:
-        await self._ensure_auth()
-        manifests, _ = self._desired()
-        for change in self.there.differences(manifests):
-            await self.there.act(*change.payload)
+        await self.ensure_auth()
+        await self.act_all(self._desired()[0])
 
     def _desired(self) -> tuple[list[Obj], Kept]:
-        upgrade = self.obj.metadata.annotations.get(UPGRADE, "")
-        kept = keep(stateful_set(self.inputs, self.stateful), self.stateful, self.inputs.asked, upgrade=upgrade)
-        return [config(self.inputs), *services(self.inputs), kept.workload], kept
-
-    async def delete(self) -> bool:
-        keep_these = set()
-        if self.spec.deletion_policy is DeletionPolicy.RETAIN:
-            keep_these = {key for key in self.there.live if key[0] == CLAIMS.kind}
-            auth = self.there.get(SECRETS, AUTH)
-            if auth is not None:  # without the passwords the data is of little use
-                keep_these.add((SECRETS.kind, auth["metadata"]["name"]))
-                if auth["metadata"].get("ownerReferences"):
-                    await self.session.merge(auth, {"metadata": {"ownerReferences": None}})
-        return await self.there.remove(keep=keep_these)
+        stateful = stateful_set(self.inputs, self.stateful)
+        kept = keep(stateful, self.stateful, self.inputs.asked, upgrade=self.upgrade)
+        return [*children(self.inputs, self.ctx.parameters), kept.workload], kept
 
     # -- observe
 
     async def observe(self) -> Observation:
         if self.stateful is None and not self.there.pods:
             return Observation(exists=False, external_name=self.owner.identity)
-        if any(key not in self._auth() for key in self._auth_keys()):
+        if self.missing_auth():
             missing = Difference(f"Secret {self.owner.base}{AUTH}", "present", "absent", payload=("auth",))
             return Observation(
                 exists=True, external_name=self.owner.identity, differences=(missing,), reason="Starting"
             )
         await self._look()
         self._check_major()
-        passwords = await self.passwords()
+        passwords = await self.role_passwords()
         manifests, kept = self._desired()
         found = self.there.growth(self._size())
+        found += self.rotation_differences()
         found += self.there.differences(manifests, _cost)
-        content = Content(self.spec, self._connect, passwords, self.record.setdefault("content", {}))
+        content = Content(self.spec, self._connect, passwords, self.notes.setdefault("content", {}))
         inside: list[Difference] = []
         if self.live:
             _, wanted = split(self.inputs)
@@ -203,11 +181,9 @@ class PostgresPod:
             endpoint=Endpoint(host=where, port=port),
             binding=binding(self.spec, where, port, owner, passwords),
             user_bindings=user_bindings(self.spec, self.owner.name, where, port, passwords),
-            facts={**self._facts(ready), **content.facts()},
-            conditions=upgrade_condition(
-                f"{self.obj.names.singular}/{self.owner.name} -n {self.owner.namespace}", kept.newer
-            ),
-            poll_after=DRIFT_POLL if ready else STARTING_POLL,
+            facts={**self._facts(ready), **self._told(content.facts())},
+            conditions=upgrade_condition(self.address, kept.newer, self.opens),
+            poll_after=self.poll(DRIFT_POLL if ready else STARTING_POLL, kept.newer),
         )
 
     async def _look(self) -> None:
@@ -236,7 +212,7 @@ class PostgresPod:
         seconds = max(self.ctx.base.remaining() or 60.0, 1.0)
         if user:
             return await connect(host, port, database=database, user=user, password=password)
-        return await connect(host, port, database=database, password=self._auth()["admin"], command_seconds=seconds)
+        return await connect(host, port, database=database, password=self.auth()["admin"], command_seconds=seconds)
 
     async def _client_works(self, passwords: Mapping[str, str]) -> bool:
         """The real thing: log in as the binding's role, into the binding's database."""
@@ -258,8 +234,8 @@ class PostgresPod:
     def _check_major(self) -> None:
         """Raise when another major version is asked for: its programs can't read the data."""
         if self.live:
-            self.record["major"] = str(self.live["version"]).split(".")[0]
-        has, wants = self.record.get("major"), str(self.spec.version or "").split(".")[0]
+            self.notes["major"] = str(self.live["version"]).split(".")[0]
+        has, wants = self.notes.get("major"), str(self.spec.version or "").split(".")[0]
         if has and wants and has != wants:
             raise NotSupported(
                 f"the data are of PostgreSQL {has}; another major version can't read them",
@@ -336,6 +312,16 @@ class PostgresPod:
             return "Configuring", f"{len(inside)} roles, databases or rights are not as in spec yet"
         return "Starting", "the binding's role can't log in yet"
 
+    def _told(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Databases and roles, with the Secrets of these and when their passwords were replaced."""
+        times = self.rotation.times()
+        for role in facts["roles"]:
+            if role["name"] in self.generated():
+                role["secretName"] = f"{self.owner.name}-role-{secret_part(role['name'])}"
+            if role["name"] in times:
+                role["lastRotatedTime"] = times[role["name"]]
+        return facts
+
     def _facts(self, ready: bool) -> dict[str, Any]:
         pod = self.pod
         member: dict[str, Any] = {
@@ -371,16 +357,19 @@ class PostgresPod:
 
     async def update(self, observed: Observation) -> None:
         """Do what the plan says: storage first, then manifests, then settings and what is inside, then a restart."""
-        inside, restart, reload = [], None, False
+        inside, restart, reload, rotated = [], None, False, False
         for change in sorted(observed.plan.changes, key=_order):
             if not (isinstance(change.payload, tuple) and isinstance(change.payload[0], str)):
                 inside.append(change)
                 continue
             what, *rest = change.payload
             if what == "auth":
-                await self._ensure_auth()
+                await self.ensure_auth()
                 return
-            if what == "set":
+            if what in ("rotate", "anchor"):
+                await self.rotate(change.payload)
+                rotated = True
+            elif what == "set":
                 await self._set(change)
                 reload = True
             elif what == "restart":
@@ -389,10 +378,11 @@ class PostgresPod:
                 await self.there.act(what, *rest)
         if reload:
             await self._run("SELECT pg_reload_conf()")
-        if inside:
-            content = Content(self.spec, self._connect, await self.passwords(), self.record.setdefault("content", {}))
+        if inside or (rotated and self.pod is not None):
+            passwords = await self.role_passwords()
+            content = Content(self.spec, self._connect, passwords, self.notes.setdefault("content", {}))
             try:
-                await content.apply(inside)
+                await content.apply(await content.differences() if rotated else inside)
             finally:
                 await self._save()
         await self._save()
@@ -437,4 +427,8 @@ def _place(change: Difference) -> tuple[str, str]:
 def _order(change: Difference) -> int:
     payload = change.payload
     what = payload[0] if isinstance(payload, tuple) else ""
-    return {"grow": 0, "auth": 0, "apply": 1, "delete": 1}.get(what, 2) if isinstance(what, str) else 2
+    return (
+        {"grow": 0, "auth": 0, "rotate": 0, "anchor": 0, "apply": 1, "delete": 1}.get(what, 2)
+        if isinstance(what, str)
+        else 2
+    )

@@ -10,13 +10,13 @@ from typing import Any
 
 from chandlery.foundation.validation.quantity import Quantity
 from chandlery.providers.kubernetes import pods
+from chandlery.providers.kubernetes.driver import AUTH
+from chandlery.providers.kubernetes.services import HEADLESS
 from chandlery.providers.kubernetes.types import STATEFUL_SETS, Obj
 from chandlery_kinds.database.kubernetes.config import CONFIG
 from chandlery_kinds.database.kubernetes.inputs import DATA, MOUNT, PORT, RUN, SECRET, Inputs
 from chandlery_kinds.database.postgres.configuration import ADMIN
 
-HEADLESS = "-nodes"
-AUTH = "-auth"
 GRACE_SECONDS = 120
 """For the last checkpoint when a pod ends."""
 STOP_SECONDS = 90
@@ -172,4 +172,3 @@ def _server(inputs: Inputs) -> dict[str, Any]:
         "readinessProbe": pods.exec_probe(["sh", "-c", asks], period=5, timeout=5),
         "volumeMounts": _mounts(),
     }
-

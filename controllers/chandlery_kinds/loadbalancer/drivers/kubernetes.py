@@ -1,53 +1,48 @@
-"""Load balancers as HAProxy Deployments on Kubernetes."""
+"""Load balancers on Kubernetes: HAProxy Deployments, or Gateways where the class says so."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from chandlery.driver.permissions import Rule
-from chandlery.driver.protocol import DriverContext, Observation, Unsupported
-from chandlery.model.parts import ExposureType
+from chandlery.driver.protocol import DriverContext, Unsupported
+from chandlery.providers.kubernetes.driver import KubernetesDriver, Pass, child_rules
+from chandlery_kinds.loadbalancer.drivers.kubernetes_gateway import GatewayPass, class_of
 from chandlery_kinds.loadbalancer.drivers.kubernetes_haproxy import HaproxyPods
+from chandlery_kinds.loadbalancer.kubernetes.gateway_limits import limits
 from chandlery_kinds.loadbalancer.kubernetes.inputs import ADMIN_PORT, HEALTH_PORT
 from chandlery_kinds.loadbalancer.model import LoadBalancer
 
 
-class LoadBalancerDriver:
+class LoadBalancerDriver(KubernetesDriver[LoadBalancer]):
     """The `kubernetes` driver of LoadBalancer."""
 
-    name: ClassVar[str] = "kubernetes"
     permissions: ClassVar[tuple[Rule, ...]] = (
-        Rule(("",), ("services", "secrets"), ("get", "list", "watch", "create", "patch", "delete")),
-        Rule(("",), ("pods",), ("get", "list", "watch")),
-        Rule(("apps",), ("deployments",), ("get", "list", "watch", "create", "patch", "delete")),
-        Rule(("policy",), ("poddisruptionbudgets",), ("get", "list", "watch", "create", "patch", "delete")),
+        *child_rules(
+            ("", ("services", "secrets")),
+            ("apps", ("deployments",)),
+            ("policy", ("poddisruptionbudgets",)),
+            ("networking.k8s.io", ("networkpolicies",)),
+            ("gateway.networking.k8s.io", ("gateways", "httproutes", "tlsroutes", "tcproutes")),
+        ),
+        Rule(("",), ("pods",), ("get", "list", "watch", "delete")),
+        Rule(("apiextensions.k8s.io",), ("customresourcedefinitions",), ("get",)),
     )
 
-    def unsupported(self, obj: LoadBalancer, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
+    def refused(self, obj: LoadBalancer, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
         spec = obj.spec
-        found = []
+        if class_of(parameters):
+            yield from limits(spec)
+            return
         if spec.metrics is not None and spec.metrics.enabled:
-            found.append(Unsupported("spec.metrics", "set", "load balancers on Kubernetes have no exporter yet"))
-        if spec.adopt is not None:
-            found.append(Unsupported("spec.adopt", "set", "workloads that something else made can't be taken over"))
-        if spec.exposure.allowed_cidrs and spec.exposure.type is not ExposureType.LOAD_BALANCER:
-            why = "only a Service of type LoadBalancer can restrict who connects; a listener's allowedCidrs always can"
-            found.append(Unsupported("spec.exposure.allowedCidrs", "set", why))
+            yield Unsupported("spec.metrics", "set", "load balancers on Kubernetes have no exporter yet")
         for listener in spec.listeners:
             if listener.port in (ADMIN_PORT, HEALTH_PORT):
                 why = "the port is taken by the driver's own connection to HAProxy"
-                found.append(Unsupported(f"spec.listeners[{listener.name}].port", str(listener.port), why))
-        return found
+                yield Unsupported(f"spec.listeners[{listener.name}].port", str(listener.port), why)
 
-    async def observe(self, ctx: DriverContext, obj: LoadBalancer) -> Observation:
-        return await (await HaproxyPods.of(ctx, obj)).observe()
-
-    async def create(self, ctx: DriverContext, obj: LoadBalancer) -> None:
-        await (await HaproxyPods.of(ctx, obj)).create()
-
-    async def update(self, ctx: DriverContext, obj: LoadBalancer, observed: Observation) -> None:
-        await (await HaproxyPods.of(ctx, obj)).update(observed)
-
-    async def delete(self, ctx: DriverContext, obj: LoadBalancer) -> bool:
-        return await (await HaproxyPods.of(ctx, obj)).there.remove()
+    async def begin(self, ctx: DriverContext, obj: LoadBalancer) -> Pass:
+        if class_of(ctx.parameters):
+            return await GatewayPass.of(ctx, obj)
+        return await HaproxyPods.of(ctx, obj)

@@ -15,7 +15,15 @@ from chandlery.model.parts import ExposureType
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.pods import budget, problem
 from chandlery.providers.kubernetes.templates import UPGRADE, Kept, keep, upgrade_condition
-from chandlery.providers.kubernetes.types import BUDGETS, DEPLOYMENTS, PODS, SECRETS, SERVICES, Obj
+from chandlery.providers.kubernetes.types import (
+    BUDGETS,
+    DEPLOYMENTS,
+    NETWORK_POLICIES,
+    PODS,
+    SECRETS,
+    SERVICES,
+    Obj,
+)
 from chandlery_kinds.loadbalancer.haproxy import (
     MARK,
     Surroundings,
@@ -29,14 +37,14 @@ from chandlery_kinds.loadbalancer.haproxy import (
 from chandlery_kinds.loadbalancer.kubernetes.config import config, text
 from chandlery_kinds.loadbalancer.kubernetes.deployment import deployment
 from chandlery_kinds.loadbalancer.kubernetes.inputs import ADMIN_PORT, Inputs
-from chandlery_kinds.loadbalancer.kubernetes.service import service
+from chandlery_kinds.loadbalancer.kubernetes.service import policy, service
 from chandlery_kinds.loadbalancer.listeners import Protocol
 from chandlery_kinds.loadbalancer.live import server_differences
 from chandlery_kinds.loadbalancer.model import LoadBalancer
 from chandlery_kinds.loadbalancer.runtime_tls import TlsRuntime, client_context
 from chandlery_kinds.loadbalancer.targets import Server, resolve
 
-KINDS = (DEPLOYMENTS, SERVICES, SECRETS, BUDGETS, PODS)
+KINDS = (DEPLOYMENTS, SERVICES, SECRETS, BUDGETS, NETWORK_POLICIES, PODS)
 AUTH = "-auth"
 DRIVER = "driver.pem"
 """Key of the certificate with which we log in at HAProxy."""
@@ -174,10 +182,19 @@ class HaproxyPods:
         upgrade = self.obj.metadata.annotations.get(UPGRADE, "")
         asked = {**self.inputs.asked, "certificates": sorted(where.certificates.items())}
         kept = keep(deployment(self.inputs, mark_of(configuration)), self.live, asked, upgrade=upgrade)
-        manifests = [secret, service(self.inputs), *budget(self.owner, self.spec.replicas), kept.workload]
+        manifests = [
+            secret,
+            service(self.inputs),
+            *budget(self.owner, self.spec.replicas),
+            *policy(self.inputs, self.ctx.parameters),
+            kept.workload,
+        ]
         return Wanted(configuration, servers, where, manifests, kept)
 
-    # -- create, update
+    # -- create, update, delete
+
+    async def delete(self) -> bool:
+        return await self.there.remove()
 
     async def create(self) -> None:
         await self._ensure_auth()

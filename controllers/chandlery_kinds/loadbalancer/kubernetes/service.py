@@ -1,12 +1,14 @@
-"""The Service before HAProxy: one port for each listener, an address that stays."""
+"""Before HAProxy: the Service with one port for each listener and an address that stays; a NetworkPolicy on request."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from chandlery.model.parts import ExposureType
+from chandlery.providers.kubernetes.network import Doors, network_policy
 from chandlery.providers.kubernetes.types import SERVICES, Obj
-from chandlery_kinds.loadbalancer.kubernetes.inputs import Inputs
+from chandlery_kinds.loadbalancer.kubernetes.inputs import ADMIN_PORT, HEALTH_PORT, Inputs
 
 
 def service(inputs: Inputs) -> Obj:
@@ -34,3 +36,12 @@ def service(inputs: Inputs) -> Obj:
     if exposure.annotations:
         made["metadata"]["annotations"] = dict(exposure.annotations)
     return made
+
+
+def policy(inputs: Inputs, parameters: Mapping[str, Any]) -> list[Obj]:
+    """The NetworkPolicy, where the spec or the class asks for one; the runtime API is for the operator alone."""
+    exposure = inputs.spec.exposure
+    # A load balancer in front restricts by itself, with the clients' own addresses.
+    cidrs = () if exposure.type is ExposureType.LOAD_BALANCER else exposure.allowed_cidrs
+    doors = Doors(clients=[x.port for x in inputs.spec.listeners], operator=[ADMIN_PORT, HEALTH_PORT])
+    return network_policy(inputs.owner, doors, cidrs=cidrs, parameters=parameters)
