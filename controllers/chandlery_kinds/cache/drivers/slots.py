@@ -37,6 +37,15 @@ class SlotMover:
         found: Node = self.nodes.node(name)  # type: ignore[attr-defined]
         return found
 
+    async def _reach(self, name: str, seconds: float | None = None) -> RespClient:
+        """A connection to a node; with a time limit of its own for what takes long."""
+        port = self._node(name).port
+        return await (self.nodes.connect(port) if seconds is None else self.nodes.connect(port, seconds))
+
+    def _place(self, name: str) -> tuple[str, int]:
+        """Where the nodes reach this one."""
+        return "127.0.0.1", self._node(name).port
+
     def _id(self, name: str) -> str:
         return self.views[name].me.id
 
@@ -51,7 +60,7 @@ class SlotMover:
     async def busy(self) -> str:
         """What the engines are moving by themselves, in words; empty when nothing."""
         for name in self.primaries.values():
-            async with await self.nodes.connect(self._node(name).port) as client:
+            async with await self._reach(name) as client:
                 for job in await self._jobs(client):
                     if job.get("state") not in ("success", "failed", "cancelled"):
                         return f"{name} moves slots {job.get('slot_ranges', '')}: {job.get('state')}"
@@ -85,7 +94,7 @@ class SlotMover:
             if move.source not in self.primaries or move.target not in self.primaries:
                 continue
             source, target = self.primaries[move.source], self.primaries[move.target]
-            async with await self.nodes.connect(self._node(source).port) as client:
+            async with await self._reach(source) as client:
                 if await self.by_itself(client):
                     await self._order(client, source, move, self._id(target))
                     continue
@@ -115,37 +124,37 @@ class SlotMover:
         names = {view.me.id: name for name, view in self.views.items()}
         if source not in names or target not in names:
             raise EngineFailed(f"slots {slots[0]}... are open between nodes of which one is gone", retry_after=1.0)
-        giver, taker = self._node(names[source]), self._node(names[target])
-        there = [slot for slot in slots if slot not in self.views[taker.name].me.slots]
+        giver, taker = names[source], names[target]
+        there = [slot for slot in slots if slot not in self.views[taker].me.slots]
         async with (
-            await self.nodes.connect(giver.port, MOVE_SECONDS) as out,
-            await self.nodes.connect(taker.port, MOVE_SECONDS) as into,
+            await self._reach(giver, MOVE_SECONDS) as out,
+            await self._reach(taker, MOVE_SECONDS) as into,
         ):
             await into.pipeline([("CLUSTER", "SETSLOT", slot, "IMPORTING", source) for slot in there])
             await out.pipeline([("CLUSTER", "SETSLOT", slot, "MIGRATING", target) for slot in there])
             counts = await out.pipeline([("CLUSTER", "COUNTKEYSINSLOT", slot) for slot in there])
             for slot, count in zip(there, counts, strict=True):
                 if count:
-                    await self._send_keys(out, slot, taker.port)
+                    await self._send_keys(out, slot, taker)
             # The taker first: as long as the giver hasn't heard, it sends clients on.
             owner = [("CLUSTER", "SETSLOT", slot, "NODE", target) for slot in slots]
             await into.pipeline(owner)
             await out.pipeline(owner)
         for name in self.primaries.values():
-            if name in (giver.name, taker.name):
+            if name in (giver, taker):
                 continue
             try:
-                async with await self.nodes.connect(self._node(name).port, MOVE_SECONDS) as client:
+                async with await self._reach(name, MOVE_SECONDS) as client:
                     await client.pipeline(owner)
             except ChandleryError:
                 continue  # it hears of it by the cluster's own gossip
 
-    async def _send_keys(self, out: RespClient, slot: int, port: int) -> None:
+    async def _send_keys(self, out: RespClient, slot: int, taker: str) -> None:
         password = self.nodes.admin_password
         while True:
             keys = await out.command("CLUSTER", "GETKEYSINSLOT", slot, KEYS_AT_ONCE)
             if not keys:
                 return
             milliseconds = int(MOVE_SECONDS * 1000)
-            where = ("127.0.0.1", port, "", 0, milliseconds, "REPLACE", "AUTH2", acl.ADMIN, password)
+            where = (*self._place(taker), "", 0, milliseconds, "REPLACE", "AUTH2", acl.ADMIN, password)
             await out.command("MIGRATE", *where, "KEYS", *keys)
