@@ -54,9 +54,11 @@ def providers(data_dir: Path | None) -> dict[str, ProviderFactory]:
     found: dict[str, ProviderFactory] = {**third_party_factories(), "memory": MemoryProvider()}
     if data_dir is not None:
         from chandlery.providers.local import LocalProviderFactory
+        from chandlery.providers.local.housekeeping import Limits
 
         local = load(LocalSettings)
-        found["local"] = LocalProviderFactory(data_dir, local.ports, local.cache_dir, local.image_folders)
+        limits = Limits(local.log_megabytes << 20, local.log_files, local.disk_reserve_megabytes << 20)
+        found["local"] = LocalProviderFactory(data_dir, local.ports, local.cache_dir, local.image_folders, limits)
     return found
 
 

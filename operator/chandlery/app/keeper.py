@@ -1,6 +1,6 @@
 """Keeps the control plane and the operator running, and ends them together.
 
-A process of its own that imports the standard library only, because it stays for as long as Chandlery is up and
+A process of its own that imports little but the standard library, because it stays for as long as Chandlery is up and
 should cost next to nothing. It is told what to run by a JSON file, `run/keeper-spec.json`:
 
     {"processes": [{"name": "controlplane", "argv": [...]}, ...]}
@@ -22,11 +22,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from chandlery.foundation.logfiles import rotate
+
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 30.0
 STABLE_AFTER = 30.0
 STOP_SECONDS = 20.0
-LOG_BYTES = 20 * 1024 * 1024
+LOG_BYTES = 16 * 1024 * 1024
+LOOK_SECONDS = 60.0
+"""Between looks at the length of the logs."""
 ALREADY_RUNNING = 3
 """Exit code when another keeper holds the directory."""
 
@@ -68,8 +72,6 @@ class Child:
         self.last_exit = ""
 
     def start(self) -> None:
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
         fd = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
         actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, fd, 1), (os.POSIX_SPAWN_DUP2, fd, 2)]
@@ -102,6 +104,7 @@ class Child:
 class Keeper:
     def __init__(self, run_dir: Path, log_dir: Path) -> None:
         self.run_dir = run_dir
+        self.log_dir = log_dir
         self.state_file = run_dir / "keeper.json"
         spec = json.loads((run_dir / "keeper-spec.json").read_text())
         self.children = [Child(p["name"], p["argv"], log_dir / f"{p['name']}.log") for p in spec["processes"]]
@@ -135,6 +138,7 @@ class Keeper:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self.end_leftovers()
+        next_look = 0.0
         while not self.stopping:
             changed = self._reap()
             for child in self.children:
@@ -143,15 +147,24 @@ class Keeper:
                     changed = True
             if changed:
                 self._write_state()
-            self._wait()
+            if time.monotonic() >= next_look:
+                self._cut_logs()
+                next_look = time.monotonic() + LOOK_SECONDS
+            self._wait(next_look)
         self._end([(c.pid, start_time(c.pid)) for c in reversed(self.children) if c.pid], ours=True)
         self.state_file.unlink(missing_ok=True)
         return 0
 
-    def _wait(self) -> None:
-        waits = [child.not_before - time.monotonic() for child in self.children if not child.pid]
-        timeout = max(0.0, min(waits)) if waits else None
-        select.select([self._woken], [], [], timeout)
+    def _cut_logs(self) -> None:
+        for path in self.log_dir.glob("*.log"):
+            try:
+                rotate(path, LOG_BYTES)
+            except OSError as error:
+                sys.stderr.write(f"{path} could not be cut: {error}\n")
+
+    def _wait(self, until: float) -> None:
+        until = min([until, *(child.not_before for child in self.children if not child.pid)])
+        select.select([self._woken], [], [], max(0.0, until - time.monotonic()))
         try:
             os.read(self._woken, 4096)
         except BlockingIOError:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections import deque
 from pathlib import Path
 from typing import Any
 
 from chandlery.app.home import Home
 from chandlery.foundation.errors import NotFound
+from chandlery.foundation.logreader import Follower
 
 POLL = 0.2
 
@@ -24,26 +23,14 @@ async def show_logs(home: Home, obj: dict[str, Any], *, follow: bool, lines: int
     folder = home.root / "instances" / name / "log"
     if not folder.is_dir():
         raise NotFound(f"no logs of {obj['kind'].lower()}/{obj['metadata']['name']} are on this machine")
-    offsets: dict[Path, int] = {}
+    followers: dict[Path, Follower] = {}
     while True:
         paths = sorted(folder.glob("*.log"))
         for path in paths:
-            _print_new(path, offsets, lines, prefix=f"{path.stem}: " if len(paths) > 1 else "")
+            new = path not in followers
+            follower = followers.setdefault(path, Follower(path))
+            for line in follower.last(lines) if new else follower.new():
+                print(f"{path.stem}: {line}" if len(paths) > 1 else line, flush=True)
         if not follow:
             return
         await asyncio.sleep(POLL)
-
-
-def _print_new(path: Path, offsets: dict[Path, int], lines: int, prefix: str) -> None:
-    size = path.stat().st_size
-    start = offsets.get(path)
-    with path.open("rb") as file:
-        if start is None:
-            file.seek(max(0, size - 200 * max(lines, 1)))
-            new = list(deque(file.read().decode(errors="replace").splitlines(), maxlen=lines))
-        else:
-            file.seek(start if start <= size else 0, os.SEEK_SET)  # smaller than before: it was rotated
-            new = file.read().decode(errors="replace").splitlines()
-        offsets[path] = file.tell()
-    for line in new:
-        print(f"{prefix}{line}", flush=True)

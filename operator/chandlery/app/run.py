@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import signal
 import sys
 from pathlib import Path
@@ -58,6 +57,7 @@ async def wait_for_api(options: argparse.Namespace) -> None:
 async def serve(options: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; 1 when the operator ended by itself."""
     from chandlery.app.compose import make_operator
+    from chandlery.foundation.collector import settle
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -72,9 +72,7 @@ async def serve(options: argparse.Namespace) -> int:
     await waiting
     operator = make_operator(kubeconfig=options.kubeconfig, data_dir=options.data_dir)
     await operator.start()
-    # What is loaded stays loaded: the collector needs not walk through it again and again.
-    gc.collect()
-    gc.freeze()
+    settle()
     try:
         await stopping
     finally:

@@ -50,6 +50,13 @@ class LocalSettings:
     image_dirs: str = ""
     """Folders, with : between, that file URLs of machine images may name, beside `images` in the data directory."""
 
+    log_megabytes: int = 16
+    """An engine's log is cut when it is longer; what was cut is kept beside it, as .log.1, .log.2 ..."""
+    log_files: int = 2
+    """How many files with what was cut are kept of each log."""
+    disk_reserve_megabytes: int = 256
+    """With less room on the disk of the data directory, objects that keep data say so in a condition."""
+
     @property
     def image_folders(self) -> tuple[Path, ...]:
         return tuple(Path(name).expanduser().absolute() for name in self.image_dirs.split(":") if name)

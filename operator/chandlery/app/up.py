@@ -242,7 +242,7 @@ def lacking(obj: Obj) -> str:
     """A condition of the kind's own that isn't true yet: a load balancer serves, but its targets don't."""
     status = obj.get("status") or {}
     for found in status.get("conditions", ()):
-        if found["type"] not in ("Ready", "Reconciling", "Stalled") and found["status"] != "True":
+        if found["type"] not in ("Ready", "Reconciling", "Stalled", "StorageSufficient") and found["status"] != "True":
             return str(found["type"])
     return ""
 

@@ -59,7 +59,8 @@ class VirtualMachineDriver:
             return Observation(exists=False, external_name=instance.name)
         if not adoption.is_owner(instance, obj):
             return await adoption.offer(ctx, obj, instance)
-        return await Machine(ctx, obj, instance).observe()
+        seen = await Machine(ctx, obj, instance).observe()
+        return instance.provider.housekeeping.with_condition(instance.name, seen, obj.spec)
 
     async def create(self, ctx: DriverContext, obj: VirtualMachine) -> None:
         instance = _instance(ctx, obj)

@@ -68,7 +68,8 @@ class LocalDriver(ABC):
             return Observation(exists=False, external_name=instance.name)
         if not adoption.is_owner(instance, obj):
             return await adoption.offer(ctx, obj, instance, by_name=self.adopts_by_name)
-        return await self.servers(ctx, obj, instance).observe()
+        seen = await self.servers(ctx, obj, instance).observe()
+        return instance.provider.housekeeping.with_condition(instance.name, seen, obj.spec)
 
     async def create(self, ctx: DriverContext, obj: Any) -> None:
         instance, meta = self.instance(ctx, obj), obj.metadata

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from chandlery.driver.provider import ProviderSetup
 from chandlery.foundation.errors import InvalidConfiguration
+from chandlery.providers.local.housekeeping import Limits
 from chandlery.providers.local.ports import DEFAULT_RANGE
 from chandlery.providers.local.provider import LocalProvider
 
@@ -20,11 +21,13 @@ class LocalProviderFactory:
         port_range: tuple[int, int] = DEFAULT_RANGE,
         cache_dir: Path | None = None,
         image_dirs: Sequence[Path] = (),
+        limits: Limits | None = None,
     ) -> None:
         self._data_dir = data_dir
         self._port_range = port_range
         self._cache_dir = cache_dir
         self._image_dirs = image_dirs
+        self._limits = limits
 
     async def open(self, setup: ProviderSetup) -> LocalProvider:
         """Take the data directory.
@@ -44,6 +47,7 @@ class LocalProviderFactory:
             port_range=self._port_range,
             clock=setup.clock,
             image_dirs=self._image_dirs,
+            limits=self._limits,
         )
 
         def ended(name: str) -> None:
@@ -53,6 +57,7 @@ class LocalProviderFactory:
 
         provider.notify = ended
         provider.open()
+        provider.housekeeping.start()
         return provider
 
     async def close(self, session: LocalProvider) -> None:

@@ -287,9 +287,14 @@ class Process:
         if code is not None:
             info["signal" if code < 0 else "code"] = abs(code)
         lived = now - entry.get("at", now)
-        streak = 1 if lived > STABLE_AFTER else entry.get("streak", 0) + 1
-        # The first restart is immediate: a killed engine should be back before its clients give up.
-        pause = 0.0 if streak == 1 else min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** (streak - 2))
+        streak = entry.get("streak", 0)
+        if code is None and streak:
+            # Nobody saw it end: the operator was away, or so was the whole machine. That says nothing of the engine.
+            pause = 0.0
+        else:
+            streak = 1 if lived > STABLE_AFTER else streak + 1
+            # The first restart is immediate: a killed engine should be back before its clients give up.
+            pause = 0.0 if streak == 1 else min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** (streak - 2))
         entry.update(
             {
                 "exit": info,

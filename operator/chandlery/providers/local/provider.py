@@ -17,6 +17,7 @@ from chandlery.providers.local import pids
 from chandlery.providers.local.background import Background
 from chandlery.providers.local.engines import Engines
 from chandlery.providers.local.files import PRIVATE_DIR, make_dir, os_error
+from chandlery.providers.local.housekeeping import Housekeeping, Limits
 from chandlery.providers.local.instance import Instance
 from chandlery.providers.local.ports import DEFAULT_RANGE, Ports
 from chandlery.providers.local.privileges import Privileges
@@ -40,6 +41,7 @@ class LocalProvider:
         notify: Callable[[str], None] = lambda _name: None,
         clock: Clock = SYSTEM,
         image_dirs: Iterable[Path] = (),
+        limits: Limits | None = None,
     ) -> None:
         self.data_dir = data_dir
         self.instances_dir = data_dir / "instances"
@@ -52,6 +54,7 @@ class LocalProvider:
         self.images_dir = self.cache_dir / "images"
         self.image_sources = tuple(dict.fromkeys((data_dir / "images", self.images_dir, *image_dirs)))
         """Folders that a machine's image may be taken from by a file URL."""
+        self.housekeeping = Housekeeping(self, limits or Limits())
         self.ports = Ports(self._claimed_ports, port_range)
         self.notify = notify
         """Called with an instance's name when a process of it ended; the operator enqueues the object."""
@@ -99,6 +102,7 @@ class LocalProvider:
         for cancel in list(self._watched.values()):
             cancel()
         self._watched.clear()
+        self.housekeeping.stop()
         self.background.cancel()
         if self._lock_fd is not None:
             os.close(self._lock_fd)
