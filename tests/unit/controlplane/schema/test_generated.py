@@ -100,7 +100,7 @@ def fitting(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     return VALUES
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_yes_means_that_the_walkers_agree(data):
     raw = data.draw(ROOTS)
