@@ -99,6 +99,11 @@ def range_words(slots: Iterable[int]) -> list[int]:
     return [word for pair in ranges(slots) for word in pair]
 
 
+def in_ranges(words: Sequence[int]) -> set[int]:
+    """The other way around."""
+    return {slot for first, last in zip(words[::2], words[1::2], strict=True) for slot in range(first, last + 1)}
+
+
 def shares(shards: int) -> list[int]:
     """How many slots each shard has when they are spread evenly."""
     return [SLOTS // shards + (1 if shard < SLOTS % shards else 0) for shard in range(shards)]

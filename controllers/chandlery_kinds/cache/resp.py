@@ -11,9 +11,12 @@ import contextlib
 import hashlib
 import ssl
 from collections.abc import Sequence
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, BinaryIO, Self
 
 from chandlery.foundation.errors import PermissionDenied, ProviderError, Timeout, Unauthenticated, Unavailable
+
+_PIECE = 1 << 20
 
 
 class ReplyError(ProviderError):
@@ -107,6 +110,56 @@ class RespClient:
             if isinstance(reply, ReplyError):
                 raise _translated(reply, self._where)
         return replies
+
+    async def save_rdb(self, path: Path) -> None:
+        """Receive the whole data as a new copy would, into a file. The connection is of no use afterwards.
+
+        Source: Valkey's replication.c; `REPLCONF capa eof` asks for a stream that ends with a mark of 40 bytes.
+        """
+        await self.pipeline([("REPLCONF", "capa", "eof"), ("REPLCONF", "rdb-only", "1")])
+        self._writer.write(b"SYNC\r\n")
+        try:
+            head = b"\n"
+            while head == b"\n":  # so it says that it is still at it
+                async with asyncio.timeout(self._seconds):
+                    head = await self._reader.readuntil(b"\n")
+            if head.startswith(b"-"):
+                raise _translated(ReplyError(head[1:].decode(errors="replace").strip()), self._where)
+            if not head.startswith(b"$"):
+                raise ProviderError(f"{self._where} sent {head[:40]!r} instead of its data")
+            kind = head[1:].strip()
+            with path.open("wb") as file:
+                path.chmod(0o600)
+                if kind.startswith(b"EOF:"):
+                    await self._copy_until(kind[4:], file)
+                else:
+                    await self._copy(int(kind), file)
+        except TimeoutError as error:
+            raise Timeout(f"{self._where} sent nothing for {self._seconds:g} s") from error
+        except (OSError, EOFError) as error:
+            raise Unavailable(f"the data of {self._where} could not be read to its end: {error}") from error
+
+    async def _piece(self, size: int) -> bytes:
+        async with asyncio.timeout(self._seconds):
+            data = await self._reader.read(size)
+        if not data:
+            raise EOFError("the connection was closed")
+        return data
+
+    async def _copy(self, size: int, file: BinaryIO) -> None:
+        while size:
+            data = await self._piece(min(size, _PIECE))
+            await asyncio.to_thread(file.write, data)
+            size -= len(data)
+
+    async def _copy_until(self, mark: bytes, file: BinaryIO) -> None:
+        held = b""
+        while not held.endswith(mark):
+            held += await self._piece(_PIECE)
+            if len(held) > _PIECE:
+                await asyncio.to_thread(file.write, held[: -len(mark)])
+                held = held[-len(mark) :]
+        await asyncio.to_thread(file.write, held[: -len(mark)])
 
     async def _reply(self) -> Any:
         line = await self._reader.readuntil(b"\r\n")

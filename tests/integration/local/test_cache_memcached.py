@@ -5,7 +5,7 @@ import ssl
 from pathlib import Path
 
 import pytest
-from local_harness import Harness, kill, shared_cache
+from local_harness import Harness, kill, shared_cache, until
 
 from chandlery.providers.local.ports import is_free
 from chandlery_kinds.cache.drivers.local import CacheDriver
@@ -144,3 +144,31 @@ async def test_a_full_cache_that_evicts_nothing_is_ready(local):
             number += 1
             assert number < 100
     assert (await local.converge(obj)).ready
+
+
+async def test_passwords_are_replaced_without_a_restart(local):
+    obj = local.object(**spec(rotation={"schedule": "0 0 1 1 *"}))
+    before = await local.converge(obj)
+    async with Client(before.binding) as held:
+        await held.set("kept", "yes")
+        meta = obj.metadata.model_copy(update={"annotations": {"chandlery.dev/rotate-requested-at": "now"}})
+        asked = obj.model_copy(update={"metadata": meta})
+        after = await local.converge(asked)
+        assert after.binding.entries["password"] != before.binding.entries["password"]
+        for binding in (before.binding, after.binding):
+            async with Client(binding) as cache:
+                assert await cache.get("kept") == "yes"
+        instance = local.instance(obj)
+        instance.record["rotation"]["users"]["chandlery"]["old"][0]["until"] = "2020-01-01T00:00:00+00:00"
+        instance.save()
+        await local.converge(asked)
+        assert await held.get("kept") == "yes"
+
+    async def refused():
+        try:
+            async with Client(before.binding):
+                return False
+        except AssertionError as error:
+            return "authentication failure" in str(error)
+
+    await until(refused, 30)

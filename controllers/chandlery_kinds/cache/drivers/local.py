@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from chandlery.driver.protocol import DriverContext, Unsupported
-from chandlery.providers.local import Instance
+from chandlery.model.base import DeletionPolicy
+from chandlery.providers.local import Instance, rotation
 from chandlery.providers.local.driver import LocalDriver, Servers
+from chandlery_kinds.cache import memcached
 from chandlery_kinds.cache.drivers.local_cluster import ClusterServers
 from chandlery_kinds.cache.drivers.local_memcached import MemcachedServers
+from chandlery_kinds.cache.drivers.local_nodes import generated
 from chandlery_kinds.cache.drivers.local_valkey import ValkeyServers
 from chandlery_kinds.cache.model import Cache, CacheEngine, CacheMode
 
@@ -17,7 +20,7 @@ from chandlery_kinds.cache.model import Cache, CacheEngine, CacheMode
 class CacheDriver(LocalDriver):
     """The `local` driver of Cache."""
 
-    abilities: ClassVar[frozenset[str]] = frozenset({"tls"})
+    abilities: ClassVar[frozenset[str]] = frozenset({"tls", "backup", "restoreFrom", "rotation"})
 
     def servers(self, ctx: DriverContext, obj: Cache, instance: Instance) -> Servers:
         if obj.spec.engine is CacheEngine.MEMCACHED:
@@ -28,10 +31,15 @@ class CacheDriver(LocalDriver):
 
     def refused(self, obj: Cache) -> Sequence[Unsupported]:
         spec = obj.spec
-        tls = spec.tls is not None and spec.tls.enabled
-        if tls and spec.mode is CacheMode.SHARDED and spec.engine is not CacheEngine.MEMCACHED:
-            return _sharded_tls(obj)
-        return []
+        if spec.engine is CacheEngine.MEMCACHED:
+            found = list(rotation.refused(spec, {memcached.USER: "password"}))
+            if spec.deletion_policy is DeletionPolicy.SNAPSHOT:
+                found.append(Unsupported("spec.deletionPolicy", "Snapshot", "memcached has no data to back up"))
+            return found
+        found = list(rotation.refused(spec, generated(spec)))
+        if spec.tls is not None and spec.tls.enabled and spec.mode is CacheMode.SHARDED:
+            found += _sharded_tls(obj)
+        return found
 
 
 def _sharded_tls(obj: Cache) -> list[Unsupported]:

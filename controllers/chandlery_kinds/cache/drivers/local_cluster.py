@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation
 from chandlery.foundation.errors import ChandleryError, EngineFailed, Unavailable
 from chandlery.model.base import Condition, ConditionStatus, Endpoint
 from chandlery.providers.local import Instance
+from chandlery.providers.local.background import Job
+from chandlery.providers.local.backups import Backups
 from chandlery.providers.local.driver import crash_loop
 from chandlery.providers.local.files import remove_tree
 from chandlery.providers.local.tls_front import Front, FrontState
 from chandlery_kinds.cache import acl, cluster
 from chandlery_kinds.cache.binding import Address
+from chandlery_kinds.cache.drivers.local_backup import all_answer, take
 from chandlery_kinds.cache.drivers.local_front import HOST
 from chandlery_kinds.cache.drivers.local_nodes import DRIFT_POLL, STARTING_POLL, Node, ValkeyNodes
 from chandlery_kinds.cache.drivers.slots import SlotMover
@@ -42,6 +46,7 @@ class ClusterServers(ValkeyNodes):
         super().__init__(ctx, obj, instance)
         self.shards = obj.spec.primaries
         self.group = 1 + obj.spec.replicas_per_primary
+        self.backups = Backups(ctx, obj, instance, self._take_backup)
         self.views: dict[str, cluster.View] = {}
         """What each node that answers sees."""
         self.introducing = False
@@ -106,9 +111,12 @@ class ClusterServers(ValkeyNodes):
     # -- create
 
     async def create(self) -> None:
+        await self.restore.prepare()
         users = await self.users()
         self.write_acl(users)
-        for name in self.names():
+        # A backup may be of more shards than are wanted: these give their slots away and leave again.
+        more = [f"shard-{shard}-node-0" for shard in range(self.shards, len(self.restore.slots))]
+        for name in [*self.names(), *more]:
             await self.start(self.node(name))
         self.remember_acl(users, None)
         front = self.front()
@@ -137,6 +145,9 @@ class ClusterServers(ValkeyNodes):
         serves = front.ready and bool(states) and not broken and not silent and await self.client_works(wanted[0].port)
         lonely = any(self._primary_of(shard) is None for shard in range(self.shards))
         ready = serves and not behind and not lonely
+        even = not self.moving and not differences
+        backups = await self.backups.look(serves=ready and even and not self.restore.loading)
+        differences += [*self.rotation.differences(), *self.restore.difference(wanted), *backups.differences]
         reason, message = self._explain(wanted, silent, broken, behind, front)
         return Observation(
             exists=any(_NAME.match(name) for name in self.instance.process_names()),
@@ -148,9 +159,9 @@ class ClusterServers(ValkeyNodes):
             endpoint=Endpoint(host=HOST, port=self.endpoint_port),
             binding=self.binding(acl.DEFAULT, self.instance.secret("password")),
             user_bindings=await self.user_bindings(),
-            facts=self._facts(nodes, wanted),
-            conditions=(self._balanced(),),
-            poll_after=self._poll_after(ready, differences, wanted),
+            facts={**self._facts(nodes, wanted), "users": self.user_facts(ready=ready), **backups.facts},
+            conditions=(self._balanced(), *backups.conditions),
+            poll_after=self.rotation.poll(backups.poll(self._poll_after(ready, differences, wanted))),
         )
 
     def _balanced(self) -> Condition:
@@ -371,6 +382,8 @@ class ClusterServers(ValkeyNodes):
         """Do what the plan says. Everything here may be repeated, and goes on where another pass was cut off."""
         await self._look()
         restart: list[str] = []
+        if self.apply_rotation(observed):
+            await self.load_acl([n for n in map(self.node, self.known_names()) if n.state.running])
         for change in observed.plan.changes:
             what, *rest = change.payload
             if what == "failover":
@@ -388,6 +401,10 @@ class ClusterServers(ValkeyNodes):
                 await self._mover().move(cluster.moves(self.owned(), self.shards))
             elif what == "remove":
                 await self._remove(rest[0])
+            elif what == "backup":
+                self.backups.start(rest[0])
+            elif what == "restored":
+                self.restore.finish()
             elif what == "public-port":
                 self.claim_public("client")
             elif what == "acl":
@@ -448,12 +465,37 @@ class ClusterServers(ValkeyNodes):
         owned = self.owned()
         claims = [peer.slots for view in self.views.values() for peer in view.peers.values()]
         free = cluster.unowned([*owned.values(), *claims])
-        for shard, slots in cluster.fill(free, owned, self.shards).items():
+        for shard, slots in self._shares(free, owned).items():
             primary = self._primary_of(shard)
             if primary is None or primary not in self.views:
                 raise Unavailable(f"shard {shard} has no primary yet", retry_after=0.05)
             async with await self.connect(self.node(primary).port) as client:
                 await client.command("CLUSTER", "ADDSLOTSRANGE", *cluster.range_words(slots))
+
+    def _shares(self, free: set[int], owned: Mapping[int, set[int]]) -> dict[int, list[int]]:
+        """Which shard gets which: of a restored backup as they were, for the keys are there already."""
+        given = {int(shard): free & cluster.in_ranges(words) for shard, words in self.restore.slots.items()}
+        if self.restore.loading and any(given.values()):
+            return {shard: sorted(slots) for shard, slots in given.items() if slots}
+        return cluster.fill(free, owned, self.shards)
+
+    # -- backups
+
+    async def _take_backup(self, folder: Path, job: Job) -> Mapping[str, Any]:
+        await self._look()
+        owners = {shard: name for shard in self._all_shards() if (name := self._primary_of(shard)) is not None}
+        nodes = {}
+        for shard, name in owners.items():
+            nodes[f"shard-{shard}-node-0.rdb"] = node = self.node(name)
+            await self.ask(node)
+        slots = {str(shard): cluster.range_words(owned) for shard, owned in self.owned().items()}
+        return {**await take(self, nodes, folder, job), "slots": slots}
+
+    async def last_backup(self) -> bool:
+        """True when there is a backup that began after the deletion did."""
+        await self._look()
+        names = [self._primary_of(shard) or f"shard-{shard}-node-0" for shard in self._all_shards()]
+        return await all_answer(self, [self.node(name) for name in names]) and await self.backups.last()
 
     async def _remove(self, name: str) -> None:
         """An empty node leaves: it stops, and the others forget it before word of it comes round again."""

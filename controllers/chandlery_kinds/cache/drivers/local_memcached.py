@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
 from chandlery.providers.local.driver import crash_loop, require_port
+from chandlery.providers.local.rotation import Rotation
 from chandlery.providers.local.tls_front import Front, FrontState
 from chandlery_kinds.cache import memcached
 from chandlery_kinds.cache.binding import Address, memcached_entries
@@ -63,8 +65,12 @@ class MemcachedServers(Fronted):
         return Node(index, process, self.claimed(self.port_key(index)), process.state())
 
     @property
+    def rotation(self) -> Rotation:
+        return Rotation(self.ctx, self.obj, self.instance, {memcached.USER: "password"})
+
+    @property
     def password(self) -> str:
-        return self.instance.secret("password")
+        return self.rotation.password(memcached.USER).value
 
     def fronts(self) -> list[Front]:
         return [*self.tls_fronts([self.port_key(i) for i in range(self.count)]), *self.outside_fronts("client")]
@@ -85,6 +91,8 @@ class MemcachedServers(Fronted):
     async def create(self) -> None:
         for index in range(self.count):
             await self._start(self.node(index))
+        self.instance.record["users_loaded"] = self._users_digest
+        self.instance.save()
         front = self.front()
         if front is not None:
             await front.apply()
@@ -94,7 +102,7 @@ class MemcachedServers(Fronted):
             return
         require_port(node.port)
         engine = self.instance.engine("memcached", self.spec.version)
-        self.instance.write_config(AUTH_FILE, self._auth_file())
+        self._write_users()
         self._started_with[node.name] = self._lasting(node)
         self.instance.save()
         path = str(self.instance.config_dir / AUTH_FILE)
@@ -105,7 +113,32 @@ class MemcachedServers(Fronted):
         return [str(node.port), *memcached.lasting_arguments(self.spec)]
 
     def _auth_file(self) -> str:
-        return memcached.auth_file(memcached.USER, [self.password])
+        return memcached.auth_file(memcached.USER, [each.value for each in self.rotation.passwords(memcached.USER)])
+
+    def _write_users(self) -> None:
+        self.instance.write_config(AUTH_FILE, self._auth_file())
+
+    @property
+    def _users_digest(self) -> str:
+        return hashlib.sha256(self._auth_file().encode()).hexdigest()[:16]
+
+    async def _load_users(self) -> None:
+        """Have the processes read the passwords again, and wait until each takes the present one: a second at most."""
+        self._write_users()
+        running = [node for node in map(self.node, range(self.count)) if node.state.running]
+        for node in running:
+            node.process.signal(signal.SIGHUP)
+        clock = self.ctx.base.clock
+        deadline = clock.monotonic() + RELOAD_SECONDS
+        for node in running:
+            while clock.monotonic() < deadline:
+                try:
+                    async with await self._connect(node.port):
+                        break
+                except ChandleryError:
+                    await clock.sleep(0.05)
+        self.instance.record["users_loaded"] = self._users_digest
+        self.instance.save()
 
     # -- observe
 
@@ -156,7 +189,7 @@ class MemcachedServers(Fronted):
             endpoint=Endpoint(host=HOST, port=self.endpoint_port),
             binding=Binding("memcached", "chandlery", entries),
             facts=self._facts(nodes),
-            poll_after=DRIFT_POLL if ready else max(STARTING_POLL, min(waits, default=0.0)),
+            poll_after=self.rotation.poll(DRIFT_POLL if ready else max(STARTING_POLL, min(waits, default=0.0))),
         )
 
     def _differences(self, nodes: list[Node]) -> list[Difference]:
@@ -177,6 +210,9 @@ class MemcachedServers(Fronted):
             limit = memcached.megabytes(self.spec) * memcached.MIB
             if have is not None and int(have) != limit:
                 found.append(Difference("spec.memory", str(limit), have, payload=("memory", node.index)))
+        if self.instance.record.get("users_loaded") != self._users_digest:
+            found.append(Difference("users", "as on record", "older", payload=("users",)))
+        found += self.rotation.differences()
         found += self.port_differences("client", Disruption.RESTART)
         return found
 
@@ -217,6 +253,12 @@ class MemcachedServers(Fronted):
     async def update(self, observed: Observation) -> None:
         """Do what the plan says."""
         restarted: set[int] = set()
+        for payload in [
+            change.payload for change in observed.plan.changes if change.payload[0] in ("rotate", "expire")
+        ]:
+            self.rotation.apply(payload)
+        if any(change.payload[0] in ("rotate", "expire", "users") for change in observed.plan.changes):
+            await self._load_users()
         for change in observed.plan.changes:
             what, *rest = change.payload
             if what == "start":

@@ -11,10 +11,12 @@ from chandlery.driver.protocol import Binding, Difference, Disruption, DriverCon
 from chandlery.foundation.errors import ChandleryError, EngineFailed
 from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
 from chandlery.providers.local.driver import password_of, require_port
+from chandlery.providers.local.rotation import Rotation
 from chandlery_kinds.cache import acl
 from chandlery_kinds.cache.binding import entries
+from chandlery_kinds.cache.drivers.local_backup import Restore
 from chandlery_kinds.cache.drivers.local_front import HOST, Fronted
-from chandlery_kinds.cache.model import Cache
+from chandlery_kinds.cache.model import Cache, CacheSpec, CacheUser
 from chandlery_kinds.cache.resp import RespClient, info, pairs
 from chandlery_kinds.cache.valkey import (
     RESTART_SETTINGS,
@@ -31,6 +33,12 @@ DRIFT_POLL = 10.0
 # SIGTERM saves what persistence asks for, then ends; data in memory only is gone in any case.
 # It refuses while it writes its first append-only file, and has to be asked again.
 STOP = (*[StopStep(SIGTERM, 0.5)] * 20, StopStep(SIGKILL, 5.0))
+
+
+def generated(spec: CacheSpec) -> dict[str, str]:
+    """Users with a generated password -> its name in the record. The binding's user is called default."""
+    own = {user.name: f"user-{user.name}" for user in spec.users if user.password_secret is None}
+    return {acl.DEFAULT: "password", **own}
 
 
 @dataclass(slots=True)
@@ -79,6 +87,7 @@ class ValkeyNodes(Fronted):
     def __init__(self, ctx: DriverContext, obj: Cache, instance: Instance) -> None:
         super().__init__(ctx, obj, instance)
         self.settings = self.wanted_settings()
+        self.restore = Restore(self)
 
     def wanted_settings(self) -> dict[str, str]:
         return desired_settings(self.spec)
@@ -90,26 +99,56 @@ class ValkeyNodes(Fronted):
     # -- users
 
     @property
+    def version_line(self) -> str | None:
+        """What the engines catalogue is asked for."""
+        return self.spec.version
+
+    @property
     def admin_password(self) -> str:
         return self.instance.secret("admin")
 
+    @property
+    def rotation(self) -> Rotation:
+        return Rotation(self.ctx, self.obj, self.instance, generated(self.spec))
+
     async def users(self) -> list[acl.AclUser]:
-        """All users as they should be.
+        """All users as they should be; during a rotation's grace period the old password works too.
 
         Raises:
             DependencyNotReady: a password's Secret isn't there.
         """
-        found = [acl.admin(self.admin_password), acl.application([self.instance.secret("password")])]
+        rotation = self.rotation
+        found = [
+            acl.admin(self.admin_password),
+            acl.application([password.value for password in rotation.passwords(acl.DEFAULT)]),
+        ]
         for user in self.spec.users:
-            found.append(acl.from_spec(user, [await self._user_password(user.name)]))
+            if user.password_secret is None:
+                passwords = [password.value for password in rotation.passwords(user.name)]
+            else:
+                passwords = [await self._given_password(user)]
+            found.append(acl.from_spec(user, passwords))
         return found
 
-    async def _user_password(self, name: str) -> str:
-        user = next(u for u in self.spec.users if u.name == name)
-        if user.password_secret is None:
-            return self.instance.secret(f"user-{name}")
-        field = f"spec.users[{name}].passwordSecret"
+    async def _given_password(self, user: CacheUser) -> str:
+        assert user.password_secret is not None
+        field = f"spec.users[{user.name}].passwordSecret"
         return await password_of(self.ctx.reader, self.obj.metadata.namespace, user.password_secret.name, field)
+
+    def user_facts(self, *, ready: bool) -> list[dict[str, Any]]:
+        """What status says of each user."""
+        times, own, name = self.rotation.times(), self.spec.connection_secret, self.obj.metadata.name
+        secrets = {acl.DEFAULT: own.name if own is not None else name}
+        secrets |= {user.name: f"{name}-user-{user.name}" for user in self.spec.users}
+        return [
+            {
+                "name": user,
+                "secretName": secret,
+                "ready": ready,
+                **({"lastRotatedTime": times[user]} if user in times else {}),
+            }
+            for user, secret in secrets.items()
+        ]
 
     def write_acl(self, users: list[acl.AclUser]) -> bool:
         return self.instance.write_config("users.acl", acl.render_file(users))
@@ -147,6 +186,13 @@ class ValkeyNodes(Fronted):
                 seen = acl.parse_list(await client.command("ACL", "LIST"))
         self.remember_acl(users, seen)
 
+    def apply_rotation(self, observed: Observation) -> bool:
+        """Put new passwords on record; True when the engines have to learn of them now."""
+        due = [change.payload for change in observed.plan.changes if change.payload[0] in ("rotate", "expire")]
+        for payload in due:
+            self.rotation.apply(payload)
+        return bool(due)
+
     # -- settings
 
     @property
@@ -158,11 +204,12 @@ class ValkeyNodes(Fronted):
     def _known_settings(self) -> dict[str, str]:
         """What may stand in the file: a setting that can be changed live is set live first, to learn its default."""
         configuration = self.spec.configuration
-        return {
+        known = {
             name: value
             for name, value in self.settings.items()
             if name not in configuration or name in RESTART_SETTINGS or name in self._defaults
         }
+        return known | self.restore.overrides()
 
     def settings_of(self, node: Node) -> list[Difference]:
         back = {name: value for name, value in self._defaults.items() if name not in self.settings}
@@ -205,7 +252,7 @@ class ValkeyNodes(Fronted):
     async def start(self, node: Node) -> None:
         if not node.state.running:
             require_port(node.port)
-        engine = self.instance.engine(self.spec.engine.value, self.spec.version)
+        engine = self.instance.engine(self.spec.engine.value, self.version_line)
         self.write_config(node)
         argv = [str(engine.binary), str(self.instance.config_dir / f"{node.name}.conf")]
         await node.process.start(ProcessSpec(argv, env=engine.env, stop=STOP))
@@ -266,6 +313,11 @@ class ValkeyNodes(Fronted):
     async def user_bindings(self) -> dict[str, Binding]:
         name = self.obj.metadata.name
         return {
-            f"{name}-user-{user.name}": self.binding(user.name, await self._user_password(user.name))
+            f"{name}-user-{user.name}": self.binding(user.name, await self._bound_password(user))
             for user in self.spec.users
         }
+
+    async def _bound_password(self, user: CacheUser) -> str:
+        if user.password_secret is not None:
+            return await self._given_password(user)
+        return self.rotation.password(user.name).value

@@ -7,17 +7,22 @@ listen on that port itself, so nobody needs a proxy and no client needs to be to
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation
 from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance, StopStep
+from chandlery.providers.local.background import Job
+from chandlery.providers.local.backups import Backups
 from chandlery.providers.local.driver import crash_loop
 from chandlery.providers.local.tls_front import PAYLOAD as FRONT
 from chandlery.providers.local.tls_front import Front, FrontState
 from chandlery_kinds.cache import acl
 from chandlery_kinds.cache.binding import Address
+from chandlery_kinds.cache.drivers.local_backup import all_answer, take
 from chandlery_kinds.cache.drivers.local_front import HOST
 from chandlery_kinds.cache.drivers.local_nodes import DRIFT_POLL, STARTING_POLL, Node, ValkeyNodes
 from chandlery_kinds.cache.model import Cache
@@ -38,6 +43,7 @@ class ValkeyServers(ValkeyNodes):
     def __init__(self, ctx: DriverContext, obj: Cache, instance: Instance) -> None:
         super().__init__(ctx, obj, instance)
         self.count = 1 + obj.spec.replicas_per_primary
+        self.backups = Backups(ctx, obj, instance, self._take_backup)
 
     # -- what is on record
 
@@ -62,6 +68,7 @@ class ValkeyServers(ValkeyNodes):
     # -- create
 
     async def create(self) -> None:
+        await self.restore.prepare()
         users = await self.users()
         self.write_acl(users)
         for index in range(self.count):
@@ -106,6 +113,8 @@ class ValkeyServers(ValkeyNodes):
         serves = primary.answers and primary.role == "primary" and front.ready and await self.client_works(primary.port)
         behind = [n for n in nodes if n is not primary and not n.in_step]
         ready = serves and not behind
+        backups = await self.backups.look(serves=ready and not self.restore.loading)
+        differences += [*self.rotation.differences(), *self.restore.difference(nodes), *backups.differences]
         reason, message = self._explain(nodes, primary, behind, front)
         return Observation(
             exists=bool(servers),
@@ -117,8 +126,9 @@ class ValkeyServers(ValkeyNodes):
             endpoint=Endpoint(host=HOST, port=self.endpoint_port, **self._read_endpoint(nodes, primary)),
             binding=self.binding(acl.DEFAULT, self.instance.secret("password")),
             user_bindings=await self.user_bindings(),
-            facts=self._facts(nodes, primary),
-            poll_after=self._poll_after(ready, nodes),
+            facts={**self._facts(nodes, primary), "users": self.user_facts(ready=ready), **backups.facts},
+            conditions=backups.conditions,
+            poll_after=self.rotation.poll(backups.poll(self._poll_after(ready, nodes))),
         )
 
     def _poll_after(self, ready: bool, nodes: list[Node]) -> float:
@@ -232,6 +242,8 @@ class ValkeyServers(ValkeyNodes):
         """Do what the plan says: first who is primary, then processes, then settings."""
         nodes = {f"node-{index}": self.node(index) for index in range(self.count)}
         restart: set[str] = set()
+        if self.apply_rotation(observed):
+            await self.load_acl([n for n in nodes.values() if n.state.running])
         for change in observed.plan.changes:
             what, *rest = change.payload
             if what == "promote":
@@ -247,7 +259,11 @@ class ValkeyServers(ValkeyNodes):
                 await self._remove(rest[0])
             elif what == "public-port":
                 self.claim_public("client")
-            elif what in (FRONT, "remove-front"):
+            elif what == "backup":
+                self.backups.start(rest[0])
+            elif what == "restored":
+                self.restore.finish()
+            elif what in (FRONT, "remove-front", "rotate", "expire"):
                 continue
             elif what == "acl":
                 await self.load_acl([n for n in nodes.values() if n.state.running])
@@ -262,6 +278,19 @@ class ValkeyServers(ValkeyNodes):
             await nodes[name].process.stop()
             await self.start(self.node(nodes[name].index))
         await self.update_front(observed)
+
+    # -- backups
+
+    async def _take_backup(self, folder: Path, job: Job) -> Mapping[str, Any]:
+        primary = self.node(self.primary_index)
+        await self.ask(primary)
+        return await take(self, {"node-0.rdb": primary}, folder, job)
+
+    async def last_backup(self) -> bool:
+        """True when there is a backup that began after the deletion did."""
+        return await all_answer(self, [self.node(self.primary_index)]) and await self.backups.last()
+
+    # -- who is primary
 
     async def _promote(self, index: int) -> None:
         """Make a copy the primary: on record first, so that whoever comes next goes on from here."""
