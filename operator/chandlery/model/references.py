@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin
 
 from chandlery.model.base import AnyResource, LocalRef, Model, Ref, SecretKeyRef
 
@@ -13,8 +14,29 @@ ANY = "*"
 
 def secrets(spec: Model) -> Iterator[Ref]:
     """Every Secret that a spec names: fields called `...Secret`, `...Secrets`, and keys of Secrets."""
-    for name in type(spec).model_fields:
-        yield from _in(getattr(spec, name), wanted=name.endswith(("_secret", "_secrets")))
+    for name, wanted in _fields(type(spec)):
+        value = getattr(spec, name)
+        if value is not None and value != ():
+            yield from _in(value, wanted=wanted)
+
+
+@cache
+def _fields(model: type[Model]) -> tuple[tuple[str, bool], ...]:
+    """The fields that may lead to a Secret, and whether their own name says so: most are plain values."""
+    return tuple(
+        (name, name.endswith(("_secret", "_secrets")))
+        for name, field in model.model_fields.items()
+        if _may_hold_models(field.annotation)
+    )
+
+
+def _may_hold_models(kind: Any) -> bool:
+    if isinstance(kind, type) and not get_args(kind):
+        return not issubclass(kind, str | int | float | bool | bytes)
+    if get_origin(kind) is Annotated:
+        return _may_hold_models(get_args(kind)[0])
+    inner = get_args(kind)
+    return any(_may_hold_models(one) for one in inner if one not in {None, type(None), Ellipsis}) if inner else True
 
 
 def _in(value: Any, *, wanted: bool) -> Iterator[Ref]:

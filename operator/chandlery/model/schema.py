@@ -137,7 +137,7 @@ def _plain(value: Any) -> Any:
 
 
 def _unset(node: dict[str, Any]) -> None:
-    """A status is what was found: none of its fields has a default, and nothing in it is required but the keys of its lists."""
+    """A status is what was found: no field has a default, and nothing is required but the keys of lists."""
     node.pop("default", None)
     for child in node.get("properties", {}).values():
         _unset(child)

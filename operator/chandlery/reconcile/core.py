@@ -14,12 +14,13 @@ from functools import partial
 from typing import Any
 
 from chandlery.driver.kind import Kind
-from chandlery.driver.provider import ProviderFactory
+from chandlery.driver.provider import Leaves, ProviderFactory
 from chandlery.foundation.clock import SYSTEM, Clock
 from chandlery.foundation.context import Context, Logger
 from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import Ref
 from chandlery.model.scalars import Duration
+from chandlery.reconcile.answers import Answers
 from chandlery.reconcile.api import PROVIDER_CONFIGS, RESOURCE_CLASSES, SECRETS, Api, Key, Obj, type_of
 from chandlery.reconcile.binding import MANAGED_SELECTOR, Binder, owner_of
 from chandlery.reconcile.classes import Catalogue, made_by
@@ -100,7 +101,8 @@ class Core:
         self.binder = Binder(api)
         self.recorder = Recorder(api, clock, logger=self._logger)
         self.drivers = Drivers(self.metrics, self.settings.deadlines)
-        writer = Writer(api, self._stored, fence)
+        self.answers = Answers()
+        writer = Writer(api, self._stored, fence, self._lost, self.answers)
         env = Environment(
             api=api,
             clock=clock,
@@ -169,11 +171,26 @@ class Core:
 
     async def sweep(self) -> int:
         """One full list of each kind; how many objects turned out to be gone."""
+        # Asked before the lists: what is begun for an object that is made meanwhile must not seem lost.
+        leaving = [(session, session.owners()) for session in await self._leaving()]
         gone = 0
+        live: set[str] = set()
         for name, where in self.types.items():
             page = await self._api.list(where)
             gone += self.engine.swept(name, page.items, page.resource_version)
+            live.update(obj["metadata"].get("uid", "") for obj in page.items)
+        for session, owners in leaving:
+            lost = {uid for uid, kind in owners.items() if kind in self.types and uid not in live}
+            if lost:
+                self._logger.warning("what ran for objects that are gone is ended", names=await session.end(lost))
         return gone
+
+    async def _leaving(self) -> list[Leaves]:
+        try:
+            return await self.sessions.leaving()
+        except ChandleryError as error:  # the objects that need the session tell of it
+            self._logger.info("a provider can't be opened", error=error)
+            return []
 
     async def stop(self) -> None:
         """Finish nothing more; what is under way is cancelled and taken up by the next leader."""
@@ -307,6 +324,9 @@ class Core:
 
     def _stored(self, key: Key, obj: Obj) -> None:
         self.engine.stored(key, obj)
+
+    def _lost(self, key: Key, uid: str) -> None:
+        self.engine.lost(key, uid)
 
     def _source_synced(self, kind: str) -> bool:
         source = self.sources.get(kind)

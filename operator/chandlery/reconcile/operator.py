@@ -214,6 +214,7 @@ class Operator:
             restarted=core.sweep_soon,
             logger=self._logger,
             namespace=self.settings.namespace,
+            answers=core.answers,
         )
         self.source.start()
 

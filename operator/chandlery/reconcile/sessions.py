@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chandlery.driver.protocol import Reader
-from chandlery.driver.provider import NO_PROVIDER, ProviderFactory, ProviderSetup
+from chandlery.driver.provider import NO_PROVIDER, Leaves, ProviderFactory, ProviderSetup
 from chandlery.foundation.clock import Clock
 from chandlery.reconcile.classes import Catalogue
 from chandlery.reconcile.problems import ProviderNotFound
@@ -60,6 +60,13 @@ class Sessions:
         for key, (_, session) in list(self._open.items()):
             if key[1] == config:
                 self._open[key] = ("", session)
+
+    async def leaving(self) -> list[Leaves]:
+        """The open sessions whose things outlive their objects; one that has such from an earlier run is opened."""
+        for provider, factory in self._factories.items():
+            if getattr(factory, "has_leftovers", False):
+                await self.get(provider, "")
+        return [session for _, session in self._open.values() if isinstance(session, Leaves)]
 
     async def close(self) -> None:
         """Close all sessions; what they made stays."""

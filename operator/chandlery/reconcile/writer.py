@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from chandlery.foundation.errors import Conflict, NotFound
+from chandlery.reconcile.answers import Answers
 from chandlery.reconcile.api import FINALIZER, STATUS_MANAGER, Api, Key, Obj, ResourceType
 from chandlery.reconcile.classes import MADE_BY, Place
 
@@ -26,11 +27,28 @@ def _digest(value: Any) -> int:
 
 
 class Writer:
-    """One for all objects. `stored` gets each answer; `check` raises Fenced when we may not write any more."""
+    """One for all objects.
 
-    def __init__(self, api: Api, stored: Callable[[Key, Obj], object], check: Callable[[], object]) -> None:
+    Args:
+        api: the API server.
+        stored: gets each answer.
+        check: raises Fenced when we may not write any more.
+        gone: told (key, uid) when a write of ours was the object's end.
+        answers: where requests and their answers are noted.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        stored: Callable[[Key, Obj], object],
+        check: Callable[[], object],
+        gone: Callable[[Key, str], object] = lambda _key, _uid: None,
+        answers: Answers | None = None,
+    ) -> None:
         self._api = api
-        self._stored = stored
+        self._take_in = stored
+        self._answers = answers or Answers()
+        self._gone = gone
         self._check = check
         self._last: dict[str, _Last] = {}
 
@@ -60,15 +78,16 @@ class Writer:
         }
         self._last[uid] = _Last(sent, sent)
         try:
-            answer = await self._api.apply(kind, body, manager=STATUS_MANAGER, subresource="status")
+            with self._answers.writing():
+                answer = await self._api.apply(kind, body, manager=STATUS_MANAGER, subresource="status")
+                self._last[uid] = _Last(sent, _digest(answer.get("status") or {}))
+                self._stored(key, answer)
         except NotFound:
             self.forget(uid)
             return False
         except BaseException:
             self.forget(uid)
             raise
-        self._last[uid] = _Last(sent, _digest(answer.get("status") or {}))
-        self._stored(key, answer)
         return True
 
     async def claim(self, kind: ResourceType, key: Key, obj: Obj, place: Place) -> Obj:
@@ -105,9 +124,14 @@ class Writer:
         path = f"/metadata/finalizers/{finalizers.index(FINALIZER)}"
         self._check()
         operations = [{"op": "test", "path": path, "value": FINALIZER}, {"op": "remove", "path": path}]
-        answer = await self._api.json_patch(kind, key.namespace, key.name, operations)
-        if answer is not None and (answer["metadata"].get("finalizers")):
+        with self._answers.writing():
+            answer = await self._api.json_patch(kind, key.namespace, key.name, operations)
+            if answer is not None:
+                self._answers.add(answer)
+        if answer is not None and answer["metadata"].get("finalizers"):
             self._stored(key, answer)
+        else:
+            self._gone(key, obj["metadata"].get("uid", ""))  # what else is heard meanwhile needs no pass any more
 
     async def _patch(self, kind: ResourceType, key: Key, obj: Obj, operations: list[dict[str, Any]]) -> Obj:
         if not operations:
@@ -115,11 +139,16 @@ class Writer:
         self._check()
         version = obj["metadata"]["resourceVersion"]
         guard = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
-        answer = await self._api.json_patch(kind, key.namespace, key.name, [guard, *operations])
-        if answer is None:
-            raise Conflict(f"{key} is gone")
-        self._stored(key, answer)
+        with self._answers.writing():
+            answer = await self._api.json_patch(kind, key.namespace, key.name, [guard, *operations])
+            if answer is None:
+                raise Conflict(f"{key} is gone")
+            self._stored(key, answer)
         return answer
+
+    def _stored(self, key: Key, answer: Obj) -> None:
+        self._answers.add(answer)
+        self._take_in(key, answer)
 
 
 _MADE_BY_PATH = "/metadata/annotations/" + MADE_BY.replace("~", "~0").replace("/", "~1")

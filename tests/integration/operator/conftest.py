@@ -70,7 +70,7 @@ async def _prepare(path: Path) -> None:
             )
 
 
-async def _eventually(check: Callable[[], Any], seconds: float = 15.0) -> Any:
+async def _eventually(check: Callable[[], Any], seconds: float = 45.0) -> Any:
     """Until the check gives something true, without raising."""
     loop = asyncio.get_running_loop()
     ends = loop.time() + seconds

@@ -152,8 +152,8 @@ async def test_probes_and_metrics(run, api, namespace, eventually):
             await eventually(lambda: running.operator.core is not None)
 
 
-async def test_events_are_told_once_and_counted(run, api, namespace, kubectl, eventually):
-    async with run(World()):
+async def test_events_are_told_by_describe(run, api, namespace, kubectl, eventually):
+    async with run(World(), loop=LoopSettings(routine_events=True)):
         await api.create(CACHES, cache(namespace))
         await eventually(lambda: is_ready(api, namespace))
 
