@@ -148,7 +148,7 @@ async def kill(pid: int) -> None:
     await until(lambda: not pids.is_same(pid, started), 30.0)
 
 
-async def until(check: Any, seconds: float = 10.0) -> Any:
+async def until(check: Any, seconds: float = 60.0) -> Any:
     """Wait for a condition (a function, async or not); fail when it doesn't come true in time."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:

@@ -231,7 +231,7 @@ def condition(obj: Obj, kind: str) -> Obj:
     status = obj.get("status") or {}
     if status.get("observedGeneration", 0) < obj["metadata"].get("generation", 0):
         return {}
-    return next((c for c in status.get("conditions", ()) if c["type"] == kind), {})
+    return next((c for c in status.get("conditions") or () if c["type"] == kind), {})
 
 
 def is_ready(obj: Obj) -> bool:
@@ -241,7 +241,7 @@ def is_ready(obj: Obj) -> bool:
 def lacking(obj: Obj) -> str:
     """A condition of the kind's own that isn't true yet: a load balancer serves, but its targets don't."""
     status = obj.get("status") or {}
-    for found in status.get("conditions", ()):
+    for found in status.get("conditions") or ():
         if found["type"] not in ("Ready", "Reconciling", "Stalled", "StorageSufficient") and found["status"] != "True":
             return str(found["type"])
     return ""

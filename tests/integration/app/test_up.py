@@ -49,7 +49,7 @@ class Installation:
             f"== {path.name}\n{path.read_text(errors='replace')[-2000:]}" for path in (self.root / "log").glob("*.log")
         )
 
-    def until(self, check, seconds=60):
+    def until(self, check, seconds=180):
         deadline = time.monotonic() + seconds
         while True:
             try:

@@ -41,7 +41,7 @@ class Cluster:
     def kubectl(self, *args: str, stdin: Any = None, check: bool = True) -> str:
         done = subprocess.run(
             [KUBECTL, *args], env={**os.environ, **self.plane.env, "HOME": str(self.plane.settings.data_dir)},
-            input=json.dumps(stdin) if stdin is not None else None, capture_output=True, text=True, timeout=60,
+            input=json.dumps(stdin) if stdin is not None else None, capture_output=True, text=True, timeout=200,
             check=False,
         )  # fmt: skip
         if check and done.returncode:
@@ -56,7 +56,7 @@ class Cluster:
         return {name.partition("/")[2] for name in self.kubectl("get", kind, *args, "-o", "name").split()}
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 40.0) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 150.0) -> Any:
     ends = time.monotonic() + seconds
     while True:
         found = condition()
@@ -155,10 +155,10 @@ def make_and_delete(cluster: Cluster, space: str) -> None:
             "apiVersion": "data.chandlery.dev/v1alpha1", "kind": "Cache", "metadata": {"name": name},
             "spec": {"className": class_name},
         })  # fmt: skip
-    cluster.kubectl("wait", "-n", space, "cache/simulated", "--for=condition=Ready", "--timeout=40s")
+    cluster.kubectl("wait", "-n", space, "cache/simulated", "--for=condition=Ready", "--timeout=150s")
     until(lambda: cluster.names("statefulsets", "-n", space), "the StatefulSet of the kubernetes driver")
     until(lambda: cluster.names("services", "-n", space), "its Service")
-    cluster.kubectl("delete", "-n", space, "cache", "--all", "--timeout=40s")
+    cluster.kubectl("delete", "-n", space, "cache", "--all", "--timeout=150s")
     until(lambda: not cluster.names("statefulsets", "-n", space), "the StatefulSet is gone")
 
 
@@ -273,14 +273,14 @@ def test_definitions_go_only_when_nothing_is_left(tmp_path: Path) -> None:
         player = threading.Thread(target=play_job, args=(cluster, "chandlery-guard", stop), daemon=True)
         player.start()
         try:
-            first = cluster.helm.run("uninstall", "chandlery", "-n", SPACE, "--timeout", "40s")
+            first = cluster.helm.run("uninstall", "chandlery", "-n", SPACE, "--timeout", "150s")
             assert first.returncode != 0
             assert "failed" in first.stderr
             assert "deadline" not in first.stderr
             assert cluster.names("caches") == {"dear"}
             assert cluster.names("deployments", "-n", SPACE) == {"chandlery"}
             cluster.kubectl("delete", "cache", "dear")
-            cluster.helm("uninstall", "chandlery", "-n", SPACE, "--timeout", "40s")
+            cluster.helm("uninstall", "chandlery", "-n", SPACE, "--timeout", "150s")
         finally:
             stop.set()
             player.join(30)

@@ -43,7 +43,7 @@ def shell(plane: RunningControlPlane, tmp_path: Path) -> Any:
 
     def run(line: str) -> str:
         done = subprocess.run(
-            shlex.split(line), env=env, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+            shlex.split(line), env=env, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
         )
         assert done.returncode == 0, f"{line}: {done.stderr or done.stdout}"
         return done.stdout

@@ -61,7 +61,7 @@ class Plane:
         self._connection.close()
 
 
-def established(plane: Plane, name: str, seconds: float = 15) -> None:
+def established(plane: Plane, name: str, seconds: float = 60) -> None:
     """Wait until a CRD is served.
 
     Raises:
@@ -70,7 +70,7 @@ def established(plane: Plane, name: str, seconds: float = 15) -> None:
     ends = time.monotonic() + seconds
     while True:
         _, crd = plane.request("GET", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
-        conditions = crd.get("status", {}).get("conditions", [])
+        conditions = (crd.get("status") or {}).get("conditions") or ()
         if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
             return
         assert time.monotonic() < ends, conditions

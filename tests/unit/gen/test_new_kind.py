@@ -28,11 +28,12 @@ def run(copy: Path, *command: str) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join(str(copy / p) for p in ("operator", "controllers"))
     env = {**os.environ, "PYTHONPATH": paths, "MYPYPATH": paths}
     return subprocess.run(
-        [sys.executable, *command], cwd=copy, env=env, capture_output=True, text=True, check=False, timeout=110
+        [sys.executable, *command], cwd=copy, env=env, capture_output=True, text=True, check=False, timeout=500
     )
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("name", "group"), [("Bus", "messaging"), ("LongNamedManagedObjectStore", "s3.example.com")])
 def test_a_new_kind_passes_every_check(copy: Path, name: str, group: str) -> None:
     made = run(copy, "hack/new-kind", name, "--group", group)

@@ -45,7 +45,7 @@ class World:
     def get(self, plural: str, name: str, namespace: str = "default", group: str = "") -> Any:
         return self.api.get(group, plural, namespace, name)
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 5.0) -> Any:
+    async def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
         """Wait for a condition; its value. Fails after a deadline."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
