@@ -1,9 +1,9 @@
 """Replays every recording against a fresh server; what once was equal must stay equal.
 
 `results.json` holds the equal steps of each category. It may only rise: when more is equal than it says, the test
-tells so, and `CHANDLERY_FIDELITY_UPDATE=1` writes the better numbers. Of a category that falls short, the scenarios with
-differences are replayed once more: alone, and each from the beginning of a second on, for what differs by chance differs
-because the clock's second turned over in between, here as on a real server.
+tells so, and `CHANDLERY_FIDELITY_UPDATE=1` writes the better numbers. Of a category that falls short, the scenarios
+with differences are replayed once more: alone, and from the beginning of a second on, for what differs by chance
+differs because the clock's second turned over in between, here as on a real server.
 """
 
 from __future__ import annotations
