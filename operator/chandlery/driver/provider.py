@@ -7,7 +7,7 @@ its credentials change, and closes what nobody uses any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Final, Protocol, runtime_checkable
@@ -46,6 +46,17 @@ class ProviderFactory(Protocol):
 
     async def close(self, session: Any) -> None:
         """Let go of connections; things made stay as they are (a local engine keeps running)."""
+
+
+@runtime_checkable
+class Leaves(Protocol):
+    """A session whose things go on by themselves when their object is gone without having been deleted in order."""
+
+    def owners(self) -> Mapping[str, str]:
+        """Uid and kind of every object that something runs for."""
+
+    async def end(self, uids: Collection[str]) -> Sequence[str]:
+        """End what runs for these; data stay. Returns the external names."""
 
 
 def provider_of(driver: Any) -> str:

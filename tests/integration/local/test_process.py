@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 
@@ -13,7 +14,7 @@ from chandlery.providers.local import LocalProvider, ProcessSpec, StopStep, pids
 SLEEPER = ProcessSpec([sys.executable, "-c", "import signal, time; print('up', flush=True); time.sleep(600)"])
 
 
-async def until(check, seconds=10.0):
+async def until(check, seconds=60.0):
     """Wait for a condition, fail when it doesn't come true in time."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not (found := check()):
@@ -173,9 +174,18 @@ async def test_orphans_of_lost_objects_are_ended_and_others_left(provider, insta
     other.create(kind="Cache", namespace="default", name="b", uid="5678")
     lost = await instance.process().start(SLEEPER)
     kept = await other.process().start(SLEEPER)
-    assert await provider.sweep({"5678"}) == [instance.name]
+    assert provider.owners() == {"1234": "Cache", "5678": "Cache"}
+    assert await provider.end({"1234"}) == [instance.name]
     assert pids.start_time(lost) is None
     assert pids.start_time(kept) is not None
+
+
+async def test_a_process_whose_directory_is_gone_is_ended(provider, instance):
+    stray = await instance.process().start(SLEEPER)
+    shutil.rmtree(instance.root)
+    provider.forget(instance.name)
+    assert await provider.end(()) == [instance.name]
+    await until(lambda: pids.start_time(stray) is None)
 
 
 def test_two_operators_on_one_directory_are_refused(provider):

@@ -29,6 +29,12 @@ class LocalProviderFactory:
         self._image_dirs = image_dirs
         self._limits = limits
 
+    @property
+    def has_leftovers(self) -> bool:
+        """Whether anything was made in the data directory that may still run."""
+        home = self._data_dir / "instances"
+        return home.is_dir() and any(home.iterdir())
+
     async def open(self, setup: ProviderSetup) -> LocalProvider:
         """Take the data directory.
 

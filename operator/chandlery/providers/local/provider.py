@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from chandlery.foundation.clock import SYSTEM, Clock
@@ -151,22 +151,29 @@ class LocalProvider:
             await instance.stop_all()
         return count
 
-    async def sweep(self, live_uids: Iterable[str]) -> list[str]:
+    def owners(self) -> dict[str, str]:
+        """Uid and kind of every object that a process is kept running for."""
+        found = {}
+        for instance in self.instances():
+            owner = instance.record.get("owner", {})
+            if owner and not instance.record.get("retained"):
+                found[owner["uid"]] = owner["kind"]
+        return found
+
+    async def end(self, uids: Collection[str]) -> list[str]:
         """End the processes of objects that no longer exist; returns the instances' names.
 
         Their directories stay: whether the data may go was the object's own decision, and the object can't be
         asked any more. Only processes with our mark for an instance of this data directory are touched.
         """
-        live = set(live_uids)
         stopped = []
         for instance in self.instances():
-            owner = instance.record.get("owner", {})
-            if owner.get("uid") in live or instance.record.get("retained"):
+            if instance.record.get("owner", {}).get("uid") not in uids:
                 continue
             if any(instance.process(name).state().running for name in instance.process_names()):
                 await instance.stop_all()
                 stopped.append(instance.name)
-        return stopped
+        return stopped + await asyncio.to_thread(self.end_strays)
 
     def strays(self) -> list[tuple[int, str]]:
         """Processes that carry our mark but whose instance directory is gone: (pid, instance name)."""
