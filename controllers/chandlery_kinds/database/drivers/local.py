@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from chandlery.driver.protocol import DriverContext, Unsupported
-from chandlery.providers.local import Instance
+from chandlery.model.parts import ClientAuthentication, Tls
+from chandlery.providers.local import Instance, rotation
 from chandlery.providers.local.driver import LocalDriver
+from chandlery_kinds.database.drivers import local_postgres_pooler
 from chandlery_kinds.database.drivers.local_mariadb import MariaServers, refused
 from chandlery_kinds.database.drivers.local_postgres import PostgresServers
+from chandlery_kinds.database.drivers.local_roles import generated
 from chandlery_kinds.database.model import Database, DatabaseEngine
 from chandlery_kinds.database.spec_parts import BackupMethod
 
@@ -17,7 +20,7 @@ from chandlery_kinds.database.spec_parts import BackupMethod
 class DatabaseDriver(LocalDriver):
     """The `local` driver of Database."""
 
-    abilities: ClassVar[frozenset[str]] = frozenset({"backup", "restoreFrom", "tls"})
+    abilities: ClassVar[frozenset[str]] = frozenset({"backup", "restoreFrom", "rotation", "tls"})
 
     def servers(self, ctx: DriverContext, obj: Database, instance: Instance) -> PostgresServers | MariaServers:
         if obj.spec.engine is DatabaseEngine.MARIADB:
@@ -32,10 +35,21 @@ class DatabaseDriver(LocalDriver):
         found: list[Unsupported] = []
         if spec.engine is DatabaseEngine.MARIADB:
             found += refused(obj)
-        if spec.pooler is not None and spec.pooler.enabled:
-            found.append(Unsupported("spec.pooler.enabled", "true", "there is no pooler for this machine"))
-        if spec.initialization.sql_secrets:
-            found.append(Unsupported("spec.initialization.sqlSecrets", "set", "scripts are not run here yet"))
+            if spec.pooler is not None and spec.pooler.enabled:
+                found.append(Unsupported("spec.pooler.enabled", "true", "there is no pooler for MariaDB here"))
+            if spec.initialization.sql_secrets:
+                why = "MariaDB can't undo a script that stops half-way, so none is run here"
+                found.append(Unsupported("spec.initialization.sqlSecrets", "set", why))
+        else:
+            found += local_postgres_pooler.refused(spec.pooler)
+            if spec.initialization.sql_secrets and spec.tls is not None and _shuts_out(spec.tls):
+                why = "clients must show a certificate, and the driver that would run the scripts has none"
+                found.append(Unsupported("spec.initialization.sqlSecrets", "set", why))
+        found += rotation.refused(spec, generated(spec))
         if spec.backup is not None and spec.backup.method is BackupMethod.LOGICAL:
             found.append(Unsupported("spec.backup.method", "logical", "copies of the files are made here: physical"))
         return found
+
+
+def _shuts_out(tls: Tls) -> bool:
+    return tls.enabled and tls.required and tls.client_authentication is ClientAuthentication.REQUIRED

@@ -14,7 +14,7 @@ from chandlery.providers.local import Instance
 from chandlery.providers.local.certificates import Certificates
 from chandlery.providers.local.driver import crash_loop
 from chandlery_kinds.database.drivers.local_mariadb_server import HOST, MariaServer
-from chandlery_kinds.database.drivers.local_roles import passwords, rotation_of, secret_part
+from chandlery_kinds.database.drivers.local_roles import passwords, rotation_of, secret_part, with_times
 from chandlery_kinds.database.mariadb.configuration import dynamic, settings, sql_value
 from chandlery_kinds.database.mariadb.content import Content, fetch
 from chandlery_kinds.database.model import Database
@@ -108,6 +108,7 @@ class MariaServers:
             if inside
             else ("Starting", "waiting for mariadb to answer" + (f" ({problem})" if problem else ""))
         )
+        names = {name: f"{self.obj.metadata.name}-role-{secret_part(name)}" for name in secrets}
         return Observation(
             exists=self.server.made,
             ready=ready,
@@ -117,10 +118,8 @@ class MariaServers:
             external_name=self.instance.name,
             endpoint=Endpoint(host=HOST, port=self.server.port),
             binding=self._binding(self.spec.owner_of(self.spec.databases[0]), secrets),
-            user_bindings={
-                f"{self.obj.metadata.name}-role-{secret_part(name)}": self._binding(name, secrets) for name in secrets
-            },
-            facts={**self._facts(live, ready=ready), **content.facts()},
+            user_bindings={names[name]: self._binding(name, secrets) for name in secrets},
+            facts={**self._facts(live, ready=ready), **with_times(content.facts(), self.rotation.times(), names)},
             poll_after=self.rotation.poll(DRIFT_POLL) if ready else max(STARTING_POLL, state.wait),
         )
 
@@ -230,13 +229,15 @@ class MariaServers:
 
     async def update(self, observed: Observation) -> None:
         """Do what the plan says: passwords on record first, then settings, then what is inside, then restarts."""
-        inside, live, restart, started = [], [], False, False
+        inside, live = [], []
+        restart = started = rotated = False
         before = dict(self.applied)
         for change in observed.plan.changes:
             payload = change.payload
             match payload[0]:
                 case "rotate" | "expire":
                     self.rotation.apply(payload)
+                    rotated = True
                 case "start":
                     started = True
                 case "set" if change.disruption >= Disruption.RESTART:
@@ -259,9 +260,12 @@ class MariaServers:
                 case _:
                     inside.append(change)
         await self._set_live(live)
+        content = self._content(await passwords(self.ctx, self.obj, self.instance))
         if inside:
-            secrets = await passwords(self.ctx, self.obj, self.instance)
-            await self._content(secrets).apply(inside)
+            await content.apply(inside)
+        if rotated:
+            await content.apply(await content.differences())
+        if inside or rotated:
             self.instance.save()
         await self._reconfigure(before, restart=restart)
         if started:

@@ -11,23 +11,24 @@ from functools import partial
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, EngineFailed
+from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance
 from chandlery.providers.local.backups import Backups
-from chandlery.providers.local.driver import crash_loop, password_of
 from chandlery.providers.local.files import remove_tree
-from chandlery.providers.local.tools import run_tool
 from chandlery_kinds.database.drivers.local_postgres_archive import Archive, ArchiveView
 from chandlery_kinds.database.drivers.local_postgres_backup import Restore, take
 from chandlery_kinds.database.drivers.local_postgres_node import HOST, Node, NodeFiles
+from chandlery_kinds.database.drivers.local_postgres_pooler import PORT as POOLER_PORT
+from chandlery_kinds.database.drivers.local_postgres_pooler import Pooler
 from chandlery_kinds.database.drivers.local_postgres_replication import Copies
+from chandlery_kinds.database.drivers.local_postgres_scripts import Scripts, ScriptsView
+from chandlery_kinds.database.drivers.local_postgres_settings import Settings
 from chandlery_kinds.database.drivers.local_postgres_tls import Encryption
+from chandlery_kinds.database.drivers.local_postgres_view import entries_of, explain, facts_of, reader_of
+from chandlery_kinds.database.drivers.local_roles import passwords, rotation_of, secret_part, with_times
 from chandlery_kinds.database.model import Database
-from chandlery_kinds.database.postgres.configuration import REPLICATOR, settings, synchronous_standby_names
 from chandlery_kinds.database.postgres.content import Content
-from chandlery_kinds.database.postgres.roles import wanted_roles
-from chandlery_kinds.database.settings import TABLES
 
 STARTING_POLL = 0.02
 DRIFT_POLL = 15.0
@@ -46,6 +47,10 @@ class PostgresServers:
         self.count = obj.spec.instances
         self.encryption = Encryption(self)
         self.files = NodeFiles(instance, obj.spec, ctx.base.remaining() or 60.0, self.encryption.rules)
+        self.settings = Settings(self)
+        self.pooler = Pooler(self)
+        self.scripts = Scripts(self)
+        self.rotation = rotation_of(ctx, obj, instance)
         self.copies = Copies(self)
         self.archive = Archive(self)
         self.restore = Restore(self)
@@ -70,67 +75,40 @@ class PostgresServers:
 
     @property
     def client_port(self) -> int:
-        return self.instance.port("client")
+        """The primary's own port."""
+        return self.port_of("client")
+
+    @property
+    def public_key(self) -> str:
+        """The name of the port that the binding leads to, and that spec.exposure.port means."""
+        return POOLER_PORT if self.pooler.wanted else "tls" if self.encryption.in_front else "client"
+
+    def port_of(self, key: str) -> int:
+        """The port of this name; the public one as the spec says, where it is free."""
+        return self.instance.port(key, self.spec.exposure.port if key == self.public_key else None)
 
     def node(self, index: int) -> Node:
         process = self.instance.process(f"node-{index}")
-        return Node(index, self.instance.port(self.port_key(index)), process, process.state())
-
-    @property
-    def applied(self) -> dict[str, str]:
-        """The settings in the servers' files; what a plan holds back isn't among them yet."""
-        if "settings" not in self.instance.record:
-            self.instance.record["settings"] = self.wanted_settings()
-            self.instance.save()
-        found: dict[str, str] = self.instance.record["settings"]
-        return found
-
-    def wanted_settings(self) -> dict[str, str]:
-        limits = self.spec.resources.limits
-        memory = limits.memory if limits is not None else None
-        return settings(self.spec, memory=memory.bytes if memory is not None else None)
-
-    async def passwords(self) -> dict[str, str]:
-        """One for each role with a login.
-
-        Raises:
-            DependencyNotReady: a Secret that a role names isn't there.
-        """
-        found = {}
-        for role in wanted_roles(self.spec):
-            if not role.login:
-                continue
-            if role.password_secret is None:
-                found[role.name] = self.instance.secret(f"role-{role.name}")
-                continue
-            field = f"spec.roles[{role.name}].passwordSecret"
-            namespace = self.obj.metadata.namespace
-            found[role.name] = await password_of(self.ctx.reader, namespace, role.password_secret.name, field)
-        return found
+        return Node(index, self.port_of(self.port_key(index)), process, process.state())
 
     # -- create
 
     async def create(self) -> None:
         """The primary only; copies are made of it when it serves."""
         node = self.node(self.primary_index)
-        if self.spec.restore_from is not None and not self.files.made(node):
+        restored = self.spec.restore_from is not None
+        self.scripts.begin(restored=restored)
+        if restored and not self.files.made(node):
             await self.restore.begin(node)
             return
         await self.files.initialise(node)
         await self.encryption.prepare()
-        self.files.write(node, self.configuration(node, []))
-        await self.files.start(node)
+        await self.start(node)
 
-    def configuration(self, node: Node, nodes: list[Node]) -> str:
-        own = {}
-        if node.index == self.primary_index:
-            standbys = [f"node-{i}" for i in range(self.count) if i != self.primary_index]
-            in_step = [n.name for n in nodes if n.live.get("streaming")]
-            own["synchronous_standby_names"] = synchronous_standby_names(self.spec, standbys, in_step)
-        else:
-            own["primary_conninfo"] = self.files.conninfo(self.client_port, REPLICATOR, application_name=node.name)
-            own["primary_slot_name"] = node.slot
-        return self.files.configuration(node, self.applied, {**own, **self.encryption.settings()})
+    async def start(self, node: Node) -> None:
+        """Start a node with the configuration that it should have."""
+        self.files.write(node, self.settings.text(node, []))
+        await self.files.start(node)
 
     # -- observe
 
@@ -149,72 +127,96 @@ class PostgresServers:
         primary = nodes[self.primary_index] if self.primary_index < self.count else self.node(self.primary_index)
         if primary.index >= self.count:
             primary = await self.files.look(primary)
-        passwords = await self.passwords()
-        content = Content(self.spec, self._connect, passwords, self.instance.record.setdefault("content", {}))
+        secrets = await passwords(self.ctx, self.obj, self.instance)
+        content = self._content(secrets)
         differences = self._server_differences(nodes, primary)
         serves = primary.answers and not primary.standby
         inside: list[Difference] = []
-        archive = ArchiveView()
+        archive, scripts = ArchiveView(), ScriptsView()
         settled = serves and not any(change.payload[0] == "promote" for change in differences)
         if settled:
             differences += self.copies.differences(nodes, primary)
             inside = await content.differences()
             archive = self.archive.look(primary)
+            scripts = self.scripts.look()
+            differences += self.rotation.differences()
         backups = await self.backups.look(serves=settled and bool(self.instance.record.get("replicator")))
         for node in nodes:
             if node.answers:
                 node.process.settled()
         behind = [n for n in nodes if n is not primary and not n.live.get("streaming")]
-        reader = _reader(nodes, primary)
+        reader, pooler = reader_of(nodes, primary), self.pooler.look()
         tls = await self.encryption.observe(reader.port if reader else None)
-        works = serves and not inside and tls.ready and await self._client_works(passwords)
+        fronts = tls.ready and pooler.ready
+        works = serves and not inside and fronts and scripts.done and await self._client_works(secrets)
         ready = works and not behind
-        reason, message = self._explain(nodes, primary, behind, inside)
-        if serves and not tls.ready and tls.message:
-            reason, message = tls.reason, tls.message
+        reason, message = explain(nodes, primary, behind, inside)
+        if serves and not ready:
+            told = [(view.reason, view.message) for view in (tls, pooler) if view.message and not view.ready]
+            told += [("Initializing", c.message) for c in scripts.conditions if not scripts.done]
+            reason, message = told[0] if told else (reason, message)
+        changes = (*differences, *tls.differences, *pooler.differences, *inside, *archive.differences)
+        names = {name: f"{self.obj.metadata.name}-role-{secret_part(name)}" for name in secrets}
+        facts = {
+            **facts_of(nodes, primary),
+            **with_times(content.facts(), self.rotation.times(), names),
+            **backups.facts,
+        }
+        if self.pooler.wanted:
+            facts["poolerReady"] = pooler.ready
         return Observation(
             exists=self.files.made(self.node(self.primary_index)),
             ready=ready,
             reason="" if ready else reason,
             message="" if ready else message,
-            differences=(*differences, *tls.differences, *inside, *archive.differences, *backups.differences),
+            differences=(*changes, *(scripts.differences if not inside else ()), *backups.differences),
             external_name=self.instance.name,
             endpoint=self._endpoint(reader),
-            binding=self._binding(self.spec.owner_of(self.spec.databases[0]), passwords),
-            user_bindings={
-                f"{self.obj.metadata.name}-role-{_secret_part(name)}": self._binding(name, passwords)
-                for name in passwords
-            },
-            facts={**self._facts(nodes, primary), **content.facts(), **backups.facts},
-            conditions=(*backups.conditions, *archive.conditions),
-            poll_after=backups.poll(self._poll_after(ready, nodes)),
+            binding=self._binding(self.spec.owner_of(self.spec.databases[0]), secrets),
+            user_bindings={names[name]: self._binding(name, secrets) for name in secrets},
+            facts=facts,
+            conditions=(*backups.conditions, *archive.conditions, *scripts.conditions),
+            poll_after=self.rotation.poll(backups.poll(self._poll_after(ready, nodes))),
         )
 
-    def _endpoint(self, reader: Node | None) -> Endpoint:
-        if reader is None:
-            return Endpoint(host=HOST, port=self.encryption.port)
-        port = self.instance.port("tls-read") if self.encryption.in_front else reader.port
-        return Endpoint(host=HOST, port=self.encryption.port, read_host=HOST, read_port=port)
+    def _content(self, secrets: Mapping[str, str]) -> Content:
+        return Content(self.spec, self._connect, secrets, self.instance.record.setdefault("content", {}))
 
     async def _connect(self, database: str) -> Any:
         return await self.files.connect(self.client_port, database)
 
-    async def _client_works(self, passwords: Mapping[str, str]) -> bool:
+    def _endpoint(self, reader: Node | None) -> Endpoint:
+        public = self.port_of(self.public_key)
+        if reader is None:
+            return Endpoint(host=HOST, port=public)
+        port = self.port_of("tls-read") if self.encryption.in_front else reader.port
+        return Endpoint(host=HOST, port=public, read_host=HOST, read_port=port)
+
+    async def connect_as_client(self, database: str, role: str, password: str) -> Any:
+        """Log in to the engine as an application does.
+
+        Raises:
+            Unavailable, Unauthenticated: it doesn't work.
+        """
+        if self.encryption.wanted:
+            return await self.encryption.connect(database, role, password)
+        return await self.files.connect(self.client_port, database, role, password)
+
+    async def _client_works(self, secrets: Mapping[str, str]) -> bool:
         """The real thing: log in as the binding's role, into the binding's database."""
         item = self.spec.databases[0]
         owner = self.spec.owner_of(item)
-        if owner not in passwords:
-            return True  # an owner that can't log in: the spec wants no binding by it
-        if self.encryption.wanted:
-            return await self.encryption.client_works(item.name, owner, passwords[owner])
+        if owner not in secrets or self.encryption.shuts_us_out:
+            return True  # an owner that can't log in, or nobody without a certificate
         try:
-            connection = await self.files.connect(self.client_port, item.name, owner, passwords[owner])
+            connection = await self.connect_as_client(item.name, owner, secrets[owner])
+            try:
+                works = await connection.fetchval("SELECT 1") == 1
+            finally:
+                await connection.close(timeout=2)
+            return bool(works and (not self.pooler.wanted or await self.pooler.works(item.name, owner, secrets[owner])))
         except ChandleryError:
             return False
-        try:
-            return bool(await connection.fetchval("SELECT 1") == 1)
-        finally:
-            await connection.close(timeout=2)
 
     def _poll_after(self, ready: bool, nodes: list[Node]) -> float:
         if ready:
@@ -222,64 +224,14 @@ class PostgresServers:
         waits = [node.state.wait for node in nodes if not node.state.running]
         return max(STARTING_POLL, min(waits, default=0.0))
 
-    def _explain(
-        self, nodes: list[Node], primary: Node, behind: list[Node], inside: list[Difference]
-    ) -> tuple[str, str]:
-        for node in nodes:
-            looping = crash_loop(node.name, node.process, node.state)
-            if looping is not None:
-                return looping
-        if not primary.answers:
-            return "Starting", f"waiting for {primary.name} to answer" + (
-                f" ({primary.error})" if primary.error else ""
-            )
-        if inside:
-            return "Configuring", f"{len(inside)} roles, databases or rights are not as in spec yet"
-        if behind:
-            return "Replicating", f"{', '.join(node.name for node in behind)} not in step with the primary yet"
-        return "Starting", "the binding's role can't log in yet"
-
-    def _facts(self, nodes: list[Node], primary: Node) -> dict[str, Any]:
-        members = [
-            {
-                "name": node.name,
-                "role": "unknown" if not node.answers else "replica" if node.standby else "primary",
-                "ready": node.answers and (node is primary or bool(node.live.get("streaming"))),
-                "address": f"{HOST}:{node.port}",
-                **({"version": node.live["version"]} if node.answers else {}),
-                **({"message": node.error} if node.error else {}),
-            }
-            for node in nodes
-        ]
-        facts: dict[str, Any] = {
-            "engine": "postgres",
-            "instances": len(nodes),
-            "readyInstances": sum(1 for member in members if member["ready"]),
-            "primary": primary.name,
-            "members": members,
-        }
-        if primary.answers:
-            facts |= {"version": primary.live["version"], "timeline": primary.live["timeline"]}
-        return facts
-
-    def _binding(self, role: str, passwords: Mapping[str, str]) -> Binding:
-        database = next(
-            (d.name for d in self.spec.databases if self.spec.owner_of(d) == role), self.spec.databases[0].name
-        )
-        password, port = passwords.get(role, ""), self.encryption.port
-        uri = f"postgresql://{role}:{password}@{HOST}:{port}/{database}"
-        jdbc = f"jdbc:postgresql://{HOST}:{port}/{database}"
-        entries = {
-            "host": HOST,
-            "port": str(port),
-            "database": database,
-            "username": role,
-            "password": password,
-            "uri": uri,
-            "jdbc-uri": jdbc,
-            "pgpass": f"{HOST}:{port}:{database}:{role}:{password}",
-            **self.encryption.entries(uri, jdbc),
-        }
+    def _binding(self, role: str, secrets: Mapping[str, str]) -> Binding:
+        names = [d.name for d in self.spec.databases if self.spec.owner_of(d) == role]
+        database, password = (names or [self.spec.databases[0].name])[0], secrets.get(role, "")
+        entries = self.encryption.encrypted(entries_of(role, password, database, self.encryption.port))
+        if self.pooler.wanted:
+            direct = {"direct-port": entries["port"], "direct-uri": entries["uri"]}
+            pooled = entries_of(role, password, database, self.pooler.port)
+            entries = {**self.encryption.encrypted(pooled, pooled=True), **direct}
         return Binding("postgresql", "chandlery", entries)
 
     # -- differences
@@ -289,51 +241,38 @@ class PostgresServers:
             heir = self.copies.heir(nodes, primary)
             if heir is not None:
                 return [Difference("primary", heir.name, primary.name, payload=("promote", heir.index))]
-        found = []
-        for name, value in sorted(self.wanted_settings().items()):
-            if self.applied.get(name) != value:
-                found.append(self._setting_difference(name, value))
-        for name in sorted(set(self.applied) - set(self.wanted_settings())):
-            found.append(self._setting_difference(name, None))
+        found = self.settings.differences() + self._port_differences()
         for node in nodes:
             if not node.state.running and self._may_start(node):
                 if node.state.wait <= 0:
-                    found.append(
-                        Difference(f"instance {node.name}", "running", "stopped", payload=("start", node.index))
-                    )
-            elif node.answers and not self.files.is_current(node, self.configuration(node, nodes)):
-                field = f"configuration of {node.name}"
-                found.append(Difference(field, "current", "older", Disruption.RELOAD, payload=("reload", node.index)))
-            elif node.live.get("pending_restart"):
-                names = ", ".join(node.live["pending_restart"])
-                found.append(
-                    Difference(
-                        f"{names} of {node.name}", "new", "old", Disruption.RESTART, payload=("restart", node.index)
-                    )
-                )
+                    change = ("start", node.index)
+                    found.append(Difference(f"instance {node.name}", "running", "stopped", payload=change))
+            elif node.answers and (of_node := self.settings.of_node(node, nodes)) is not None:
+                found.append(of_node)
         nodes_on_record = [name for name in self.instance.process_names() if name.startswith("node-")]
         extra = [name for name in nodes_on_record if int(name.removeprefix("node-")) >= self.count]
         found += [Difference("spec.instances", "absent", name, payload=("remove", name)) for name in extra]
         return found
 
+    def _port_differences(self) -> list[Difference]:
+        wanted, actual = self.spec.exposure.port, self.port_of(self.public_key)
+        if wanted is None or wanted == actual:
+            return []
+        cost = Disruption.RELOAD if self.public_key == "tls" else Disruption.RESTART
+        return [Difference("spec.exposure.port", str(wanted), str(actual), cost, payload=("port", wanted))]
+
     def _may_start(self, node: Node) -> bool:
         """A former primary isn't just started: it would go on from where it was, beside the new one."""
         return node.index == self.primary_index or (self.files.made(node) and self.files.follows(node))
-
-    def _setting_difference(self, name: str, value: str | None) -> Difference:
-        disruption = Disruption.RELOAD if TABLES["postgres"].effect(name) == "reload" else Disruption.RESTART
-        field = f"spec.configuration[{name}]" if name in self.spec.configuration or value is None else name
-        actual = self.applied.get(name, "default")
-        return Difference(
-            field, value if value is not None else "default", actual, disruption, payload=("set", name, value)
-        )
 
     # -- update
 
     async def update(self, observed: Observation) -> None:
         """Do what the plan says: who is primary first, then what is inside, then configuration and restarts."""
-        inside, reload, restart = [], set(), set()
-        before = dict(self.applied)
+        inside, late, rotated = [], [], False
+        reload: set[int] = set()
+        restart: set[int] = set()
+        before, everyone = dict(self.settings.applied), set(range(self.count))
         for change in observed.plan.changes:
             if not (isinstance(change.payload, tuple) and isinstance(change.payload[0], str)):
                 inside.append(change)
@@ -343,125 +282,105 @@ class PostgresServers:
                 case "promote":
                     await self.copies.promote(int(rest[0]))
                     return  # everything else looks different now
-                case "start":
-                    await self.start(self.node(int(rest[0])))
                 case "set":
-                    self._set(rest[0], rest[1])
-                    reload |= set(range(self.count))
+                    self.settings.note(rest[0], rest[1])
+                    reload |= everyone
                     if change.disruption >= Disruption.RESTART:
-                        restart |= set(range(self.count))
+                        restart |= everyone
                 case "reload":
                     reload.add(int(rest[0]))
                 case "restart":
                     restart.add(int(rest[0]))
-                case "replicator":
-                    await self.copies.make_replicator()
-                case "slot":
-                    await self.on_primary("SELECT pg_create_physical_replication_slot($1, true)", rest[0])
-                case "unslot":
-                    await self.on_primary("SELECT pg_drop_replication_slot($1)", rest[0])
-                case "clone":
-                    await self.copies.clone(self.node(int(rest[0])))
-                case "rejoin":
-                    await self.copies.rejoin(self.node(int(rest[0])))
-                case "remove":
-                    await self._remove(rest[0])
-                case "tls-front":
-                    nodes = [await self.files.look(self.node(index)) for index in range(self.count)]
-                    reader = _reader(nodes, nodes[self.primary_index])
-                    await self.encryption.front(reader.port if reader else None).apply()
+                case "port":
+                    restart |= await self._take_port(rest[0])
+                    reload |= everyone
                 case "tls" if rest[0] == "remove":
                     await self.encryption.remove()
                 case "tls":
                     await self.encryption.prepare()
-                    reload |= set(range(self.count))
-                case "archive":
-                    await self.archive.apply(rest[0])
-                case "backup":
-                    self.backups.start(rest[0])
-        if inside:
-            record = self.instance.record.setdefault("content", {})
-            await Content(self.spec, self._connect, await self.passwords(), record).apply(inside)
+                    reload |= everyone
+                case "rotate" | "expire":
+                    self.rotation.apply(change.payload)
+                    rotated = True
+                case "script" | "archive" | "backup" | "pooler" | "tls-front":
+                    late.append((what, rest))
+                case _:
+                    await self._do(what, rest)
+        await self._inside(inside, rotated=rotated)
+        await self.settings.apply(before, reload, restart)
+        for what, rest in late:
+            await self._do_late(what, rest)
+
+    async def _inside(self, changes: list[Difference], *, rotated: bool) -> None:
+        """What is in the databases; `rotated`: passwords on record have changed since it was looked at."""
+        secrets = await passwords(self.ctx, self.obj, self.instance)
+        content = self._content(secrets)
+        if changes:
+            await content.apply(changes)
+        if rotated:
+            await content.apply(await content.differences())
+        if changes or rotated:
             self.instance.save()
-        try:
-            await self._reconfigure(sorted(reload | restart), restart)
-        except EngineFailed:
-            # A value that it refuses must not wait in the file for the next start, which would fail on it.
-            self.instance.record["settings"] = before
-            self.instance.save()
-            for index in reload | restart:
-                self.files.write(self.node(index), self.configuration(self.node(index), []))
-            raise
 
-    def _set(self, name: str, value: str | None) -> None:
-        if value is None:
-            self.applied.pop(name, None)
-        else:
-            self.applied[name] = value
-        self.instance.save()
+    async def _do(self, what: str, rest: list[Any]) -> None:
+        match what:
+            case "start":
+                await self.start(self.node(int(rest[0])))
+            case "replicator":
+                await self.copies.make_replicator()
+            case "slot":
+                await self.ask("SELECT pg_create_physical_replication_slot($1, true)", rest[0])
+            case "unslot":
+                await self.ask("SELECT pg_drop_replication_slot($1)", rest[0])
+            case "clone":
+                await self.copies.clone(self.node(int(rest[0])))
+            case "rejoin":
+                await self.copies.rejoin(self.node(int(rest[0])))
+            case "remove":
+                await self._remove(rest[0])
 
-    async def start(self, node: Node) -> None:
-        self.files.write(node, self.configuration(node, []))
-        await self.files.start(node)
+    async def _do_late(self, what: str, rest: list[Any]) -> None:
+        """What is around the servers, once they are as they should be."""
+        match what:
+            case "tls-front":
+                nodes = [await self.files.look(self.node(index)) for index in range(self.count)]
+                reader = reader_of(nodes, nodes[self.primary_index])
+                await self.encryption.front(reader.port if reader else None).apply()
+            case "pooler":
+                await self.pooler.apply(rest[0], rest[1])
+            case "script":
+                await self.scripts.run(rest[0], rest[1], await passwords(self.ctx, self.obj, self.instance))
+            case "archive":
+                await self.archive.apply(rest[0])
+            case "backup":
+                self.backups.start(rest[0])
 
-    async def _reconfigure(self, indices: list[int], restart: set[int]) -> None:
-        """Write, let PostgreSQL check what it would read, and only then have it read; copies are restarted first."""
-        nodes = [await self.files.look(self.node(index)) for index in range(self.count)]
-        order = sorted(indices, key=lambda index: index == self.primary_index)
-        for index in order:
-            node = nodes[index]
-            text = self.configuration(node, nodes)
-            self.files.write(node, text)
-            if node.answers:
-                await self._check(node)
-            if index in restart:
-                await self._check_start(node)
-            if index in restart:
-                await node.process.stop()
-                await self.files.start(self.node(index))
-            elif node.answers:
-                connection = await self.files.connect(node.port)
-                try:
-                    await connection.execute("SELECT pg_reload_conf()")
-                finally:
-                    await connection.close(timeout=2)
+    async def _take_port(self, wanted: int) -> set[int]:
+        """Have the public port that the spec names; returns which nodes must be started anew for it.
 
-    async def _check(self, node: Node) -> None:
-        """Raise when the new file holds a value that PostgreSQL refuses; the server goes on with what it has."""
-        connection = await self.files.connect(node.port)
-        try:
-            row = await connection.fetchrow(
-                "SELECT f.name, f.setting, f.error FROM pg_file_settings f LEFT JOIN pg_settings s USING (name) "
-                "WHERE f.error IS NOT NULL AND s.context IS DISTINCT FROM 'postmaster' LIMIT 1"
-            )
-        finally:
-            await connection.close(timeout=2)
-        if row is not None:
-            raise EngineFailed(
-                f"PostgreSQL refuses the value: {row['error']}",
-                field=f"spec.configuration[{row['name']}]",
-                value=row["setting"],
-                hint="Correct it; the server goes on with the old value.",
-                retry_after=None,
-            )
+        Raises:
+            Unavailable: another program, or another object, has it.
+        """
+        public = self.public_key
+        restart = {self.primary_index} if public == "client" else set()
+        for key in ("client", "tls"):
+            if key != public and self.instance.ports.get(key) == wanted:
+                self.instance.move_port(key)
+                if key == "client":  # it goes on at another one, and must let go of this one first
+                    await self.node(self.primary_index).process.stop()
+                    restart = {self.primary_index}
+                else:
+                    await self.encryption.remove()
+        self.instance.claim_port(public, wanted)
+        if public == POOLER_PORT:
+            await self.pooler.stop()
+        return restart
 
-    async def _check_start(self, node: Node) -> None:
-        """Raise when the server would not start with the new file; it is still running with the old one."""
-        argv = [str(self.files.engine.binary), "-C", "port", "-D", str(self.files.data(node))]
-        argv += ["-c", f"config_file={self.files.config_file(node)}"]
-        done = await run_tool(self.instance, argv, env=self.files.engine.env, check=False)
-        if done.code != 0:
-            raise EngineFailed(
-                f"PostgreSQL would not start with it: {done.tail()}",
-                field="spec.configuration",
-                hint="Correct it; the server goes on with the old values.",
-                retry_after=None,
-            )
-
-    async def on_primary(self, statement: str, *args: Any) -> None:
+    async def ask(self, statement: str, *args: Any) -> Any:
+        """Run one statement on the primary; the first value of its answer."""
         connection = await self.files.connect(self.client_port)
         try:
-            await connection.execute(statement, *args) if not args else await connection.fetchval(statement, *args)
+            return await connection.fetchval(statement, *args)
         finally:
             await connection.close(timeout=2)
 
@@ -491,13 +410,3 @@ class PostgresServers:
         self.instance.release_port(self.port_key(index))
         self.instance.record.get("port_keys", {}).pop(str(index), None)
         self.instance.save()
-
-
-def _reader(nodes: list[Node], primary: Node) -> Node | None:
-    """The copy that clients may read from."""
-    return next((node for node in nodes if node is not primary and node.live.get("streaming")), None)
-
-
-def _secret_part(name: str) -> str:
-    """A role's name as part of a Secret's name, which knows lower case, digits, `-` and `.` only."""
-    return "".join(c if c.isalnum() or c in "-." else "-" for c in name.lower()).strip("-.") or "x"

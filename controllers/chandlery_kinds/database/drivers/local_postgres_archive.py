@@ -106,7 +106,7 @@ class Archive:
         return "" if running else "start"
 
     def _condition(self, primary: Node, archived: int | None, *, running: bool) -> Condition:
-        bound = self._servers.applied.get("max_slot_wal_keep_size", "")
+        bound = self._servers.settings.applied.get("max_slot_wal_keep_size", "")
         promise = (
             f"The engine goes on and holds back at most {bound} of it; when that is used up, the archive begins anew "
             "with another backup."
@@ -168,7 +168,7 @@ class Archive:
 
     async def _slot(self) -> None:
         """The slot comes first: what is written from now on is held back for the archive."""
-        await self._servers.on_primary("SELECT pg_create_physical_replication_slot($1, true)", SLOT)
+        await self._servers.ask("SELECT pg_create_physical_replication_slot($1, true)", SLOT)
         if "since" not in self._record:
             self._record.update({"generation": self._record.get("generation", 1), "since": self._now()})
         self._instance.save()
@@ -192,7 +192,7 @@ class Archive:
         self._instance.record.pop("archive", None)
 
     async def _drop_slot(self) -> None:
-        await self._servers.on_primary(
+        await self._servers.ask(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1", SLOT
         )
 

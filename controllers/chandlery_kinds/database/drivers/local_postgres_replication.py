@@ -99,11 +99,11 @@ class Copies:
         secret = literal(verifier(self.instance.secret("replication")))
         role = ident(REPLICATOR)
         try:
-            await self._servers.on_primary(f"CREATE ROLE {role} LOGIN REPLICATION PASSWORD {secret}")
+            await self._servers.ask(f"CREATE ROLE {role} LOGIN REPLICATION PASSWORD {secret}")
         except Exception as error:
             if "already exists" not in str(error):
                 raise
-            await self._servers.on_primary(f"ALTER ROLE {role} LOGIN REPLICATION PASSWORD {secret}")
+            await self._servers.ask(f"ALTER ROLE {role} LOGIN REPLICATION PASSWORD {secret}")
         self.instance.record["replicator"] = True
         self.instance.save()
 
@@ -116,7 +116,7 @@ class Copies:
         """A former primary, or a copy that lost its way, follows again: rewound if possible, else copied anew."""
         await node.process.stop()
         node = self._servers.node(node.index)
-        self.files.write(node, self._servers.configuration(node, []))
+        self.files.write(node, self._servers.settings.text(node, []))
         if not await self.files.rewind(node, self._servers.client_port):
             await self.files.clone(node, self._servers.client_port)
         await self.files.start(self._servers.node(node.index))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from chandlery.driver.protocol import Difference, Disruption
-from chandlery.foundation.errors import ChandleryError
+from chandlery.foundation.errors import Unavailable
 from chandlery.providers.local.certificates import Certificates
 from chandlery.providers.local.tls_front import PROCESS as FRONT_PROCESS
 from chandlery.providers.local.tls_front import Front, FrontState, TlsFront
@@ -49,8 +49,8 @@ class Encryption:
 
     @property
     def port(self) -> int:
-        """Where clients connect."""
-        return self._instance.port("tls") if self.in_front else self._servers.client_port
+        """Where clients connect to the engine."""
+        return self._servers.port_of("tls") if self.in_front else self._servers.client_port
 
     def front(self, reader: int | None = None) -> TlsFront:
         """The front; `reader` is the port of a copy that may be read from."""
@@ -60,7 +60,7 @@ class Encryption:
         return TlsFront(self._servers.ctx, self._instance, fronts, self.certificates)
 
     def _front(self, name: str, key: str, backend: int) -> Front:
-        return Front(name, self._instance.port(key), f"{HOST}:{backend} source {FRONT_HOST}", alpn="postgresql")
+        return Front(name, self._servers.port_of(key), f"{HOST}:{backend} source {FRONT_HOST}", alpn="postgresql")
 
     # -- what the servers are told
 
@@ -84,7 +84,8 @@ class Encryption:
             lines.append(f"host all {ADMIN} {_LOOPBACK[0]} scram-sha-256")
         if self.in_front:
             lines.append(f"host all all {FRONT_HOST}/32 scram-sha-256")
-        if not self.wanted or not self._required:
+        # The pooler comes from there too; with it the engine's own port is in no binding, but takes passwords.
+        if not self.wanted or not self._required or (self.in_front and self._servers.pooler.wanted):
             lines += [f"host all all {network} scram-sha-256" for network in _LOOPBACK]
         elif not self.in_front:
             shown = self.certificates is not None and self.certificates.requires_clients
@@ -124,32 +125,37 @@ class Encryption:
 
     # -- what clients are told
 
-    async def client_works(self, database: str, role: str, password: str) -> bool:
-        """Log in as a client does: through TLS, with the certificate checked."""
-        assert self.certificates is not None
-        if self.certificates.requires_clients:
-            return True  # only those who hold a certificate can try
+    async def connect(self, database: str, role: str, password: str) -> Any:
+        """Log in as a client does: through TLS, with the certificate checked.
+
+        Raises:
+            Unavailable: it doesn't work now.
+        """
         import asyncpg
 
         try:
-            connection = await asyncpg.connect(
+            return await asyncpg.connect(
                 host=HOST,
                 port=self.port,
                 user=role,
                 password=password,
                 database=database,
                 timeout=ANSWER_SECONDS,
-                ssl=self._context(),
+                ssl=self.context(),
                 direct_tls=self.in_front,
             )
-        except (OSError, TimeoutError, ssl.SSLError, asyncpg.PostgresError, asyncpg.InterfaceError, ChandleryError):
-            return False
-        try:
-            return bool(await connection.fetchval("SELECT 1") == 1)
-        finally:
-            await connection.close(timeout=ANSWER_SECONDS)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise Unavailable(
+                f"{HOST}:{self.port} doesn't take connections by TLS: {error}", retry_after=0.05
+            ) from error
 
-    def _context(self) -> ssl.SSLContext:
+    @property
+    def shuts_us_out(self) -> bool:
+        """Only clients with a certificate of their own get in, and we have none."""
+        return self.certificates is not None and self.certificates.requires_clients and self._required
+
+    def context(self) -> ssl.SSLContext:
+        """How a client checks the certificate."""
         assert self.certificates is not None
         context = ssl.create_default_context(cadata=self.certificates.authority or None)
         if self.certificates.tls.certificate_secret is not None:
@@ -158,8 +164,8 @@ class Encryption:
                 context.verify_mode = ssl.CERT_NONE  # nobody said by whom it was signed
         return context
 
-    def parameters(self) -> dict[str, str]:
-        """Libpq's connection parameters for TLS."""
+    def parameters(self, *, pooled: bool = False) -> dict[str, str]:
+        """Libpq's connection parameters for TLS; the pooler speaks it in the usual way."""
         if self.certificates is None:
             return {}
         found: dict[str, str] = {"sslmode": "verify-full"}
@@ -168,24 +174,25 @@ class Encryption:
             found["sslmode"] = "verify-ca" if self.certificates.authority else "require"
         if self.certificates.authority:
             found["sslrootcert"] = str(self.certificates.ca_file)
-        if self.in_front:
+        if self.in_front and not pooled:
             found["sslnegotiation"] = "direct"
         return found
 
-    def entries(self, uri: str, jdbc: str) -> Mapping[str, str]:
-        """The part of a binding that TLS changes. `uri` and `jdbc` are those without it."""
+    def encrypted(self, entries: Mapping[str, str], *, pooled: bool = False) -> dict[str, str]:
+        """A binding's entries with what TLS changes in them."""
         if self.certificates is None:
-            return {}
-        found = self.parameters()
+            return dict(entries)
+        found = self.parameters(pooled=pooled)
         java = {"sslNegotiation" if key == "sslnegotiation" else key: value for key, value in found.items()}
-        plain: dict[str, Any] = {}
-        if not self._required:
+        plain: dict[str, str] = {}
+        if not self._required and not pooled:
             port = str(self._servers.client_port)
-            plain = {"plain-port": port, "plain-uri": uri.replace(f":{self.port}/", f":{port}/", 1)}
+            plain = {"plain-port": port, "plain-uri": entries["uri"].replace(f":{self.port}/", f":{port}/", 1)}
         return {
+            **entries,
             **self.certificates.entries,
             **found,
-            "uri": f"{uri}?{urlencode(found, safe='/')}",
-            "jdbc-uri": f"{jdbc}?{urlencode({'ssl': 'true', **java}, safe='/')}",
+            "uri": f"{entries['uri']}?{urlencode(found, safe='/')}",
+            "jdbc-uri": f"{entries['jdbc-uri']}?{urlencode({'ssl': 'true', **java}, safe='/')}",
             **plain,
         }

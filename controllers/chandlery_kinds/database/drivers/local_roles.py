@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from chandlery.driver.protocol import DriverContext
 from chandlery.providers.local import Instance
@@ -52,3 +53,13 @@ async def passwords(ctx: DriverContext, obj: Database, instance: Instance) -> Ma
 def secret_part(name: str) -> str:
     """A role's name as part of a Secret's name, which knows lower case, digits, `-` and `.` only."""
     return "".join(c if c.isalnum() or c in "-." else "-" for c in name.lower()).strip("-.") or "x"
+
+
+def with_times(facts: Mapping[str, Any], times: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, Any]:
+    """The roles of `facts` with the names of their Secrets and when their passwords were last replaced."""
+    roles = []
+    for role in facts.get("roles", ()):
+        name = role["name"]
+        more = {"secretName": secrets.get(name), "lastRotatedTime": times.get(name)}
+        roles.append({**role, **{key: value for key, value in more.items() if value}})
+    return {**facts, "roles": roles}
