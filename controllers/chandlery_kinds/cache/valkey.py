@@ -143,3 +143,19 @@ _FIELDS = {
 def field_of(setting: str) -> str:
     """The field of the spec that a setting comes from."""
     return _FIELDS.get(setting, f"spec.configuration[{setting}]")
+
+
+SAME_DATA = frozenset({frozenset({("valkey", "9.0"), ("valkey", "9.1")})})
+"""Version lines that write the same RDB version, so that one can go back to the other."""
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def reads(engine: str, line: str, written_by: str) -> bool:
+    """Whether a version line of an engine can load what a version of the same engine wrote."""
+    wrote = ".".join(written_by.split(".")[:2])
+    if version_key(wrote) <= version_key(line):
+        return True
+    return frozenset({(engine, line), (engine, wrote)}) in SAME_DATA

@@ -19,6 +19,7 @@ from chandlery.foundation.errors import InvalidSpec, Unavailable
 from chandlery.providers.local.backup_store import Entry
 from chandlery.providers.local.backups import restore_job, source_of
 from chandlery_kinds.cache.model import CacheMode, PersistenceMode
+from chandlery_kinds.cache.valkey import reads
 
 if TYPE_CHECKING:
     from chandlery.providers.local.background import Job
@@ -107,7 +108,7 @@ class Restore:
         spec = self._nodes.spec
         have = self._instance.engine(spec.engine.value, self._nodes.version_line)
         readable = {("redis", "valkey")} | {(spec.engine.value, spec.engine.value)}
-        newer = entry.engine == spec.engine.value and _key(entry.version)[:2] > _key(have.version)[:2]
+        newer = entry.engine == spec.engine.value and not reads(have.name, have.version, entry.version)
         if (entry.engine, spec.engine.value) not in readable or newer:
             raise InvalidSpec(
                 f"the backup {entry.name} is of {entry.engine} {entry.version}, "
@@ -158,10 +159,6 @@ class Restore:
         self._record["state"] = "done"
         self._instance.save()
         self._nodes.ctx.event("Normal", "Restored", f"The data of the backup {self._record['backup']} is there.")
-
-
-def _key(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 async def all_answer(nodes: ValkeyNodes, primaries: list[Node]) -> bool:

@@ -111,6 +111,7 @@ class ClusterServers(ValkeyNodes):
     # -- create
 
     async def create(self) -> None:
+        self.keep_version()
         await self.restore.prepare()
         users = await self.users()
         self.write_acl(users)
@@ -229,7 +230,8 @@ class ClusterServers(ValkeyNodes):
             "replicas": self.group - 1,
         }
         version = next((node.version for node in wanted if node.answers), "")
-        return {**facts, **({"version": version} if version else {})}
+        more = {"version": version, "availableVersion": self.available_version}
+        return {**facts, **{name: value for name, value in more.items() if value}}
 
     # -- who is who
 
@@ -282,7 +284,8 @@ class ClusterServers(ValkeyNodes):
         found += self.port_differences("client")
         for name in self.names():
             if nodes[name].answers:
-                found += self.settings_of(nodes[name])
+                found += [*self.settings_of(nodes[name]), *self.version_difference(nodes[name])]
+        found += self.carried_differences(list(nodes.values()))
         return [*found, *self.acl_differences(await self.users(), [n for n in nodes.values() if n.answers])]
 
     def _stopped(self, nodes: Mapping[str, Node]) -> list[Difference]:
@@ -409,7 +412,9 @@ class ClusterServers(ValkeyNodes):
                 self.claim_public("client")
             elif what == "acl":
                 await self.load_acl([n for n in map(self.node, self.known_names()) if n.state.running])
-            elif what == "set" and change.disruption >= Disruption.RESTART:
+            elif what == "carried":
+                self.forget_carried(rest[0])
+            elif what == "version" or (what == "set" and change.disruption >= Disruption.RESTART):
                 restart.append(rest[0])
             elif what == "set":
                 await self.set_live(self.node(rest[0]), rest[1], change)
@@ -525,22 +530,22 @@ class ClusterServers(ValkeyNodes):
 
     async def _roll(self, names: list[str]) -> None:
         """Restart one process at a time: copies first; a primary hands over to a copy before."""
-        order = sorted(
-            set(names), key=lambda name: (self.views[name].me.is_primary if name in self.views else False, name)
-        )
-        name = order[0]
-        if self._primary_of(self.shard_of(name)) == name:
-            heirs = [self.node(n) for n in self.names() if n != name and self.shard_of(n) == self.shard_of(name)]
-            for heir in heirs:
-                await self.ask(heir)
-            ready = [heir for heir in heirs if heir.in_step]
-            if heirs and not ready:
-                raise Unavailable(f"waiting for a copy of {name} to be in step", retry_after=0.1)
-            if ready:
-                await self._hand_over(ready[0])
-                return
-        await self.node(name).process.stop()
-        await self.start(self.node(name))
+        everybody = [self.node(name) for name in self.names()]
+        for node in everybody:
+            await self.ask(node)
+        self.check_version([node for node in everybody if node.answers])
+        self.keep_version()
+        late = [node.name for node in everybody if not node.answers or (node.role == "replica" and not node.in_step)]
+        if late:
+            raise Unavailable(f"waiting for {', '.join(late)} to be in step before the next restart", retry_after=0.1)
+        due = sorted((node for node in everybody if node.name in names), key=lambda node: (node.role, node.name))
+        node = next((node for node in due if node.role == "replica"), due[0])
+        shard = self.shard_of(node.name)
+        heirs = [heir for heir in everybody if heir.role == "replica" and self.shard_of(heir.name) == shard]
+        if node.role == "primary" and heirs:
+            await self._hand_over(heirs[0])
+            return  # it is a copy now, and restarted as one by the next pass
+        await self.restart(node)
 
     async def _hand_over(self, heir: Node) -> None:
         """The present primary stops writes, waits for the copy, and lets it take over: nothing is lost."""

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, EngineFailed
+from chandlery.foundation.errors import ChandleryError, EngineFailed, InvalidSpec
 from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
 from chandlery.providers.local.driver import password_of, require_port
+from chandlery.providers.local.engines.finder import covers
 from chandlery.providers.local.rotation import Rotation
 from chandlery_kinds.cache import acl
 from chandlery_kinds.cache.binding import entries
-from chandlery_kinds.cache.drivers.local_backup import Restore
+from chandlery_kinds.cache.drivers.local_backup import DUMP, Restore
 from chandlery_kinds.cache.drivers.local_front import HOST, Fronted
-from chandlery_kinds.cache.model import Cache, CacheSpec, CacheUser
+from chandlery_kinds.cache.model import Cache, CacheSpec, CacheUser, PersistenceMode
 from chandlery_kinds.cache.resp import RespClient, info, pairs
 from chandlery_kinds.cache.valkey import (
     RESTART_SETTINGS,
     NodeConfig,
     desired_settings,
     field_of,
+    reads,
     render,
     setting_differences,
+    version_key,
 )
 
 STARTING_POLL = 0.02
 ANSWER_SECONDS = 1.0
+SAVE_SECONDS = 60.0
 DRIFT_POLL = 10.0
 # SIGTERM saves what persistence asks for, then ends; data in memory only is gone in any case.
 # It refuses while it writes its first append-only file, and has to be asked again.
@@ -98,10 +102,91 @@ class ValkeyNodes(Fronted):
 
     # -- users
 
+    # -- versions
+
     @property
-    def version_line(self) -> str | None:
-        """What the engines catalogue is asked for."""
-        return self.spec.version
+    def version_line(self) -> str:
+        """The engine's version line that should run: what runs already, as long as the spec's version covers it."""
+        wanted, known = self.spec.version, self.instance.record.get("version_line")
+        if known is not None and (wanted is None or covers(known, wanted)):
+            return str(known)
+        return self.instance.provider.engines.entry(self.spec.engine.value, wanted).version
+
+    def keep_version(self) -> None:
+        """Put on record what runs from now on."""
+        line = self.version_line
+        if self.instance.record.get("version_line") != line:
+            self.instance.record["version_line"] = line
+            self.instance.save()
+
+    @property
+    def available_version(self) -> str:
+        """A newer line that the spec's version would allow; it is taken when the spec names it."""
+        entries = self.instance.provider.engines.entries(self.spec.engine.value)
+        allowed = [e.version for e in entries if self.spec.version is None or covers(e.version, self.spec.version)]
+        newest = max(allowed, key=version_key, default="")
+        return newest if newest and version_key(newest) > version_key(self.version_line) else ""
+
+    def version_difference(self, node: Node) -> list[Difference]:
+        line = self.version_line
+        if covers(line, node.version) or covers(node.version, line):
+            return []
+        cost = Disruption.FAILOVER if node.role == "primary" and self.spec.replicas_per_primary else Disruption.RESTART
+        return [Difference("spec.version", line, node.version, cost, payload=("version", node.name))]
+
+    def check_version(self, nodes: Sequence[Node]) -> None:
+        """Before anything is stopped: the engine is here, and can read what the present one wrote.
+
+        Raises:
+            InstallingEngine: it is on its way.
+            InvalidSpec: an older version that can't.
+        """
+        engine = self.instance.engine(self.spec.engine.value, self.version_line)
+        for node in nodes:
+            if not reads(engine.name, engine.version, node.version):
+                raise InvalidSpec(
+                    f"{engine.name} {engine.version} can't read what {node.version} wrote",
+                    field="spec.version",
+                    value=self.spec.version,
+                    hint=f"Go back to {node.version}, or restore a backup that {engine.version} made.",
+                )
+
+    async def restart(self, node: Node) -> None:
+        """Stop and start. What is in memory only is put on the disk for as long as that takes.
+
+        Where a copy is in step somebody else has the data; the caller has seen to it that it took over.
+        """
+        carried = self.spec.persistence.mode is PersistenceMode.NONE and node.role == "primary"
+        if carried:
+            self._carried = sorted({*self._carried, node.name})
+            async with await self.connect(node.port, SAVE_SECONDS) as client:
+                await client.command("CLIENT", "PAUSE", int(SAVE_SECONDS * 1000), "WRITE")
+                await client.command("SAVE")
+        await node.process.stop()
+        await self.start(replace(node, state=node.process.state()))
+
+    @property
+    def _carried(self) -> list[str]:
+        """Processes that find their data of before on the disk once, though nothing is kept there."""
+        found: list[str] = self.instance.record.get("carried", [])
+        return found
+
+    @_carried.setter
+    def _carried(self, names: list[str]) -> None:
+        self.instance.record["carried"] = names
+        self.instance.save()
+
+    def carried_differences(self, nodes: Sequence[Node]) -> list[Difference]:
+        """Those that have loaded what they carried over: it must not be loaded a second time one day."""
+        return [
+            Difference(f"data of {node.name}", "in memory only", "on the disk too", payload=("carried", node.name))
+            for node in nodes
+            if node.name in self._carried and node.answers and node.info.get("loading") == "0"
+        ]
+
+    def forget_carried(self, name: str) -> None:
+        (self.instance.data_dir / name / DUMP).unlink(missing_ok=True)
+        self._carried = [other for other in self._carried if other != name]
 
     @property
     def admin_password(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError
+from chandlery.foundation.errors import ChandleryError, Unavailable
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance, StopStep
 from chandlery.providers.local.background import Job
@@ -68,6 +68,7 @@ class ValkeyServers(ValkeyNodes):
     # -- create
 
     async def create(self) -> None:
+        self.keep_version()
         await self.restore.prepare()
         users = await self.users()
         self.write_acl(users)
@@ -178,6 +179,8 @@ class ValkeyServers(ValkeyNodes):
             facts |= {"replicas": len(nodes) - 1, "primary": primary.name}
         if primary.answers:
             facts["version"] = primary.version
+        if self.available_version:
+            facts["availableVersion"] = self.available_version
         return facts
 
     # -- differences
@@ -202,7 +205,8 @@ class ValkeyServers(ValkeyNodes):
             if not node.answers:
                 continue
             found += self._role_differences(node)
-            found += self.settings_of(node)
+            found += [*self.settings_of(node), *self.version_difference(node)]
+        found += self.carried_differences(nodes)
         found += self.acl_differences(await self.users(), [n for n in nodes if n.answers])
         return found
 
@@ -241,7 +245,7 @@ class ValkeyServers(ValkeyNodes):
     async def update(self, observed: Observation) -> None:
         """Do what the plan says: first who is primary, then processes, then settings."""
         nodes = {f"node-{index}": self.node(index) for index in range(self.count)}
-        restart: set[str] = set()
+        restart: list[str] = []
         if self.apply_rotation(observed):
             await self.load_acl([n for n in nodes.values() if n.state.running])
         for change in observed.plan.changes:
@@ -267,17 +271,36 @@ class ValkeyServers(ValkeyNodes):
                 continue
             elif what == "acl":
                 await self.load_acl([n for n in nodes.values() if n.state.running])
-            elif change.disruption >= Disruption.RESTART:
-                restart.add(rest[0])
+            elif what == "carried":
+                self.forget_carried(rest[0])
+            elif what == "version" or change.disruption >= Disruption.RESTART:
+                restart.append(rest[0])
             else:
                 await self.set_live(nodes[rest[0]], rest[1], change)
         self.forget_defaults(observed)
         for node in nodes.values():
             self.write_config(node)
-        for name in sorted(restart):
-            await nodes[name].process.stop()
-            await self.start(self.node(nodes[name].index))
         await self.update_front(observed)
+        if restart:
+            await self._roll([nodes[name] for name in sorted(set(restart))])
+
+    async def _roll(self, nodes: list[Node]) -> None:
+        """Restart one process: copies first, each in step again before the next; the primary hands over before."""
+        everybody = [self.node(index) for index in range(self.count)]
+        for node in everybody:
+            await self.ask(node)
+        self.check_version([node for node in everybody if node.answers])
+        self.keep_version()
+        copies = [node for node in everybody if node.index != self.primary_index]
+        late = [node.name for node in copies if not node.in_step]
+        if late:
+            raise Unavailable(f"waiting for {', '.join(late)} to be in step before the next restart", retry_after=0.1)
+        due = {node.name for node in nodes}
+        node = next((node for node in copies if node.name in due), None)
+        if node is None and copies:
+            await self._promote(max(copies, key=lambda copy: copy.offset).index, planned=True)
+            return  # the old primary is started again as a copy by the next pass
+        await self.restart(node or everybody[self.primary_index])
 
     # -- backups
 
@@ -292,7 +315,7 @@ class ValkeyServers(ValkeyNodes):
 
     # -- who is primary
 
-    async def _promote(self, index: int) -> None:
+    async def _promote(self, index: int, *, planned: bool = False) -> None:
         """Make a copy the primary: on record first, so that whoever comes next goes on from here."""
         old = self.node(self.primary_index)
         if old.state.running:
@@ -307,7 +330,8 @@ class ValkeyServers(ValkeyNodes):
         async with await self.connect(heir_port) as client:
             await client.command("REPLICAOF", "NO", "ONE")
         await self._move_port(heir, heir_port)
-        self.ctx.event("Warning", "FailedOver", f"{old.name} was lost; {heir.name} is the primary now")
+        kind, why = ("Normal", "gave way") if planned else ("Warning", "was lost")
+        self.ctx.event(kind, "FailedOver", f"{old.name} {why}; {heir.name} is the primary now")
 
     async def _catch_up(self, old: Node, heir: Node) -> None:
         """While the old primary still answers (it is scaled away), lose nothing: stop writes, wait for the copy."""
