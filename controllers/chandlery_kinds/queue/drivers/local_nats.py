@@ -15,9 +15,9 @@ from chandlery.providers.local import Instance, Process, ProcessState
 from chandlery.providers.local.rotation import Password
 from chandlery_kinds.queue import content
 from chandlery_kinds.queue import jetstream as js
+from chandlery_kinds.queue.drivers.broker_tls import BrokerTls
 from chandlery_kinds.queue.drivers.jetstream_client import JetStream
 from chandlery_kinds.queue.drivers.local_queue import APPLICATION, DRIFT_POLL, HOST, LocalQueue
-from chandlery_kinds.queue.drivers.nats_tls import NatsTls
 from chandlery_kinds.queue.drivers.references import other
 from chandlery_kinds.queue.model import Queue
 
@@ -57,7 +57,7 @@ class NatsQueue(LocalQueue, ABC):
 
     @property
     @abstractmethod
-    def security(self) -> NatsTls | None:
+    def security(self) -> BrokerTls | None:
         """TLS of the servers; None where they have none."""
 
     @abstractmethod

@@ -18,10 +18,10 @@ from chandlery.providers.local import ProcessSpec, StopStep
 from chandlery.providers.local.driver import crash_loop, require_port
 from chandlery.providers.local.tools import run_tool
 from chandlery_kinds.queue import jetstream as js
+from chandlery_kinds.queue.drivers.broker_tls import BrokerTls
 from chandlery_kinds.queue.drivers.guests import Guests
 from chandlery_kinds.queue.drivers.local_nats import NatsQueue, Node
 from chandlery_kinds.queue.drivers.local_queue import HOST
-from chandlery_kinds.queue.drivers.nats_tls import NatsTls
 from chandlery_kinds.queue.settings import TABLES
 
 STOP = (StopStep(signal.SIGTERM, 10.0), StopStep(signal.SIGKILL, 5.0))
@@ -35,9 +35,9 @@ class NatsBroker(NatsQueue):
         return self.name
 
     @cached_property
-    def security(self) -> NatsTls | None:
+    def security(self) -> BrokerTls | None:
         tls = self.spec.tls
-        return NatsTls(self.ctx, self.obj, self.instance) if tls is not None and tls.enabled else None
+        return BrokerTls(self.ctx, self.obj, self.instance) if tls is not None and tls.enabled else None
 
     @property
     def count(self) -> int:
@@ -86,7 +86,7 @@ class NatsBroker(NatsQueue):
                 "routes": tuple(routes),
             }
         if self.security is not None:
-            cluster["tls"] = self.security.block
+            cluster["tls"] = _tls(self.security)
         server = js.Server(node.name, HOST, node.port, str(self.instance.data_dir / node.name), **cluster)
         return js.render(self.spec, server, users, secret, self.tenants())
 
@@ -221,3 +221,16 @@ class NatsBroker(NatsQueue):
 
 def _subjects(found: list[str] | None) -> tuple[str, ...] | None:
     return None if found is None else tuple(found)
+
+
+def _tls(security: BrokerTls) -> dict[str, Any]:
+    """The block `tls` of the servers' configuration."""
+    certificates = security.certificates
+    found: dict[str, Any] = {
+        "cert_file": str(certificates.certificate_file),
+        "key_file": str(certificates.key_file),
+        "min_version": certificates.minimum_version,
+    }
+    if certificates.requires_clients:
+        found |= {"ca_file": str(security.trust_file), "verify": True}
+    return found

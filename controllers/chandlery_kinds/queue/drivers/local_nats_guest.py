@@ -13,10 +13,10 @@ from chandlery.foundation.errors import ChandleryError, DependencyNotReady, Inva
 from chandlery.model.base import DeletionPolicy
 from chandlery.providers.local import Instance
 from chandlery_kinds.queue import jetstream as js
+from chandlery_kinds.queue.drivers.broker_tls import BrokerTls
 from chandlery_kinds.queue.drivers.guests import Guests
 from chandlery_kinds.queue.drivers.local_nats import NatsQueue, Node
 from chandlery_kinds.queue.drivers.local_nats_broker import NatsBroker
-from chandlery_kinds.queue.drivers.nats_tls import NatsTls
 from chandlery_kinds.queue.drivers.references import Other, host_of
 from chandlery_kinds.queue.model import Queue
 
@@ -62,7 +62,7 @@ class NatsGuest(NatsQueue):
         return self.host.name
 
     @property
-    def security(self) -> NatsTls | None:
+    def security(self) -> BrokerTls | None:
         return self.host.security
 
     def nodes(self) -> list[Node]:
