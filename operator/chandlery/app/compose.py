@@ -83,6 +83,8 @@ def make_operator(*, kubeconfig: Path | None, data_dir: Path | None) -> Operator
         # One data directory has one operator: its lock says so already, and a Lease would cost the first second.
         leader_election=run.leader_election and data_dir is None,
         lease_namespace=run.lease_namespace,
+        lease_seconds=run.lease_seconds,
+        shards=run.shards if run.sharding else 0,
         plain=Listen(run.metrics_host, run.metrics_port),
         webhook=Listen(run.webhook_host, run.webhook_port, run.webhook_certificate, run.webhook_key),
         webhook_service=run.webhook_service,

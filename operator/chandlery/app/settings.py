@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from chandlery.foundation.config import section
+from chandlery.foundation.config import Seconds, section
 
 
 @section("operator", title="The operator as a process")
@@ -36,6 +36,12 @@ class RunSettings:
     """Elect a leader by a Lease. Off where only one operator can run, as on a laptop."""
     lease_namespace: str = ""
     """Namespace of the Lease; by default the operator's own."""
+    lease_seconds: Seconds = 15.0
+    """How long a Lease lasts without renewal: a replica that is gone is replaced after that."""
+    sharding: bool = False
+    """All replicas work, each on its share of the objects, instead of one that leads."""
+    shards: int = 32
+    """Into how many shards the objects fall with sharding; the same for all replicas, a few times their number."""
 
 
 @section("local", title="Local drivers")

@@ -28,6 +28,7 @@ from chandlery.foundation.errors import (
 )
 from chandlery.reconcile.api import MANAGER, Expired, Obj, Page, ResourceType, WatchEvent
 from chandlery.reconcile.credentials import Credentials
+from chandlery.reconcile.guard import GuardedRequest
 
 _PATIENCE: Final = 3
 _LONGEST_WAIT: Final = 10.0
@@ -256,6 +257,7 @@ class HttpApi:
                 timeout=aiohttp.ClientTimeout(total=self._timeout, connect=10.0),
                 headers={"User-Agent": self._agent, "Accept": _JSON},
                 proxy=proxy_for(self.credentials.server),
+                request_class=GuardedRequest,
             )
         return self._session
 

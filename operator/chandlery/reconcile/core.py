@@ -28,8 +28,9 @@ from chandlery.reconcile.drivers import Drivers
 from chandlery.reconcile.engine import Engine
 from chandlery.reconcile.env import Environment
 from chandlery.reconcile.events import Recorder
+from chandlery.reconcile.guard import Gate, guarded
 from chandlery.reconcile.informer import Informer
-from chandlery.reconcile.loop import Loop
+from chandlery.reconcile.loop import Loop, Next
 from chandlery.reconcile.metrics import Metrics
 from chandlery.reconcile.queue import WorkQueue
 from chandlery.reconcile.reader import ApiReader
@@ -57,6 +58,7 @@ class Core:
         audit: takes one line for what was done without a person asking.
         metrics: where to report.
         jitter: 0 to 1, evenly spread.
+        gate: which objects are this replica's, where several share the work.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Core:
         audit: Callable[[str, Key, str], None] | None = None,
         metrics: Metrics | None = None,
         jitter: Callable[[], float] = random.random,
+        gate: Gate | None = None,
     ) -> None:
         self.settings = settings or LoopSettings()
         self.metrics = metrics or Metrics()
@@ -89,6 +92,7 @@ class Core:
         self.informers: list[Informer] = []
         self.sources: dict[str, Informer] = {}
         self.primaries_synced: Callable[[str], bool] = self._source_synced
+        self._gate = gate
         self._build(api, providers, clock, fence)
 
     def _build(
@@ -135,7 +139,7 @@ class Core:
             queue=queue,
             writer=writer,
             groups={name: kind.names.group for name, kind in self.kinds.items()},
-            reconcile=Loop(env).reconcile,
+            reconcile=guarded(Loop(env).reconcile, fence, self._gate, Next()),
             logger=self._logger,
             metrics=self.metrics,
         )
@@ -191,6 +195,12 @@ class Core:
         except ChandleryError as error:  # the objects that need the session tell of it
             self._logger.info("a provider can't be opened", error=error)
             return []
+
+    def take_over(self, mine: Callable[[Key], bool]) -> None:
+        """These objects are this replica's from now on: look at each of them."""
+        for key in self.engine.store:
+            if mine(key):
+                self.engine.queue.add(key)
 
     async def stop(self) -> None:
         """Finish nothing more; what is under way is cancelled and taken up by the next leader."""

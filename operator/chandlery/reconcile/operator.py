@@ -1,7 +1,8 @@
 """The operator: what runs in every replica, and what only the leader runs.
 
 Every replica answers probes and admission. The one that holds the Lease also runs the core, fed by kopf. When the lead
-is lost the core is stopped first, and the replica stands for election again.
+is lost the core is stopped first, and the replica stands for election again. With shards every replica runs the core,
+over its own share of the objects.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from chandlery.reconcile.locks import LeaseLocks
 from chandlery.reconcile.metrics import Metrics
 from chandlery.reconcile.server import Listen, Server
 from chandlery.reconcile.settings import LoopSettings
+from chandlery.reconcile.shards import Shards
 from chandlery.reconcile.webhook import Webhook
 
 _RETRY: Final = (0.2, 15.0)
@@ -45,6 +47,8 @@ class OperatorSettings:
     lease_namespace: str = ""
     """Default: the namespace of the credentials."""
     lease_seconds: float = 15.0
+    shards: int = 0
+    """Into how many shards the work falls that all replicas share; 0: one replica leads, the others wait."""
     plain: Listen = field(default_factory=Listen)
     """Metrics and probes."""
     webhook: Listen = field(default_factory=lambda: Listen(port=None))
@@ -184,7 +188,10 @@ class Operator:
             fence=self._elector.fence if self._elector is not None else lambda: 0,
             audit=self._audit,
             metrics=self.metrics,
+            gate=self._elector if isinstance(self._elector, Shards) else None,
         )
+        if isinstance(self._elector, Shards):
+            self._elector.gained = core.take_over
         self.metrics.leader.set(1)
         try:
             await core.start(before_work=lambda: self._feed(core))
@@ -232,10 +239,14 @@ class Operator:
 
     # Set-up
 
-    def _make_elector(self) -> Elector | None:
+    def _make_elector(self) -> Elector | Shards | None:
         if not self.settings.leader_election:
             return None
         namespace = self.settings.lease_namespace or self._credentials.namespace
+        if self.settings.shards:
+            seconds = self.settings.lease_seconds
+            name, count = self.settings.lease_name, self.settings.shards
+            return Shards(self.api, namespace, name, count=count, ttl=seconds, clock=self._clock)
         locks = LeaseLocks(self.api, namespace, self._clock)
         seconds = self.settings.lease_seconds
         return Elector(locks, self.settings.lease_name, identity(), ttl=seconds, clock=self._clock)
@@ -275,6 +286,7 @@ class Operator:
         follow("chandlery_queue_oldest_seconds", "How long the first of them has waited.", self._oldest)
         follow("chandlery_objects", "Objects in the store.", lambda: len(self.core.engine.store) if self.core else 0)
         follow("chandlery_last_event_age_seconds", "Since the quietest watch was heard.", self._age)
+        follow("chandlery_shards", "Shards that this replica works on.", self._held)
         follow("chandlery_kopf_restarts", "Times that kopf had to be started again.", self._restarts)
 
     def _depth(self) -> dict[str, int]:
@@ -285,6 +297,9 @@ class Operator:
 
     def _age(self) -> float:
         return silence(self.core.informers, self._clock.monotonic()) if self.core else 0.0
+
+    def _held(self) -> float:
+        return float(len(self._elector.held)) if isinstance(self._elector, Shards) else 0.0
 
     def _restarts(self) -> float:
         return float(self.source.restarts) if self.source else 0.0

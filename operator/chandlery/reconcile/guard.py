@@ -1,0 +1,68 @@
+"""The last look before a write leaves: what a pass does, drivers included, reaches the API server only while we may.
+
+A process can stand still between any two lines (SIGSTOP, a suspended machine, a stalled disk) and wake up long after
+somebody else has taken over. So the fence is asked once more when a connection is at hand and the bytes are about to
+go, by our own clock, which went on meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Final, Protocol, TypeVar
+
+import aiohttp
+
+from chandlery.reconcile.api import Key
+
+PRESENT: Final[ContextVar[Key | None]] = ContextVar("chandlery_present_key", default=None)
+"""The object that this task makes a pass over."""
+_FENCE: Final[ContextVar[Callable[[], object] | None]] = ContextVar("chandlery_fence", default=None)
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Gate(Protocol):
+    """Says which objects are ours to work on."""
+
+    def enter(self, key: Key) -> bool:
+        """Whether a pass may begin; `leave` is called after it."""
+        ...
+
+    def leave(self, key: Key) -> None: ...
+
+
+T = TypeVar("T")
+
+
+def guarded(
+    reconcile: Callable[[Key], Awaitable[T]], fence: Callable[[], object], gate: Gate | None, elsewhere: T
+) -> Callable[[Key], Awaitable[T]]:
+    """Passes whose writes ask the fence, over objects that the gate lets through; `elsewhere` for all others."""
+
+    async def run(key: Key) -> T:
+        if gate is not None and not gate.enter(key):
+            return elsewhere
+        present, check = PRESENT.set(key), _FENCE.set(fence)
+        try:
+            return await reconcile(key)
+        finally:
+            _FENCE.reset(check)
+            PRESENT.reset(present)
+            if gate is not None:
+                gate.leave(key)
+
+    return run
+
+
+class GuardedRequest(aiohttp.ClientRequest):
+    """A request that asks the fence of its pass before it writes.
+
+    Raises:
+        Fenced: from `send`, when we may not write any more; nothing has left then.
+    """
+
+    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        check = _FENCE.get()
+        if check is not None and self.method not in _READS:
+            check()
+        return await super().send(conn)
