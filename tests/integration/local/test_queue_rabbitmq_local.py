@@ -283,5 +283,13 @@ async def test_a_cluster_of_three_goes_on_when_one_is_killed(local):
         await app.publish("after")
         seen = await local.converge(obj, 240)
         assert seen.facts["readyReplicas"] == 3
-        assert await app.take_all() == ["before", "after"]
+        inbox = asyncio.Queue()
+        queue = await app.channel.get_queue("orders", ensure=False)
+        await queue.consume(inbox.put)
+        first = await asyncio.wait_for(inbox.get(), 60)
+        assert (first.body, (await local.driver.observe(local.ctx, obj)).facts["unacknowledged"]) == (b"before", 1)
+        await first.ack()
+        second = await asyncio.wait_for(inbox.get(), 60)
+        assert second.body == b"after"
+        await second.ack()
     await local.delete(obj)
