@@ -10,6 +10,7 @@ from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.model.base import DeletionPolicy
 from chandlery.providers.kubernetes.driver import KubernetesDriver, Pass, child_rules
 from chandlery.providers.kubernetes.foreign import FURTHER_RULES
+from chandlery_kinds.cache.drivers.kubernetes_cluster import ClusterPods
 from chandlery_kinds.cache.drivers.kubernetes_valkey import ValkeyPods
 from chandlery_kinds.cache.model import Cache, CacheEngine, CacheMode
 
@@ -33,8 +34,6 @@ class CacheDriver(KubernetesDriver[Cache]):
         spec = obj.spec
         if spec.engine is CacheEngine.MEMCACHED:
             yield Unsupported("spec.engine", spec.engine.value, "memcached is not run on Kubernetes yet")
-        if spec.mode is CacheMode.SHARDED:
-            yield Unsupported("spec.mode", spec.mode.value, "sharded caches are not run on Kubernetes yet")
         if spec.backup is not None:
             yield Unsupported("spec.backup", "set", "caches on Kubernetes are not backed up yet")
         if spec.restore_from is not None:
@@ -43,4 +42,5 @@ class CacheDriver(KubernetesDriver[Cache]):
             yield Unsupported("spec.deletionPolicy", "Snapshot", "caches on Kubernetes can't be backed up yet")
 
     async def begin(self, ctx: DriverContext, obj: Cache) -> Pass:
-        return await ValkeyPods.of(ctx, obj)
+        passes = ClusterPods if obj.spec.mode is CacheMode.SHARDED else ValkeyPods
+        return await passes.of(ctx, obj)

@@ -7,57 +7,27 @@ clients' Service selects by a label that the driver puts on the primary.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-import orjson
-
-from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation, Plan
-from chandlery.foundation.errors import (
-    ChandleryError,
-    EngineFailed,
-    Unauthenticated,
-    Unavailable,
-)
-from chandlery.foundation.validation.quantity import Quantity
+from chandlery.driver.protocol import Difference, Disruption, Observation
+from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import certificates
-from chandlery.providers.kubernetes.certificates import Certificates
-from chandlery.providers.kubernetes.children import Children
-from chandlery.providers.kubernetes.driver import AUTH, Workload
-from chandlery.providers.kubernetes.foreign import further_kinds
+from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.pods import problem, running
 from chandlery.providers.kubernetes.templates import Kept, upgrade_condition
-from chandlery.providers.kubernetes.types import (
-    BUDGETS,
-    CLAIMS,
-    NETWORK_POLICIES,
-    PODS,
-    ROLE,
-    SECRETS,
-    SERVICE_MONITORS,
-    SERVICES,
-    STATEFUL_SETS,
-    Obj,
-)
+from chandlery.providers.kubernetes.types import ROLE, Obj
 from chandlery_kinds.cache import acl
-from chandlery_kinds.cache.binding import Address, entries
-from chandlery_kinds.cache.kubernetes import exporter
+from chandlery_kinds.cache.drivers.kubernetes_engine import ValkeyWorkload
 from chandlery_kinds.cache.kubernetes.children import children, workload
-from chandlery_kinds.cache.kubernetes.config import FENCED, TLS_FILES, config, probe, tls_settings
-from chandlery_kinds.cache.kubernetes.inputs import PORT, TLS_PORT, Inputs
+from chandlery_kinds.cache.kubernetes.config import FENCED, config
+from chandlery_kinds.cache.kubernetes.inputs import PORT
 from chandlery_kinds.cache.kubernetes.nodes import Node, role_differences
 from chandlery_kinds.cache.kubernetes.services import READ
-from chandlery_kinds.cache.kubernetes.statefulset import CONFIG
-from chandlery_kinds.cache.model import Cache
-from chandlery_kinds.cache.resp import RespClient, info, pairs
-from chandlery_kinds.cache.valkey import RESTART_SETTINGS, desired_settings, field_of, setting_differences
+from chandlery_kinds.cache.resp import info
 
-KINDS = (STATEFUL_SETS, SERVICES, SECRETS, BUDGETS, NETWORK_POLICIES, PODS, CLAIMS)
 PRIMARY = "chandlery.dev/primary"
-DEFAULTS = "chandlery.dev/defaults"
-ACL_SEEN = "chandlery.dev/acl-seen"
 
-ANSWER_SECONDS = 2.0
 CATCH_UP_SECONDS = 5.0
 HUNG_SECONDS = 3.0
 """A primary whose pod runs but hasn't answered for so long, while a copy does, is given up."""
@@ -65,76 +35,14 @@ STARTING_POLL = 0.5
 REPLICATED_POLL = 2.0
 
 
-class ValkeyPods(Workload[Cache]):
+class ValkeyPods(ValkeyWorkload):
     """Everything that one pass does with one cache. Made anew each time; keeps nothing."""
-
-    application: ClassVar[str] = acl.DEFAULT
-
-    def __init__(self, ctx: DriverContext, obj: Cache, there: Children, inputs: Inputs) -> None:
-        super().__init__(ctx, obj, there)
-        self.inputs = inputs
-        self.monitors = SERVICE_MONITORS in there.kinds
-        self.settings = self._settings()
-        tls = inputs.tls
-        self.certificates = Certificates(ctx, tls, there, inputs.hosts) if tls is not None else None
-
-    @classmethod
-    async def of(cls, ctx: DriverContext, obj: Cache) -> ValkeyPods:
-        """Read what is there."""
-        session = ctx.provider
-        inputs = Inputs.of(obj, ctx.parameters, session.images, session.pull_secrets)
-        kinds = [*KINDS, *await further_kinds(session, obj.spec)]
-        there = await Children(session, inputs.owner, kinds).look()
-        return cls(ctx, obj, there, inputs)
-
-    def _settings(self) -> dict[str, str]:
-        found = desired_settings(self.spec)
-        if self.spec.min_replicas_to_write is None and self.spec.replicas_per_primary >= 2:
-            found["min-replicas-to-write"] = "1"  # a primary that is cut off from all copies takes no writes
-        return found | tls_settings(self.inputs)
 
     # -- what is on record
 
     @property
-    def stateful(self) -> Obj | None:
-        return self.there.get(STATEFUL_SETS)
-
-    def _note(self, key: str) -> str:
-        return str(((self.stateful or {}).get("metadata", {}).get("annotations") or {}).get(key, ""))
-
-    async def _take_note(self, key: str, text: str | None) -> None:
-        """On record, unless somebody else wrote in between."""
-        live = self.stateful
-        if live is None:
-            raise Unavailable("the StatefulSet is not there yet", retry_after=0.5)
-        version = live["metadata"]["resourceVersion"]
-        await self.session.merge(live, {"metadata": {"resourceVersion": version, "annotations": {key: text}}})
-        await self.there.look()
-
-    @property
     def primary_name(self) -> str:
         return self._note(PRIMARY)
-
-    @property
-    def defaults(self) -> dict[str, str]:
-        """What settings of spec.configuration were before they were set; they go back to it when taken out."""
-        found: dict[str, str] = orjson.loads(self._note(DEFAULTS) or "{}")
-        return found
-
-    def auth_keys(self) -> list[str]:
-        return [*super().auth_keys(), *(["metrics"] if self.inputs.metrics else [])]
-
-    async def users(self) -> list[acl.AclUser]:
-        """All users as they should be."""
-        auth = self.auth()
-        found = [acl.admin(auth["admin"]), acl.application(self.passwords(acl.DEFAULT)), probe()]
-        if self.inputs.metrics:
-            found.append(exporter.user(auth["metrics"]))
-        for user in self.spec.users:
-            given = user.password_secret is not None
-            words = [await self.user_password(user.name)] if given else self.passwords(user.name)
-            found.append(acl.from_spec(user, words))
-        return found
 
     # -- manifests
 
@@ -145,24 +53,7 @@ class ValkeyPods(Workload[Cache]):
         more = await self.certificates.children() if self.certificates is not None else []
         return children(self.inputs, body, kept.workload, more, monitors=self.monitors), kept
 
-    def _known_settings(self) -> dict[str, str]:
-        """What may stand in the file: a setting that can be changed live is set live first, to learn its default."""
-        known = self.defaults
-        return {
-            name: value
-            for name, value in self.settings.items()
-            if name not in self.spec.configuration or name in RESTART_SETTINGS or name in known
-        }
-
     # -- create
-
-    async def create(self) -> None:
-        await self.ensure_auth()
-        if self.certificates is not None:
-            await self.act_all(await self.certificates.children())
-            await self.certificates.ensure()
-        desired, _ = await self._desired()
-        await self.act_all(desired)
 
     # -- observe
 
@@ -204,9 +95,6 @@ class ValkeyPods(Workload[Cache]):
             return STARTING_POLL
         return REPLICATED_POLL if len(nodes) > 1 else None
 
-    def _seen(self, **what: Any) -> Observation:
-        return Observation(exists=True, external_name=self.owner.identity, **what)
-
     def _nodes(self) -> list[Node]:
         """The pods that there should be, and those that are about to go: one of them may be the primary still."""
         pods = {pod["metadata"]["name"]: pod for pod in self.there.pods}
@@ -224,41 +112,6 @@ class ValkeyPods(Workload[Cache]):
         wanted: int = self.spec.instances
         ordinal = self.primary_name.rpartition("-")[2]
         return max(wanted, int(ordinal) + 1) if self.inputs.replicated and ordinal.isdigit() else wanted
-
-    async def _ask(self, node: Node) -> Node:
-        """Log in as the driver's own user and read everything in one round trip."""
-        if node.pod is None or not node.ip:
-            return node
-        uid = node.pod["metadata"]["uid"]
-        try:
-            async with await self._connect(node) as client:
-                text, settings, users = await client.pipeline([("INFO",), ("CONFIG", "GET", "*"), ("ACL", "LIST")])
-                node.shown = client.shown
-        except Unauthenticated as error:
-            node.error, node.locked_out = error.message, True
-        except ChandleryError as error:
-            node.error = error.message
-            self.session.silent.setdefault(uid, self.ctx.base.clock.monotonic())
-        else:
-            node.info, node.config, node.acl = info(text), pairs(settings), acl.parse_list(users)
-            self.session.silent.pop(uid, None)
-        return node
-
-    async def _connect(self, node: Node, user: str = acl.ADMIN) -> RespClient:
-        assert node.pod is not None
-        host, port = self.session.resolve(node.pod, PORT)
-        password = self.auth()["admin" if user == acl.ADMIN else "password"]
-        context = None
-        if node.only_tls:
-            material = self.certificates.present if self.certificates is not None else self._last_material()
-            if material is None:
-                raise Unavailable("its certificates are not there", retry_after=0.5)
-            context = material.context()
-        return await RespClient.connect(host, port, user=user, password=password, seconds=ANSWER_SECONDS, tls=context)
-
-    def _last_material(self) -> certificates.Material | None:
-        """TLS was taken out of the spec; pods that still speak it go on until they are replaced."""
-        return certificates.material(self.there)
 
     async def _client_works(self, node: Node) -> bool:
         """What an application would do, with the binding's own credentials, where the Service sends it."""
@@ -298,25 +151,6 @@ class ValkeyPods(Workload[Cache]):
             host=host, port=port, read_host=f"{self.owner.base}{READ}.{self.owner.namespace}.svc", read_port=port
         )
 
-    def _binding(self, user: str, password: str) -> Binding:
-        where, tls = self._endpoint(), self.inputs.tls
-        told: dict[str, str] = {}
-        if tls is not None:
-            material = self.certificates.present if self.certificates is not None else None
-            authority = material.authority if material is not None else ""
-            told = {"tls": "true", **({"ca.crt": authority} if authority else {})}
-        beside = tls is not None and not tls.required
-        address = Address(
-            where.host,
-            TLS_PORT if beside else self.inputs.service_port,
-            told,
-            plain_port=self.inputs.service_port if beside else None,
-        )
-        found = entries(address, user, password)
-        if where.read_host:
-            found |= {"read-host": where.read_host, "read-port": found["port"]}
-        return Binding("redis", "chandlery", found)
-
     def _facts(self, nodes: list[Node], primary: Node | None) -> dict[str, Any]:
         members = [
             {
@@ -346,33 +180,6 @@ class ValkeyPods(Workload[Cache]):
 
     # -- differences
 
-    async def _tls_differences(self, nodes: list[Node]) -> list[Difference]:
-        """Certificates that must be made or copied, and servers that show another one than they should."""
-        if self.certificates is None:
-            return []
-        found = await self.certificates.differences()
-        present = self.certificates.present
-        if found or present is None:
-            return found
-        for node in nodes:
-            if node.shown and node.shown != present.fingerprint:
-                what = f"certificate of {node.name}"
-                found.append(Difference(what, "the present one", "an earlier one", payload=("tls-reload", node.name)))
-        return found
-
-    def _storage_differences(self) -> list[Difference]:
-        storage = self.spec.persistence.storage
-        found = self.there.growth(str(Quantity(str(storage.size)))) if storage is not None else []
-        live = self.stateful
-        if live is not None and bool(live["spec"].get("volumeClaimTemplates")) != self.inputs.persistent:
-            # A StatefulSet can't get or lose volumes: it is made again, and what was in memory only is gone.
-            has = "volumes" if not self.inputs.persistent else "no volumes"
-            wants = "volumes" if self.inputs.persistent else "no volumes"
-            found.append(
-                Difference("spec.persistence.mode", wants, has, Disruption.DATA_LOSS, payload=("delete", live))
-            )
-        return found
-
     def _primary_differences(self, nodes: list[Node]) -> list[Difference]:
         if not self.inputs.replicated:
             return []
@@ -393,20 +200,6 @@ class ValkeyPods(Workload[Cache]):
             return True
         since = self.session.silent.get(node.pod["metadata"]["uid"])
         return since is not None and self.ctx.base.clock.monotonic() - since >= HUNG_SECONDS
-
-    def _live_differences(self, nodes: list[Node], users: list[acl.AclUser]) -> list[Difference]:
-        """Settings and users, as the servers themselves tell them."""
-        found: list[Difference] = []
-        back = {name: value for name, value in self.defaults.items() if name not in self.settings}
-        for node in nodes:
-            if node.answers:
-                found += setting_differences({**back, **self.settings}, node.config, node.name)
-        seen = ((self.there.get(SECRETS, CONFIG) or {}).get("metadata", {}).get("annotations") or {}).get(ACL_SEEN, "")
-        wanted = acl.digest(acl.render_file(users))
-        answering = [node for node in nodes if node.answers]
-        if any(seen != f"{wanted}:{acl.fingerprint(node.acl)}" for node in answering):
-            found.append(Difference("spec.users", "as in spec", "other rules", Disruption.NONE, True, ("acl",)))
-        return found
 
     def _restart_differences(self, nodes: list[Node]) -> list[Difference]:
         """Pods of an older template, and pods that refuse our password; the primary comes last."""
@@ -468,9 +261,6 @@ class ValkeyPods(Workload[Cache]):
         if restarts:
             await self._restart(restarts)
 
-    def _node(self, name: str) -> Node:
-        return next(node for node in self._nodes() if node.name == name)
-
     async def _promote(self, name: str) -> None:
         """Make a pod the primary: on record first, so that whoever comes next goes on from here."""
         was = self.primary_name
@@ -515,12 +305,6 @@ class ValkeyPods(Workload[Cache]):
             if running(old.pod):
                 await self.session.delete(old.pod)
 
-    async def _reload_tls(self, name: str) -> None:
-        """The files are read again; they may be the old ones still, then this comes again."""
-        async with await self._connect(self._node(name)) as client:
-            words = [word for pair in TLS_FILES.items() for word in pair]
-            await client.command("CONFIG", "SET", *words)
-
     async def _follow(self, name: str) -> None:
         primary, copy = self._node(self.primary_name), self._node(name)
         async with await self._connect(copy) as client:
@@ -532,49 +316,6 @@ class ValkeyPods(Workload[Cache]):
         pod = self._node(name).pod
         if pod is not None:
             await self.session.merge(pod, {"metadata": {"labels": {ROLE: role}}})
-
-    async def _set(self, name: str, setting: str, change: Difference) -> None:
-        known = self.defaults
-        if setting in self.spec.configuration and setting not in known:
-            await self._take_note(DEFAULTS, orjson.dumps({**known, setting: change.actual}).decode())
-        async with await self._connect(self._node(name)) as client:
-            try:
-                await client.command("CONFIG", "SET", setting, change.desired)
-            except ChandleryError as error:
-                raise EngineFailed(
-                    f"{self.spec.engine.value} refused the value: {error.message}",
-                    field=field_of(setting),
-                    value=change.desired,
-                    hint="Correct the value; the engine goes on with its old one.",
-                    retry_after=None,
-                ) from error
-
-    async def _forget_defaults(self, plan: Plan) -> None:
-        """A setting that is back at its default everywhere is no longer ours."""
-        held = {change.payload[2] for change in plan.held if change.payload[0] == "set"}
-        known = self.defaults
-        kept = {name: value for name, value in known.items() if name in self.settings or name in held}
-        if kept != known:
-            await self._take_note(DEFAULTS, orjson.dumps(kept).decode())
-
-    async def _load_acl(self) -> None:
-        """Set each user in every server, remove the others, and note how the engine words it."""
-        users = await self.users()
-        names = {user.name for user in users}
-        seen = ""
-        for node in self._nodes():
-            if node.pod is None or not node.ip:
-                continue
-            async with await self._connect(node) as client:
-                known = acl.parse_list(await client.command("ACL", "LIST"))
-                commands: list[tuple[str, ...]] = [("ACL", "SETUSER", u.name, "reset", *u.rules) for u in users]
-                commands += [("ACL", "DELUSER", name) for name in known if name not in names]
-                await client.pipeline(commands)
-                seen = acl.fingerprint(acl.parse_list(await client.command("ACL", "LIST")))
-        live = self.there.get(SECRETS, CONFIG)
-        if live is not None and seen:
-            note = f"{acl.digest(acl.render_file(users))}:{seen}"
-            await self.session.merge(live, {"metadata": {"annotations": {ACL_SEEN: note}}})
 
     async def _restart(self, names: list[str]) -> None:
         """Replace one pod, when all others are in step; the primary hands over before it goes."""

@@ -14,20 +14,28 @@ from chandlery_kinds.cache.kubernetes.services import services
 from chandlery_kinds.cache.kubernetes.statefulset import stateful_set
 
 
-def workload(inputs: Inputs, live: Obj | None, *, instances: int | None = None, upgrade: str = "") -> Kept:
+def workload(
+    inputs: Inputs, live: Obj | None, *, instances: int | None = None, upgrade: str = "", suffix: str = ""
+) -> Kept:
     """The StatefulSet, with the pod template that it should have now.
 
-    `instances` is how many pods, where that isn't what the spec asks for yet.
+    Args:
+        inputs: of all of it.
+        live: as it is.
+        instances: how many pods, where that isn't what the spec asks for yet.
+        upgrade: as `keep` has it.
+        suffix: of its name.
     """
     count = inputs.spec.instances if instances is None else instances
-    return keep(stateful_set(inputs, count, live), live, inputs.asked, upgrade=upgrade)
+    return keep(stateful_set(inputs, count, live, suffix), live, inputs.asked, upgrade=upgrade)
 
 
 def children(
-    inputs: Inputs, config: Obj, stateful: Obj, more: Sequence[Obj] = (), *, monitors: bool = False
+    inputs: Inputs, config: Obj, stateful: Obj | Sequence[Obj], more: Sequence[Obj] = (), *, monitors: bool = False
 ) -> list[Obj]:
     """Everything but what holds generated values; `more` is made before the pods."""
     spec, owner = inputs.spec, inputs.owner
+    sets = [stateful] if isinstance(stateful, dict) else stateful
     clients = [inputs.port, *([TLS_PORT] if inputs.tls is not None and not inputs.only_tls else [])]
     doors = Doors(
         clients,
@@ -41,5 +49,5 @@ def children(
         *network_policy(owner, doors, cidrs=cidrs_of(spec.exposure), parameters=inputs.parameters),
         *budget(owner, spec.instances),
         *more,
-        stateful,
+        *sets,
     ]

@@ -18,6 +18,7 @@ FENCED = ("127.0.0.1", 1)
 before the driver has looked who holds the data."""
 
 
+REPLICA_USER = "chandlery-replica"
 _PROTOCOLS = {TlsVersion.V1_2: "TLSv1.2 TLSv1.3", TlsVersion.V1_3: "TLSv1.3"}
 _CLIENTS = {
     ClientAuthentication.NONE: "no",
@@ -34,6 +35,21 @@ TLS_FILES = {
 """Set again, they are read again."""
 
 
+def replica(password: str) -> acl.AclUser:
+    """As whom servers log in at one another: copies at their primary, and who gives slots away at who gets them."""
+    return acl.AclUser(REPLICA_USER, (acl.digest(password),), ("~*",), ("&*",), ("+@all",))
+
+
+def closed_users(admin: str) -> list[acl.AclUser]:
+    """Who may log in at a server that has just started and may have lost what it held: the driver and the probe.
+
+    Neither clients nor copies, until the driver has seen that no copy holds more: a primary that came back empty would
+    make its copies as empty as it is.
+    """
+    nobody = acl.AclUser(acl.DEFAULT, (), (), (), (), enabled=False)
+    return [acl.admin(admin), nobody, probe()]
+
+
 def probe() -> acl.AclUser:
     """The user of the readiness probe, who may do nothing but ask, and gets in with any password."""
     return acl.AclUser(PROBE_USER, (), (), (), ("nopass", "+ping"))
@@ -48,7 +64,13 @@ def tls_settings(inputs: Inputs) -> dict[str, str]:
 
 
 def config(
-    inputs: Inputs, settings: Mapping[str, str], users: Sequence[acl.AclUser], admin: str, metrics: str = ""
+    inputs: Inputs,
+    settings: Mapping[str, str],
+    users: Sequence[acl.AclUser],
+    admin: str,
+    metrics: str = "",
+    *,
+    replication: str = "",
 ) -> Obj:
     """The manifest.
 
@@ -58,6 +80,7 @@ def config(
         users: everyone who may log in.
         admin: password of the driver's user, with which copies log in at the primary.
         metrics: password of the exporter.
+        replication: password of `REPLICA_USER`, where copies log in as that.
     """
     node = NodeConfig(
         port=0 if inputs.only_tls else PORT,
@@ -65,7 +88,7 @@ def config(
         acl_file=f"{MOUNT}/users.acl",
         bind="* -::*",
         primary=FENCED if inputs.replicated else None,
-        replication_password=admin,
+        replication_password=replication or admin,
         cluster_port=PORT + 10000 if inputs.sharded else None,
     )
     more = {"replica-serve-stale-data": "no"} if inputs.replicated else {}
@@ -77,7 +100,7 @@ def config(
             # certificates are for names, so clients must be sent to names
             more |= {"tls-cluster": only, "cluster-preferred-endpoint-type": "hostname"}
     data = {
-        "cache.conf": render({**more, **settings}, node, acl.ADMIN),
+        "cache.conf": render({**more, **settings}, node, REPLICA_USER if replication else acl.ADMIN),
         "users.acl": acl.render_file(users),
     }
     if inputs.metrics:

@@ -7,10 +7,11 @@ from typing import Any
 
 from chandlery.providers.kubernetes import pods
 from chandlery_kinds.cache import acl
-from chandlery_kinds.cache.kubernetes.inputs import METRICS_USER, MOUNT, RUN, Inputs
+from chandlery_kinds.cache.kubernetes.inputs import METRICS_USER, RUN, Inputs
 
 PASSWORDS = "metrics-passwords.json"
 ADDRESS = f"unix://{RUN}/cache.sock"
+_MOUNT = "/etc/chandlery-metrics"
 _COMMANDS = ("+ping", "+info", "+cluster|info", "+slowlog|len", "+slowlog|get", "+latency|latest", "+latency|histogram")
 
 
@@ -25,6 +26,14 @@ def passwords(password: str) -> str:
     return json.dumps({ADDRESS: password, named: password})
 
 
+def volumes(inputs: Inputs, secret: str) -> list[dict[str, Any]]:
+    """What the exporter may know of the Secret with the configuration: its own password."""
+    if not inputs.metrics:
+        return []
+    items = [{"key": PASSWORDS, "path": PASSWORDS}]
+    return [{"name": "metrics", "secret": {"secretName": secret, "defaultMode": 0o440, "items": items}}]
+
+
 def exporter(inputs: Inputs) -> list[dict[str, Any]]:
     """The container; none without metrics."""
     if not inputs.metrics:
@@ -33,13 +42,13 @@ def exporter(inputs: Inputs) -> list[dict[str, Any]]:
         *pods.program("redis_exporter", ["/redis_exporter"], inputs.parameters),
         f"--redis.addr={ADDRESS}",
         f"--redis.user={METRICS_USER}",
-        f"--redis.password-file={MOUNT}/{PASSWORDS}",
+        f"--redis.password-file={_MOUNT}/{PASSWORDS}",
         f"--web.listen-address=0.0.0.0:{inputs.metrics_port}",
         "--config-command=-",
         "--set-client-name=false",
     ]
     mounts = [
-        {"name": "config", "mountPath": MOUNT, "readOnly": True},
+        {"name": "metrics", "mountPath": _MOUNT, "readOnly": True},
         {"name": "run", "mountPath": RUN},
     ]
     return [pods.sidecar("metrics", inputs.exporter, command, inputs.metrics_port, "/health", volumeMounts=mounts)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from chandlery.driver.protocol import Difference
 from chandlery.providers.kubernetes.pods import running
@@ -23,6 +24,8 @@ class Node:
     acl: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
     locked_out: bool = False
+    more: Sequence[Any] = ()
+    """Answers to further questions."""
     shown: str = ""
     """SHA-256 of the certificate that it shows; empty without TLS."""
 

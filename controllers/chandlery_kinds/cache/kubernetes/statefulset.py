@@ -11,7 +11,7 @@ from chandlery.foundation.validation.quantity import Quantity
 from chandlery.providers.kubernetes import certificates, pods
 from chandlery.providers.kubernetes.services import HEADLESS
 from chandlery.providers.kubernetes.types import STATEFUL_SETS, Obj
-from chandlery_kinds.cache.kubernetes.exporter import exporter
+from chandlery_kinds.cache.kubernetes import exporter
 from chandlery_kinds.cache.kubernetes.inputs import DATA, MOUNT, PORT, PROBE_USER, RUN, TLS_MOUNT, TLS_PORT, Inputs
 
 _MIB = 2**20
@@ -34,13 +34,14 @@ def memory_needed(inputs: Inputs) -> tuple[int, int]:
     return data * 11 // 10 + 32 * _MIB, data * (15 if forks else 12) // 10 + 64 * _MIB
 
 
-def stateful_set(inputs: Inputs, instances: int, live: Obj | None = None) -> Obj:
+def stateful_set(inputs: Inputs, instances: int, live: Obj | None = None, suffix: str = "") -> Obj:
     """The manifest.
 
     Args:
         inputs: of all of it.
         instances: how many pods.
         live: as it is; the size in its claim templates can't change and is kept.
+        suffix: of its name: shards have one each.
     """
     owner = inputs.owner
     spec: dict[str, Any] = {
@@ -54,7 +55,7 @@ def stateful_set(inputs: Inputs, instances: int, live: Obj | None = None) -> Obj
     }
     if inputs.persistent:
         spec["volumeClaimTemplates"] = [_claim(inputs, live)]
-    return owner.child(STATEFUL_SETS, spec=spec)
+    return owner.child(STATEFUL_SETS, suffix, spec=spec)
 
 
 def _claim(inputs: Inputs, live: Obj | None) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def template(inputs: Inputs) -> dict[str, Any]:
     ]
     if not inputs.persistent:
         volumes.append({"name": "data", "emptyDir": {}})
-    volumes.append(pods.scratch("run"))
+    volumes += [pods.scratch("run"), *exporter.volumes(inputs, owner.base + CONFIG)]
     if inputs.tls is not None:
         volumes.append(certificates.volume(owner.base))
     return {
@@ -88,7 +89,7 @@ def template(inputs: Inputs) -> dict[str, Any]:
             "securityContext": pods.pod_security(),
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             **pods.placement(owner, inputs.spec.placement, inputs.pull_secrets),
-            "containers": [_container(inputs), *exporter(inputs)],
+            "containers": [_container(inputs), *exporter.exporter(inputs)],
             "volumes": volumes,
         },
     }

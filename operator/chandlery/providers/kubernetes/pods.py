@@ -127,8 +127,8 @@ def sidecar(name: str, image: str, command: Sequence[str], port: int, path: str,
         "ports": [{"name": "metrics", "containerPort": port, "protocol": "TCP"}],
         "securityContext": CONTAINER_SECURITY,
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
+        # no readiness of its own: clients are served without metrics too
         "livenessProbe": http_probe(path, "metrics", period=30, timeout=10, failures=4),
-        "readinessProbe": http_probe(path, "metrics", period=30, timeout=10, failures=4),
         **more,
     }
 

@@ -1,0 +1,301 @@
+"""What a pass does with any Valkey or Redis in a pod: ask it, configure it, tell it who its users are."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import orjson
+
+from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation, Plan
+from chandlery.foundation.errors import ChandleryError, EngineFailed, Unauthenticated, Unavailable
+from chandlery.foundation.validation.quantity import Quantity
+from chandlery.model.base import Endpoint
+from chandlery.providers.kubernetes import certificates
+from chandlery.providers.kubernetes.certificates import Certificates
+from chandlery.providers.kubernetes.children import Children
+from chandlery.providers.kubernetes.driver import Workload
+from chandlery.providers.kubernetes.foreign import further_kinds
+from chandlery.providers.kubernetes.types import (
+    BUDGETS,
+    CLAIMS,
+    NETWORK_POLICIES,
+    PODS,
+    SECRETS,
+    SERVICE_MONITORS,
+    SERVICES,
+    STATEFUL_SETS,
+    Obj,
+)
+from chandlery_kinds.cache import acl
+from chandlery_kinds.cache.binding import Address, entries
+from chandlery_kinds.cache.kubernetes import exporter
+from chandlery_kinds.cache.kubernetes.config import TLS_FILES, probe, tls_settings
+from chandlery_kinds.cache.kubernetes.inputs import PORT, TLS_PORT, Inputs
+from chandlery_kinds.cache.kubernetes.nodes import Node
+from chandlery_kinds.cache.kubernetes.statefulset import CONFIG
+from chandlery_kinds.cache.model import Cache
+from chandlery_kinds.cache.resp import RespClient, info, pairs
+from chandlery_kinds.cache.valkey import RESTART_SETTINGS, desired_settings, field_of, setting_differences
+
+KINDS = (STATEFUL_SETS, SERVICES, SECRETS, BUDGETS, NETWORK_POLICIES, PODS, CLAIMS)
+DEFAULTS = "chandlery.dev/defaults"
+ACL_SEEN = "chandlery.dev/acl-seen"
+ANSWER_SECONDS = 2.0
+_QUESTIONS: Sequence[tuple[str, ...]] = (("INFO",), ("CONFIG", "GET", "*"), ("ACL", "LIST"))
+
+
+class ValkeyWorkload(Workload[Cache]):
+    """The part of a pass that doesn't ask who is primary."""
+
+    application: ClassVar[str] = acl.DEFAULT
+    questions: ClassVar[Sequence[tuple[str, ...]]] = ()
+    """Further commands that every node is asked."""
+    shut: Sequence[str] = ()
+    """Names of pods that are not opened to clients yet."""
+
+    @abstractmethod
+    def _nodes(self) -> list[Node]:
+        """Every pod that there is or should be."""
+
+    @abstractmethod
+    def _endpoint(self) -> Endpoint:
+        """Where clients connect."""
+
+    @abstractmethod
+    async def _desired(self) -> tuple[list[Obj], Any]:
+        """Every child but what holds generated values."""
+
+    def _hosts(self) -> Sequence[str]:
+        """`host:port` of every node, where clients must know them."""
+        return ()
+
+    def __init__(self, ctx: DriverContext, obj: Cache, there: Children, inputs: Inputs) -> None:
+        super().__init__(ctx, obj, there)
+        self.inputs = inputs
+        self.monitors = SERVICE_MONITORS in there.kinds
+        self.settings = self._settings()
+        tls = inputs.tls
+        self.certificates = Certificates(ctx, tls, there, inputs.hosts) if tls is not None else None
+
+    @classmethod
+    async def of(cls, ctx: DriverContext, obj: Cache) -> Self:
+        """Read what is there."""
+        session = ctx.provider
+        inputs = Inputs.of(obj, ctx.parameters, session.images, session.pull_secrets)
+        kinds = [*KINDS, *await further_kinds(session, obj.spec)]
+        there = await Children(session, inputs.owner, kinds).look()
+        return cls(ctx, obj, there, inputs)
+
+    def _settings(self) -> dict[str, str]:
+        found = desired_settings(self.spec)
+        if self.spec.min_replicas_to_write is None and self.spec.replicas_per_primary >= 2:
+            found["min-replicas-to-write"] = "1"  # a primary that is cut off from all copies takes no writes
+        return found | tls_settings(self.inputs)
+
+    async def _take_note(self, key: str, text: str | None) -> None:
+        """On record, unless somebody else wrote in between."""
+        live = self.stateful
+        if live is None:
+            raise Unavailable("the StatefulSet is not there yet", retry_after=0.5)
+        version = live["metadata"]["resourceVersion"]
+        await self.session.merge(live, {"metadata": {"resourceVersion": version, "annotations": {key: text}}})
+        await self.there.look()
+
+    @property
+    def defaults(self) -> dict[str, str]:
+        """What settings of spec.configuration were before they were set; they go back to it when taken out."""
+        found: dict[str, str] = orjson.loads(self._note(DEFAULTS) or "{}")
+        return found
+
+    def auth_keys(self) -> list[str]:
+        return [*super().auth_keys(), *(["metrics"] if self.inputs.metrics else [])]
+
+    async def users(self) -> list[acl.AclUser]:
+        """All users as they should be."""
+        auth = self.auth()
+        found = [acl.admin(auth["admin"]), acl.application(self.passwords(acl.DEFAULT)), probe()]
+        if self.inputs.metrics:
+            found.append(exporter.user(auth["metrics"]))
+        for user in self.spec.users:
+            given = user.password_secret is not None
+            words = [await self.user_password(user.name)] if given else self.passwords(user.name)
+            found.append(acl.from_spec(user, words))
+        return found
+
+    def _known_settings(self) -> dict[str, str]:
+        """What may stand in the file: a setting that can be changed live is set live first, to learn its default."""
+        known = self.defaults
+        return {
+            name: value
+            for name, value in self.settings.items()
+            if name not in self.spec.configuration or name in RESTART_SETTINGS or name in known
+        }
+
+    async def create(self) -> None:
+        await self.ensure_auth()
+        if self.certificates is not None:
+            await self.act_all(await self.certificates.children())
+            await self.certificates.ensure()
+        desired, _ = await self._desired()
+        await self.act_all(desired)
+
+    def _seen(self, **what: Any) -> Observation:
+        return Observation(exists=True, external_name=self.owner.identity, **what)
+
+    async def _ask(self, node: Node) -> Node:
+        """Log in as the driver's own user and read everything in one round trip."""
+        if node.pod is None or not node.ip:
+            return node
+        uid = node.pod["metadata"]["uid"]
+        try:
+            async with await self._connect(node) as client:
+                text, settings, users, *more = await client.pipeline([*_QUESTIONS, *self.questions])
+                node.shown = client.shown
+        except Unauthenticated as error:
+            node.error, node.locked_out = error.message, True
+        except ChandleryError as error:
+            node.error = error.message
+            self.session.silent.setdefault(uid, self.ctx.base.clock.monotonic())
+        else:
+            node.info, node.config, node.acl = info(text), pairs(settings), acl.parse_list(users)
+            node.more = more
+            self.session.silent.pop(uid, None)
+        return node
+
+    async def _connect(self, node: Node, user: str = acl.ADMIN, seconds: float = ANSWER_SECONDS) -> RespClient:
+        assert node.pod is not None
+        host, port = self.session.resolve(node.pod, PORT)
+        password = self.auth()["admin" if user == acl.ADMIN else "password"]
+        context = None
+        if node.only_tls:
+            material = self.certificates.present if self.certificates is not None else self._last_material()
+            if material is None:
+                raise Unavailable("its certificates are not there", retry_after=0.5)
+            context = material.context()
+        return await RespClient.connect(host, port, user=user, password=password, seconds=seconds, tls=context)
+
+    def _last_material(self) -> certificates.Material | None:
+        """TLS was taken out of the spec; pods that still speak it go on until they are replaced."""
+        return certificates.material(self.there)
+
+    def _binding(self, user: str, password: str) -> Binding:
+        where, tls = self._endpoint(), self.inputs.tls
+        told: dict[str, str] = {}
+        if tls is not None:
+            material = self.certificates.present if self.certificates is not None else None
+            authority = material.authority if material is not None else ""
+            told = {"tls": "true", **({"ca.crt": authority} if authority else {})}
+        beside = tls is not None and not tls.required
+        address = Address(
+            where.host,
+            TLS_PORT if beside else self.inputs.service_port,
+            told,
+            plain_port=self.inputs.service_port if beside else None,
+            nodes=self._hosts(),
+        )
+        found = entries(address, user, password)
+        if where.read_host:
+            found |= {"read-host": where.read_host, "read-port": found["port"]}
+        return Binding("redis", "chandlery", found)
+
+    async def _tls_differences(self, nodes: list[Node]) -> list[Difference]:
+        """Certificates that must be made or copied, and servers that show another one than they should."""
+        if self.certificates is None:
+            return []
+        found = await self.certificates.differences()
+        present = self.certificates.present
+        if found or present is None:
+            return found
+        for node in nodes:
+            if node.shown and node.shown != present.fingerprint:
+                what = f"certificate of {node.name}"
+                found.append(Difference(what, "the present one", "an earlier one", payload=("tls-reload", node.name)))
+        return found
+
+    async def _reload_tls(self, name: str) -> None:
+        """The files are read again; they may be the old ones still, then this comes again."""
+        async with await self._connect(self._node(name)) as client:
+            words = [word for pair in TLS_FILES.items() for word in pair]
+            await client.command("CONFIG", "SET", *words)
+
+    def _live_differences(self, nodes: list[Node], users: list[acl.AclUser]) -> list[Difference]:
+        """Settings and users, as the servers themselves tell them."""
+        found: list[Difference] = []
+        back = {name: value for name, value in self.defaults.items() if name not in self.settings}
+        for node in nodes:
+            if node.answers:
+                found += setting_differences({**back, **self.settings}, node.config, node.name)
+        seen = ((self.there.get(SECRETS, CONFIG) or {}).get("metadata", {}).get("annotations") or {}).get(ACL_SEEN, "")
+        wanted = acl.digest(acl.render_file(users))
+        answering = [node for node in nodes if node.answers and node.name not in self.shut]
+        if any(seen != f"{wanted}:{acl.fingerprint(node.acl)}" for node in answering):
+            found.append(Difference("spec.users", "as in spec", "other rules", Disruption.NONE, True, ("acl",)))
+        return found
+
+    async def _set(self, name: str, setting: str, change: Difference) -> None:
+        known = self.defaults
+        if setting in self.spec.configuration and setting not in known:
+            await self._take_note(DEFAULTS, orjson.dumps({**known, setting: change.actual}).decode())
+        async with await self._connect(self._node(name)) as client:
+            try:
+                await client.command("CONFIG", "SET", setting, change.desired)
+            except ChandleryError as error:
+                raise EngineFailed(
+                    f"{self.spec.engine.value} refused the value: {error.message}",
+                    field=field_of(setting),
+                    value=change.desired,
+                    hint="Correct the value; the engine goes on with its old one.",
+                    retry_after=None,
+                ) from error
+
+    async def _forget_defaults(self, plan: Plan) -> None:
+        """A setting that is back at its default everywhere is no longer ours."""
+        held = {change.payload[2] for change in plan.held if change.payload[0] == "set"}
+        known = self.defaults
+        kept = {name: value for name, value in known.items() if name in self.settings or name in held}
+        if kept != known:
+            await self._take_note(DEFAULTS, orjson.dumps(kept).decode())
+
+    async def _load_acl(self) -> None:
+        """Set each user in every server, remove the others, and note how the engine words it."""
+        users = await self.users()
+        names = {user.name for user in users}
+        seen = ""
+        for node in self._nodes():
+            if node.pod is None or not node.ip or node.name in self.shut:
+                continue
+            async with await self._connect(node) as client:
+                known = acl.parse_list(await client.command("ACL", "LIST"))
+                commands: list[tuple[str, ...]] = [("ACL", "SETUSER", u.name, "reset", *u.rules) for u in users]
+                commands += [("ACL", "DELUSER", name) for name in known if name not in names]
+                await client.pipeline(commands)
+                seen = acl.fingerprint(acl.parse_list(await client.command("ACL", "LIST")))
+        live = self.there.get(SECRETS, CONFIG)
+        if live is not None and seen:
+            note = f"{acl.digest(acl.render_file(users))}:{seen}"
+            await self.session.merge(live, {"metadata": {"annotations": {ACL_SEEN: note}}})
+
+    def _note(self, key: str) -> str:
+        return str(((self.stateful or {}).get("metadata", {}).get("annotations") or {}).get(key, ""))
+
+    @property
+    def stateful(self) -> Obj | None:
+        return self.there.get(STATEFUL_SETS)
+
+    def _node(self, name: str) -> Node:
+        return next(node for node in self._nodes() if node.name == name)
+
+    def _storage_differences(self) -> list[Difference]:
+        storage = self.spec.persistence.storage
+        found = self.there.growth(str(Quantity(str(storage.size)))) if storage is not None else []
+        live = self.stateful
+        if live is not None and bool(live["spec"].get("volumeClaimTemplates")) != self.inputs.persistent:
+            # A StatefulSet can't get or lose volumes: it is made again, and what was in memory only is gone.
+            has = "volumes" if not self.inputs.persistent else "no volumes"
+            wants = "volumes" if self.inputs.persistent else "no volumes"
+            found.append(
+                Difference("spec.persistence.mode", wants, has, Disruption.DATA_LOSS, payload=("delete", live))
+            )
+        return found
