@@ -101,6 +101,6 @@ def parse_list(lines: Sequence[str]) -> Mapping[str, str]:
 
 
 def fingerprint(lines: Mapping[str, str]) -> str:
-    """A short text that changes when any user's rules do."""
-    joined = "\n".join(lines[name] for name in sorted(lines))
+    """A short text that changes when any user's rules do. Redis lists a user's commands in another order each start."""
+    joined = "\n".join(" ".join(sorted(lines[name].split())) for name in sorted(lines))
     return hashlib.sha256(joined.encode()).hexdigest()[:16]

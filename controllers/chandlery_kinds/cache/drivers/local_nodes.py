@@ -262,12 +262,17 @@ class ValkeyNodes(Fronted):
         return []
 
     async def load_acl(self, nodes: Sequence[Node]) -> None:
+        """Have the engines take the users over one by one: loading the file as a whole ends connections in Redis."""
         users = await self.users()
         self.write_acl(users)
         seen: Mapping[str, str] | None = None
         for node in nodes:
             async with await self.connect(node.port) as client:
-                await client.command("ACL", "LOAD")
+                there = acl.parse_list(await client.command("ACL", "LIST"))
+                gone = sorted(there.keys() - {user.name for user in users})
+                await client.pipeline([("ACL", "SETUSER", user.name, "reset", *user.rules) for user in users])
+                if gone:
+                    await client.command("ACL", "DELUSER", *gone)
                 seen = acl.parse_list(await client.command("ACL", "LIST"))
         self.remember_acl(users, seen)
 
