@@ -25,6 +25,7 @@ from chandlery_kinds.database.drivers.local_postgres_replication import Copies
 from chandlery_kinds.database.drivers.local_postgres_scripts import Scripts, ScriptsView
 from chandlery_kinds.database.drivers.local_postgres_settings import Settings
 from chandlery_kinds.database.drivers.local_postgres_tls import Encryption
+from chandlery_kinds.database.drivers.local_postgres_upgrade import Upgrade
 from chandlery_kinds.database.drivers.local_postgres_view import entries_of, explain, facts_of, reader_of
 from chandlery_kinds.database.drivers.local_roles import passwords, rotation_of, secret_part, with_times
 from chandlery_kinds.database.model import Database
@@ -54,6 +55,7 @@ class PostgresServers:
         self.copies = Copies(self)
         self.archive = Archive(self)
         self.restore = Restore(self)
+        self.upgrade = Upgrade(self)
         self.backups = Backups(
             ctx, obj, instance, partial(take, self), thinned=self.archive.thinned, needed_since=self.archive.since
         )
@@ -114,11 +116,13 @@ class PostgresServers:
 
     async def observe(self) -> Observation:
         self.instance.reload()
-        job = self.restore.job
-        if job is not None and job.running:
+        self.upgrade.resume()
+        for job, reason in ((self.restore.job, "Restoring"), (self.upgrade.job, "Upgrading")):
+            if job is None or not job.running:
+                continue
             return Observation(
                 exists=True,
-                reason="Restoring",
+                reason=reason,
                 message=job.message,
                 external_name=self.instance.name,
                 poll_after=RESTORING_POLL,
@@ -127,6 +131,7 @@ class PostgresServers:
         primary = nodes[self.primary_index] if self.primary_index < self.count else self.node(self.primary_index)
         if primary.index >= self.count:
             primary = await self.files.look(primary)
+        upgrade = self.upgrade.look()
         secrets = await passwords(self.ctx, self.obj, self.instance)
         content = self._content(secrets)
         differences = self._server_differences(nodes, primary)
@@ -155,7 +160,14 @@ class PostgresServers:
             told = [(view.reason, view.message) for view in (tls, pooler) if view.message and not view.ready]
             told += [("Initializing", c.message) for c in scripts.conditions if not scripts.done]
             reason, message = told[0] if told else (reason, message)
-        changes = (*differences, *tls.differences, *pooler.differences, *inside, *archive.differences)
+        changes = (
+            *upgrade.differences,
+            *differences,
+            *tls.differences,
+            *pooler.differences,
+            *inside,
+            *archive.differences,
+        )
         names = {name: f"{self.obj.metadata.name}-role-{secret_part(name)}" for name in secrets}
         facts = {
             **facts_of(nodes, primary),
@@ -175,7 +187,7 @@ class PostgresServers:
             binding=self._binding(self.spec.owner_of(self.spec.databases[0]), secrets),
             user_bindings={names[name]: self._binding(name, secrets) for name in secrets},
             facts=facts,
-            conditions=(*backups.conditions, *archive.conditions, *scripts.conditions),
+            conditions=(*upgrade.conditions, *backups.conditions, *archive.conditions, *scripts.conditions),
             poll_after=self.rotation.poll(backups.poll(self._poll_after(ready, nodes))),
         )
 
@@ -273,6 +285,11 @@ class PostgresServers:
         reload: set[int] = set()
         restart: set[int] = set()
         before, everyone = dict(self.settings.applied), set(range(self.count))
+        upgrade = [change.payload[1] for change in observed.plan.changes if _is(change, "upgrade")]
+        for what in upgrade:
+            await self.upgrade.apply(what)
+        if upgrade:
+            return  # everything else looks different now
         for change in observed.plan.changes:
             if not (isinstance(change.payload, tuple) and isinstance(change.payload[0], str)):
                 inside.append(change)
@@ -410,3 +427,7 @@ class PostgresServers:
         self.instance.release_port(self.port_key(index))
         self.instance.record.get("port_keys", {}).pop(str(index), None)
         self.instance.save()
+
+
+def _is(change: Difference, what: str) -> bool:
+    return isinstance(change.payload, tuple) and change.payload[0] == what

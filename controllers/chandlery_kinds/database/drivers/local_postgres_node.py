@@ -6,9 +6,10 @@ import hashlib
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from chandlery.foundation.errors import ChandleryError, EngineFailed, Unauthenticated, Unavailable
+from chandlery.foundation.errors import ChandleryError, Unauthenticated, Unavailable
 from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
 from chandlery.providers.local.driver import require_port
 from chandlery.providers.local.engines import Engine
@@ -87,7 +88,23 @@ class NodeFiles:
 
     @property
     def engine(self) -> Engine:
-        return self.instance.engine("postgres", self.spec.version)
+        """The engine of the data that are there; for a new database the one that the spec asks for."""
+        have, wanted = self.data_major(), self.spec.version
+        if have and (wanted is None or wanted.partition(".")[0] != have):
+            return self.instance.engine("postgres", have)
+        return self.instance.engine("postgres", wanted)
+
+    def data_major(self) -> str:
+        """The major version whose data are there; empty when there are none."""
+        try:
+            names = sorted(path.name for path in self.instance.data_dir.iterdir())
+        except OSError:
+            return ""
+        for name in names:
+            path = self.instance.data_dir / name / "PG_VERSION"
+            if name.removeprefix("node-").isdigit() and path.exists():
+                return str(path.read_text().strip())
+        return ""
 
     @property
     def major(self) -> int:
@@ -113,48 +130,38 @@ class NodeFiles:
             EngineFailed: initdb's own words say why.
         """
         if self.made(node):
-            self._check_version(node)
             return
         unfinished = self.instance.data_dir / f"{node.name}.unfinished"
-        remove_tree(unfinished)
-        make_dir(unfinished)
+        await self.initdb(self.engine, unfinished)
+        unfinished.rename(self.data(node))
+
+    async def initdb(self, engine: Engine, directory: Path) -> None:
+        """A new, empty cluster of this engine; what was in the directory goes.
+
+        Raises:
+            EngineFailed: initdb's own words say why.
+        """
+        remove_tree(directory)
+        make_dir(directory)
         password = self.instance.config_dir / "initdb-password"
         self.instance.write_config(password.name, self.instance.secret("admin"))
         initialization = self.spec.initialization
         argv = [
-            str(self.engine.tool("initdb")),
-            f"--pgdata={unfinished}",
+            str(engine.tool("initdb")),
+            f"--pgdata={directory}",
             f"--username={ADMIN}",
             f"--pwfile={password}",
             "--auth=scram-sha-256",
             f"--encoding={initialization.encoding or 'UTF8'}",
             f"--locale={initialization.locale or 'C'}",
-            *self._checksums(initialization.data_checksums),
+            *_checksums(engine, initialization.data_checksums),
             "--no-instructions",
             "--no-sync",  # synced below, once, when it is whole
         ]
         try:
-            await run_tool(self.instance, argv, env=self.engine.env, seconds=self._seconds)
+            await run_tool(self.instance, argv, env=engine.env, seconds=self._seconds)
         finally:
             password.unlink(missing_ok=True)
-        unfinished.rename(self.data(node))
-
-    def _checksums(self, wanted: bool) -> tuple[str, ...]:
-        """Since PostgreSQL 18 they are on by default, and only since then can they be asked not to be."""
-        if wanted:
-            return ("--data-checksums",)
-        return ("--no-data-checksums",) if self.major >= 18 else ()
-
-    def _check_version(self, node: Node) -> None:
-        have = (self.data(node) / "PG_VERSION").read_text().strip()
-        want = self.engine.version.split(".")[0]
-        if have != want:
-            raise EngineFailed(
-                f"the data of {node.name} are of PostgreSQL {have}, the engine here is {want}",
-                field="spec.version",
-                hint=f"Set spec.version to {have}, or dump the data and restore them into a new Database.",
-                retry_after=None,
-            )
 
     async def clone(self, node: Node, primary_port: int) -> None:
         """Copy the primary's data by pg_basebackup."""
@@ -260,7 +267,6 @@ class NodeFiles:
         """
         if node.state.running:
             return
-        self._check_version(node)
         require_port(node.port)
         engine = self.engine
         argv = [str(engine.binary), "-D", str(self.data(node)), "-c", f"config_file={self.config_file(node)}"]
@@ -313,3 +319,10 @@ class NodeFiles:
         finally:
             await connection.close(timeout=ANSWER_SECONDS)
         return node
+
+
+def _checksums(engine: Engine, wanted: bool) -> tuple[str, ...]:
+    """Since PostgreSQL 18 they are on by default, and only since then can they be asked not to be."""
+    if wanted:
+        return ("--data-checksums",)
+    return ("--no-data-checksums",) if int(engine.version.partition(".")[0]) >= 18 else ()
