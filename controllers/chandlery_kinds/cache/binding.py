@@ -20,6 +20,8 @@ class Address:
     """Where clients without TLS may come besides."""
     nodes: Sequence[str] = ()
     """`host:port` of every node of a sharded cache."""
+    outside_port: int | None = None
+    """The port that is open to other machines."""
 
 
 def uri(scheme: str, host: str, port: int, user: str, password: str, database: str = "/0") -> str:
@@ -43,6 +45,8 @@ def entries(address: Address, user: str, password: str) -> dict[str, str]:
     if address.tls and address.plain_port is not None:
         found["plain-port"] = str(address.plain_port)
         found["plain-uri"] = uri("redis", address.host, address.plain_port, user, password, database)
+    if address.outside_port is not None:
+        found["node-port"] = str(address.outside_port)
     if address.nodes:
         found["cluster"] = "true"
         found["nodes"] = ",".join(address.nodes)
@@ -64,4 +68,6 @@ def memcached_entries(address: Address, user: str, password: str) -> dict[str, s
     }
     if address.tls and address.plain_port is not None:
         found["plain-port"] = str(address.plain_port)
+    if address.outside_port is not None:
+        found["node-port"] = str(address.outside_port)
     return found

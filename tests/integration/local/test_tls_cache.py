@@ -223,6 +223,41 @@ async def test_the_port_of_the_spec_is_taken_and_followed(local, free_ports):
         assert await cache.get("kept") == "yes"
 
 
+async def test_other_machines_are_let_in_on_request_only(local, free_ports):
+    """The engines listen on 127.0.0.1: who comes by another address of this machine comes as others would."""
+    first, second = free_ports(2)
+    obj = local.object()
+    await local.converge(obj)
+    obj = local.changed(obj, exposure={"type": "NodePort", "nodePort": first})
+    seen = await local.converge(obj)
+    assert seen.binding.entries["node-port"] == str(first)
+
+    async def ask(port, **options):
+        password = seen.binding.entries["password"]
+        async with redis.Redis(host="127.0.0.2", port=port, password=password, **options) as cache:
+            return await cache.ping()
+
+    assert await ask(first)
+    closed = {"type": "NodePort", "nodePort": first, "allowedCidrs": ["10.1.2.0/24"]}
+    await local.converge(local.changed(obj, exposure=closed))
+
+    async def refused():
+        try:
+            return not await ask(first)
+        except (redis.RedisError, OSError):
+            return True
+
+    await until(refused, 30)
+    opened = {"type": "NodePort", "nodePort": second, "allowedCidrs": ["10.1.2.0/24", "127.0.0.0/8"]}
+    seen = await local.converge(local.changed(obj, exposure=opened, tls={}))
+    authority = {"ssl": True, "ssl_ca_data": seen.binding.entries["ca.crt"], "ssl_check_hostname": False}
+    assert await ask(second, **authority)
+    seen = await local.converge(local.changed(obj, exposure={}))
+    assert "node-port" not in seen.binding.entries
+    assert local.instance(obj).process_names() == ("node-0",)
+    assert "outside" not in local.instance(obj).ports
+
+
 async def test_a_port_that_another_has_is_named(local, free_ports):
     (wanted,) = free_ports(1)
     obj = local.object()
@@ -245,6 +280,21 @@ def free_ports():
     return lambda count: [ports.choose() for _ in range(count)]
 
 
-def test_an_issuer_is_refused_by_name(local):
-    obj = local.object(tls={"issuerRef": {"name": "internal"}})
-    assert [item.field for item in local.driver.unsupported(obj, {})] == ["spec.tls.issuerRef"]
+SHARDED = {"mode": "sharded", "shards": 3}
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"tls": {"issuerRef": {"name": "internal"}}}, "spec.tls.issuerRef"),
+        ({"tls": {"required": False}, **SHARDED}, "spec.tls.required"),
+        ({"tls": {}, "engine": "redis", **SHARDED}, "spec.tls.enabled"),
+        ({"exposure": {"type": "LoadBalancer"}}, "spec.exposure.type"),
+        ({"exposure": {"type": "NodePort"}, **SHARDED}, "spec.exposure.type"),
+        ({"exposure": {"allowedCidrs": ["10.0.0.0/8"]}}, "spec.exposure.allowedCidrs"),
+        ({"deletionPolicy": "Snapshot"}, "spec.deletionPolicy"),
+        ({"metrics": {}}, "spec.metrics"),
+    ],
+)
+def test_what_it_cant_do_is_refused_by_name(local, spec, field):
+    assert [item.field for item in local.driver.unsupported(local.object(**spec), {})] == [field]

@@ -101,7 +101,7 @@ class ClusterServers(ValkeyNodes):
 
     def fronts(self) -> list[Front]:
         """Clients are sent from node to node, so that each needs a front."""
-        return [*self.tls_fronts([self.port_key(name) for name in self.known_names()]), *self.outside_fronts("client")]
+        return self.tls_fronts([self.port_key(name) for name in self.known_names()])
 
     def address(self) -> Address:
         found = self.address_of("client")

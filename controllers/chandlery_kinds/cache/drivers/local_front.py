@@ -19,6 +19,10 @@ HOST = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - on request only
 
 
+OUTSIDE = "outside"
+"""The name of the port that is open to others than this machine."""
+
+
 class Fronted:
     """The ports of one cache in one pass. Made anew each time; keeps nothing."""
 
@@ -52,11 +56,17 @@ class Fronted:
 
     def port_differences(self, key: str, cost: Disruption = Disruption.RELOAD) -> list[Difference]:
         """Whether clients connect where the spec says; `cost` is what a move of the engine itself would be."""
-        wanted, actual = self.spec.exposure.port, self.public(key)
-        if wanted is None or wanted == actual:
-            return []
-        cost = cost if self.certificates is None else Disruption.RELOAD
-        return [Difference("spec.exposure.port", str(wanted), str(actual), cost, payload=("public-port",))]
+        exposure, found = self.spec.exposure, []
+        actual = self.public(key)
+        if exposure.port is not None and exposure.port != actual:
+            cost = cost if self.certificates is None else Disruption.RELOAD
+            change = ("public-port",)
+            found.append(Difference("spec.exposure.port", str(exposure.port), str(actual), cost, payload=change))
+        outside = self.instance.ports.get(OUTSIDE)
+        if self.is_outside and outside is not None and exposure.node_port not in (None, outside):
+            ports = (str(exposure.node_port), str(outside))
+            found.append(Difference("spec.exposure.nodePort", *ports, Disruption.RELOAD, payload=("public-port",)))
+        return found
 
     def claim_public(self, key: str) -> None:
         """Take the port that the spec names. An engine that has it itself so far moves away from it.
@@ -64,11 +74,18 @@ class Fronted:
         Raises:
             Unavailable: another program, or another object, has it.
         """
-        wanted = self.spec.exposure.port
-        assert wanted is not None
-        if self.certificates is not None and self.instance.ports.get(key) == wanted:
-            self.instance.move_port(key)
-        self.instance.claim_port(key if self.certificates is None else f"tls-{key}", wanted)
+        wanted, outside = self.spec.exposure.port, self.spec.exposure.node_port
+        if wanted is not None:
+            if self.certificates is not None and self.instance.ports.get(key) == wanted:
+                self.instance.move_port(key)
+            self.instance.claim_port(key if self.certificates is None else f"tls-{key}", wanted)
+        if self.is_outside and outside is not None:
+            self.instance.claim_port(OUTSIDE, outside, "spec.exposure.nodePort")
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether others than this machine may connect."""
+        return self.spec.exposure.type is ExposureType.NODE_PORT
 
     # -- the front
 
@@ -79,12 +96,12 @@ class Fronted:
 
     def outside_fronts(self, key: str) -> list[Front]:
         """What listens on every interface, where the spec exposes it."""
-        exposure = self.spec.exposure
-        if exposure.type is not ExposureType.NODE_PORT:
+        if not self.is_outside:
             return []
-        port = self.instance.port("outside", exposure.node_port)
+        exposure = self.spec.exposure
+        port = self.instance.port(OUTSIDE, exposure.node_port)
         backend = f"{HOST}:{self.claimed(key)}"
-        return [Front("outside", port, backend, host=EVERYWHERE, allowed=tuple(map(str, exposure.allowed_cidrs)))]
+        return [Front(OUTSIDE, port, backend, host=EVERYWHERE, allowed=tuple(map(str, exposure.allowed_cidrs)))]
 
     def front(self) -> TlsFront | None:
         fronts = self.fronts()
@@ -109,8 +126,10 @@ class Fronted:
         if "remove-front" in what:
             await self.instance.process(FRONT_PROCESS).stop()
             self.instance.process(FRONT_PROCESS).forget()
-            for key in [key for key in self.instance.ports if key.startswith("tls-") or key == "outside"]:
+            for key in [key for key in self.instance.ports if key.startswith("tls-")]:
                 self.instance.release_port(key)
+        if not self.is_outside:
+            self.instance.release_port(OUTSIDE)
 
     # -- the binding
 
@@ -120,9 +139,13 @@ class Fronted:
 
     def address_of(self, key: str) -> Address:
         if self.certificates is None:
-            return Address(self.host, self.claimed(key))
+            return Address(self.host, self.claimed(key), outside_port=self._outside_port)
         plain = None if self.spec.tls is None or self.spec.tls.required else self.claimed(key)
-        return Address(self.host, self.public(key), self.certificates.entries, plain)
+        return Address(self.host, self.public(key), self.certificates.entries, plain, outside_port=self._outside_port)
+
+    @property
+    def _outside_port(self) -> int | None:
+        return self.instance.ports.get(OUTSIDE) if self.is_outside else None
 
     @property
     def host(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
@@ -78,7 +78,7 @@ class MemcachedServers(Fronted):
     def address(self) -> Address:
         found = self.address_of("client")
         nodes = [f"{HOST}:{self.public(self.port_key(index))}" for index in range(self.count)]
-        return Address(found.host, found.port, found.tls, found.plain_port, nodes)
+        return replace(found, nodes=nodes)
 
     @property
     def _started_with(self) -> dict[str, list[str]]:

@@ -125,7 +125,7 @@ class Instance:
         self.record.setdefault("ports", {}).pop(name, None)
         return self.port(name)
 
-    def claim_port(self, name: str, port: int) -> None:
+    def claim_port(self, name: str, port: int, field: str = "spec.exposure.port") -> None:
         """Have just this port under this name, and give up the one before.
 
         Raises:
@@ -136,7 +136,7 @@ class Instance:
         if self.provider.ports.choose(port) != port:
             raise Unavailable(
                 f"port {port} is taken by another program or object",
-                field="spec.exposure.port",
+                field=field,
                 value=port,
                 hint=f"End what has it (`ss -ltnp 'sport = :{port}'` names it) or name another port.",
                 retry_after=2.0,
