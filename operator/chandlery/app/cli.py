@@ -14,8 +14,10 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from chandlery.app.config_cli import config
 from chandlery.app.engines_cli import app as engines_app
 from chandlery.app.home import Home, default_data_dir
+from chandlery.app.service_cli import app as service_app
 from chandlery.foundation.errors import ChandleryError
 
 T = TypeVar("T")
@@ -29,6 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(engines_app)
+app.add_typer(service_app)
+app.command()(config)
 
 DataDir = Annotated[
     Path | None,

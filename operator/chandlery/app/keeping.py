@@ -51,30 +51,44 @@ def is_kept(home: Home) -> bool:
     return False
 
 
-def start(home: Home, processes: Sequence[tuple[str, Sequence[str]]]) -> subprocess.Popen[bytes]:
-    """Start a keeper for these processes, in a session of its own."""
+def command(home: Home) -> tuple[list[str], dict[str, str]]:
+    """How a keeper is started: its command, and what its environment needs beside what is there."""
+    # -S leaves out site-packages, and with them every .pth file; the package is found by PYTHONPATH instead.
+    # One arena: glibc gives each thread one of its own else, and what they hold is never given back.
+    argv = [sys.executable, "-S", "-m", "chandlery.app.keeper", str(home.run), str(home.logs)]
+    path = [_source_root(), *filter(None, [os.environ.get("PYTHONPATH", "")])]
+    return argv, {"MALLOC_ARENA_MAX": "1", "PYTHONPATH": os.pathsep.join(path)}
+
+
+def write_spec(home: Home, processes: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Say what the keeper is to run."""
     from chandlery.providers.local.files import write_atomic
 
     spec = {"processes": [{"name": name, "argv": list(argv)} for name, argv in processes]}
     write_atomic(home.run / "keeper-spec.json", json.dumps(spec, indent=1))
+
+
+def start(home: Home, processes: Sequence[tuple[str, Sequence[str]]]) -> subprocess.Popen[bytes]:
+    """Start a keeper for these processes, in a session of its own."""
+    write_spec(home, processes)
+    argv, environment = command(home)
     log = os.open(home.log("keeper"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         return subprocess.Popen(
-            [sys.executable, "-S", "-m", "chandlery.app.keeper", str(home.run), str(home.logs)],
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            # -S leaves out site-packages, and with them every .pth file; the package is found by this instead.
-            # One arena: glibc gives each thread one of its own else, and what they hold is never given back.
-            env={
-                "MALLOC_ARENA_MAX": "1",
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([_source_root(), os.environ.get("PYTHONPATH", "")]),
-            },
+            env={**os.environ, **environment, **_chosen("MALLOC_ARENA_MAX")},
         )
     finally:
         os.close(log)
+
+
+def _chosen(name: str) -> dict[str, str]:
+    """A variable that a person has set counts more than ours."""
+    return {name: os.environ[name]} if name in os.environ else {}
 
 
 def _source_root() -> str:
