@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from chandlery.controlplane.settings import ControlPlaneSettings
 
@@ -23,12 +24,16 @@ def _say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - a command line
 
 
+_VARIABLES = "CHANDLERY_CONTROLPLANE_"
+
+
 def _common(flags: argparse.ArgumentParser) -> None:
+    known = os.environ.get(f"{_VARIABLES}DATA_DIR") or os.environ.get("CHANDLERY_DATA_DIR")
     flags.add_argument(
         "--data-dir",
         type=Path,
-        default=os.environ.get("CHANDLERY_DATA_DIR"),
-        required="CHANDLERY_DATA_DIR" not in os.environ,
+        default=known,
+        required=known is None,
         help="where everything is kept (CHANDLERY_DATA_DIR)",
     )
 
@@ -41,24 +46,24 @@ def parser() -> argparse.ArgumentParser:
         epilog="Also: `backup --data-dir DIR FILE` copies the store as it runs, `stop --data-dir DIR` stops a server.",
     )
     _common(flags)
-    flags.add_argument("--bind-address", default="127.0.0.1", help="address to listen on (default: loopback)")
-    flags.add_argument("--port", "--secure-port", type=int, default=0, help="0: the last one, or any free one")
-    flags.add_argument("--store", choices=["sqlite", "memory", "etcd"], default="sqlite", help="default: sqlite")
+    # no defaults here: what isn't given comes from CHANDLERY_CONTROLPLANE_* or from the settings themselves
+    flags.add_argument("--bind-address", dest="host", help="address to listen on (default: loopback)")
+    flags.add_argument("--port", "--secure-port", type=int, help="0: the last one, or any free one (default: 0)")
+    flags.add_argument("--store", choices=["sqlite", "memory", "etcd"], help="default: sqlite")
     flags.add_argument(
         "--synchronous",
         choices=["FULL", "NORMAL", "OFF"],
-        default="FULL",
         help="what a commit survives: FULL a power cut, NORMAL a crash of the process, OFF neither (default: FULL)",
     )
-    flags.add_argument("--etcd-servers", default="", help="comma-separated URLs")
-    flags.add_argument("--etcd-prefix", default="/registry")
+    flags.add_argument("--etcd-servers", help="comma-separated URLs")
+    flags.add_argument("--etcd-prefix", help="default: /registry")
     flags.add_argument("--etcd-cafile", type=Path)
     flags.add_argument("--etcd-certfile", type=Path)
     flags.add_argument("--etcd-keyfile", type=Path)
     flags.add_argument("--token-auth-file", type=Path, help='CSV lines: token,user,uid[,"group1,group2"]')
-    flags.add_argument("--anonymous-auth", choices=["true", "false"], default="true")
-    flags.add_argument("--service-cluster-ip-range", default="10.96.0.0/16")
-    flags.add_argument("--service-account-issuer", default="https://kubernetes.default.svc")
+    flags.add_argument("--anonymous-auth", choices=["true", "false"], help="default: true")
+    flags.add_argument("--service-cluster-ip-range", help="default: 10.96.0.0/16")
+    flags.add_argument("--service-account-issuer", help="default: https://kubernetes.default.svc")
     flags.add_argument("--audit-log-path", type=Path, help="default: audit.log in the data directory")
     flags.add_argument(
         "--kubeconfig", type=Path, help="where the admin's kubeconfig goes; default: in the data directory"
@@ -75,35 +80,34 @@ def parser() -> argparse.ArgumentParser:
     return flags
 
 
+_FLAGS = (
+    "host", "port", "store", "synchronous", "etcd_prefix", "etcd_cafile", "etcd_certfile", "etcd_keyfile",
+    "token_auth_file", "service_cluster_ip_range", "service_account_issuer", "audit_log_path", "kubeconfig",
+)  # fmt: skip
+
+
 def settings_from(args: argparse.Namespace) -> ControlPlaneSettings:
-    """Raises ValueError that names the flag."""
+    """Flags before variables before defaults. Raises ValueError that names the flag or the variable."""
+    given: dict[str, Any] = {name: getattr(args, name) for name in _FLAGS}
+    given["data_dir"] = Path(args.data_dir)
+    given["etcd_servers"] = tuple(part for part in (args.etcd_servers or "").split(",") if part) or None
+    given["anonymous_auth"] = None if args.anonymous_auth is None else args.anonymous_auth == "true"
+    given["controllers"] = False if args.no_controllers else None
+    if any(name.startswith(_VARIABLES) for name in os.environ):
+        from chandlery.foundation.config import load  # takes as long as everything else here together
+
+        settings = load(ControlPlaneSettings, **given)
+    else:
+        settings = ControlPlaneSettings(**{name: value for name, value in given.items() if value is not None})
+    if not 0 <= settings.port < 65536:
+        raise ValueError(f"--port: {settings.port}: must be from 0 to 65535")
     try:
-        ipaddress.ip_network(args.service_cluster_ip_range)
+        ipaddress.ip_network(settings.service_cluster_ip_range)
     except ValueError as error:
         raise ValueError(f"--service-cluster-ip-range: {error}") from error
-    if not 0 <= args.port < 65536:
-        raise ValueError(f"--port: {args.port}: must be from 0 to 65535")
-    if args.store == "etcd" and not args.etcd_servers:
+    if settings.store == "etcd" and not settings.etcd_servers:
         raise ValueError("--store etcd: needs --etcd-servers, such as http://127.0.0.1:2379")
-    return ControlPlaneSettings(
-        data_dir=args.data_dir,
-        host=args.bind_address,
-        port=args.port,
-        store=args.store,
-        synchronous=args.synchronous,
-        etcd_servers=tuple(part for part in args.etcd_servers.split(",") if part),
-        etcd_prefix=args.etcd_prefix,
-        etcd_cafile=args.etcd_cafile,
-        etcd_certfile=args.etcd_certfile,
-        etcd_keyfile=args.etcd_keyfile,
-        token_auth_file=args.token_auth_file,
-        anonymous_auth=args.anonymous_auth == "true",
-        service_cluster_ip_range=args.service_cluster_ip_range,
-        service_account_issuer=args.service_account_issuer,
-        audit_log_path=args.audit_log_path,
-        kubeconfig=args.kubeconfig,
-        controllers=not args.no_controllers,
-    )
+    return settings
 
 
 def _serve(argv: list[str]) -> None:
@@ -152,13 +156,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     command = {"backup": _backup, "stop": _stop}.get(arguments[0] if arguments else "")
     from chandlery.controlplane.store.base import StoreError
+    from chandlery.foundation.errors import ChandleryError
 
     try:
         if command is not None:
             command(arguments[1:])
         else:
             _serve(arguments)
-    except (StoreError, ValueError, OSError, RuntimeError) as error:
+    except (StoreError, ChandleryError, ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command line
         return 1
     return 0

@@ -143,6 +143,46 @@ def _volume(_: RequestContext, obj: Obj) -> None:
     obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": _now()}
 
 
+_CONTAINERS = ("containers", "initContainers")
+
+
+def _ephemeral_containers(_: RequestContext, obj: Obj, old: Obj) -> None:
+    """This endpoint of a pod changes its ephemeral containers, and nothing else of it."""
+    added = (obj.get("spec") or {}).get("ephemeralContainers")
+    obj["spec"] = {key: value for key, value in old["spec"].items() if key != "ephemeralContainers"}
+    if added:
+        obj["spec"]["ephemeralContainers"] = added
+    _keep_metadata(obj, old)
+
+
+def _resize(_: RequestContext, obj: Obj, old: Obj) -> None:
+    """This endpoint of a pod changes what its containers may use; other containers are left to validation to refuse."""
+    spec, before = obj.get("spec") or {}, old["spec"]
+    if any(len(spec.get(group) or ()) != len(before.get(group) or ()) for group in _CONTAINERS):
+        return
+    kept = dict(before)
+    for group in _CONTAINERS:
+        if before.get(group):
+            kept[group] = [_resized(new, was) for new, was in zip(spec[group], before[group], strict=True)]
+    obj["spec"] = kept
+    _keep_metadata(obj, old)
+
+
+def _resized(new: Obj, was: Obj) -> Obj:
+    if new.get("name") != was.get("name"):
+        return new
+    out = {key: value for key, value in was.items() if key not in ("resources", "resizePolicy")}
+    return out | {key: new[key] for key in ("resources", "resizePolicy") if key in new}
+
+
+def _keep_metadata(obj: Obj, old: Obj) -> None:
+    for field in ("labels", "annotations", "finalizers", "ownerReferences"):
+        if field in old["metadata"]:
+            obj["metadata"][field] = old["metadata"][field]
+        else:
+            obj["metadata"].pop(field, None)
+
+
 CREATE: dict[tuple[str, str], Create] = {
     ("", "Namespace"): _namespace,
     ("", "Pod"): _pod,
@@ -158,6 +198,12 @@ UPDATE: dict[tuple[str, str], Update] = {
     ("", "Service"): service.prepare_for_update,
     ("apps", "DaemonSet"): _daemon_set_update,
 }
+
+PARTS: dict[tuple[str, str, str], Update] = {
+    ("", "Pod", "ephemeralcontainers"): _ephemeral_containers,
+    ("", "Pod", "resize"): _resize,
+}
+"""(group, kind, subresource) -> what an endpoint of a part of an object does at an update."""
 
 STATUS_CREATED = frozenset({("", "Node")})
 """Kinds whose status may be given at creation."""

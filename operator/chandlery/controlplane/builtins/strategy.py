@@ -95,8 +95,8 @@ class BuiltinStrategy:
         if self._kind == ("", "Namespace") and ctx.subresource != "finalize":
             obj["spec"] = old.get("spec", {})
         drop_switched_off(self._kind, obj, old)
-        hook = prepare.UPDATE.get(self._kind)
-        if hook is not None and not ctx.subresource:
+        hook = prepare.PARTS.get((*self._kind, ctx.subresource)) if ctx.subresource else prepare.UPDATE.get(self._kind)
+        if hook is not None:
             hook(ctx, obj, old)
 
     def validate_create(self, ctx: RequestContext, obj: Obj) -> list[FieldError]:

@@ -173,6 +173,13 @@ def reset_fields(resource: Resource, subresource: str) -> Node:
         if resource.group == "" and resource.plural == "pods":
             return {"f:spec": {}, "f:metadata": {"f:deletionTimestamp": {}, "f:ownerReferences": {}}}
         return {"f:spec": {}}
+    if subresource in ("ephemeralcontainers", "resize"):
+        changeable = (
+            ("ephemeralContainers",) if subresource == "ephemeralcontainers" else ("containers", "initContainers")
+        )
+        definition = resource.definitions.get("io.k8s.api.core.v1.PodSpec") or {}
+        others: Node = {f"f:{name}": {} for name in definition.get("properties") or () if name not in changeable}
+        return {"f:metadata": {}, "f:status": {}, "f:spec": others}
     if subresource == "finalize":
         return {"f:status": {}}
     return {}

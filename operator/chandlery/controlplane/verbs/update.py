@@ -111,6 +111,8 @@ async def replace(
     match_namespace(ctx, obj)
     strategy.default(obj)
     dedup_owners(ctx, obj)
+    if ctx.subresource in _PARTS:  # what this endpoint doesn't change must not be owned through it
+        strategy.prepare_for_update(ctx, obj, live)
     if not owned:
         on_write(resource, live, obj, manager=ctx.field_manager, subresource=ctx.subresource, now=metadata.now_text())
         if not resource.builtin and _outlived(core, resource, before):
@@ -158,6 +160,9 @@ async def replace(
     if ctx.dry_run:
         return orjson.dumps(obj)
     return await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj)
+
+
+_PARTS = frozenset({"ephemeralcontainers", "resize"})
 
 
 def _outlived(core: Core, resource: Resource, before: Obj) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from chandlery.controlplane.builtins import internal
-from chandlery.controlplane.builtins.validation import containers
+from chandlery.controlplane.builtins.validation import containers, podparts
 from chandlery.controlplane.builtins.validation.common import (
     Errors,
     dns_label,
@@ -73,6 +73,11 @@ def _containers(spec: Obj, known: dict[str, Obj], path: str) -> Errors:
                 for field in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe")
                 if field in one
             ]
+    temporary: set[str] = set()
+    for index, one in enumerate(spec.get("ephemeralContainers") or ()):
+        here = f"{path}.ephemeralContainers[{index}]"
+        errors += containers.common(one, known, claims, here, pod_restart=restart, host_users=host_users)
+        errors += podparts.ephemeral(one, names, temporary, here)
     return errors
 
 
@@ -467,6 +472,10 @@ def _added_tolerations(new: Any, old: Any) -> Errors:
 def update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     if ctx.subresource == "status":
         return []
+    if ctx.subresource == "ephemeralcontainers":
+        return pod_spec(obj["spec"], "spec", is_pod=True) + podparts.ephemeral_update(obj, old)
+    if ctx.subresource == "resize":
+        return pod_spec(obj["spec"], "spec", is_pod=True) + podparts.resize_update(obj, old)
     spec, before = obj.get("spec") or {}, old.get("spec") or {}
     errors = pod_spec(spec, "spec", is_pod=True)
     errors += immutable("metadata.generateName", *(o["metadata"].get("generateName", "") for o in (obj, old)))
