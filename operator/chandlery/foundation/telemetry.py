@@ -206,7 +206,7 @@ _trace_id: ContextVar[str | None] = ContextVar("chandlery_trace_id", default=Non
 
 
 @contextmanager
-def span(name: str, ctx: Context | None = None, **attributes: Any) -> Iterator[Any]:
+def span(name: str, ctx: Context | None = None, /, **attributes: Any) -> Iterator[Any]:
     """A span around a block; an error in it is recorded. Yields the span, or None when traces are off.
 
     Args:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from chandlery.driver.kind import Kind
 from chandlery.driver.protocol import DriverContext, Reader
 from chandlery.driver.provider import provider_of
+from chandlery.foundation import telemetry
 from chandlery.foundation.clock import Clock
 from chandlery.foundation.context import Context
 from chandlery.model.base import Ref
@@ -25,6 +28,21 @@ from chandlery.reconcile.writer import Writer
 
 _IDS = random.Random(os.urandom(16))  # noqa: S311 - trace ids must be unlikely to meet, not hard to guess; urandom costs more
 _LOGGER = Context().logger
+_TRACE: ContextVar[str] = ContextVar("chandlery_pass", default="")
+
+
+@contextmanager
+def traced_pass(key: Key, clock: Clock) -> Iterator[None]:
+    """A span around one pass; logs and the spans of driver calls in it have its trace id."""
+    trace = f"{_IDS.getrandbits(128):032x}"
+    token = _TRACE.set(trace)
+    try:
+        with telemetry.span(
+            "reconcile", Context(clock=clock, trace_id=trace), kind=key.kind, namespace=key.namespace, name=key.name
+        ):
+            yield
+    finally:
+        _TRACE.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +86,7 @@ class Environment:
         words = {"kind": key.kind, "namespace": key.namespace, "name": key.name}
         base = Context(
             clock=self.clock,
-            trace_id=f"{_IDS.getrandbits(128):032x}",
+            trace_id=_TRACE.get() or f"{_IDS.getrandbits(128):032x}",
             fencing_token=self.fence(),
             logger=_LOGGER.bind(**words, uid=meta.get("uid", ""), generation=meta.get("generation", 0)),
         )

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import aiohttp
 
+from chandlery.foundation.errors import Fenced
 from chandlery.reconcile.api import Key
 
 PRESENT: Final[ContextVar[Key | None]] = ContextVar("chandlery_present_key", default=None)
@@ -55,14 +56,29 @@ def guarded(
 
 
 class GuardedRequest(aiohttp.ClientRequest):
-    """A request that asks the fence of its pass before it writes.
+    """A request that asks the fence of its pass before it writes, and once more right before the bytes go.
+
+    Head and body leave in one piece, so that nothing half sent is finished by somebody who may no longer.
 
     Raises:
         Fenced: from `send`, when we may not write any more; nothing has left then.
     """
 
-    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+    def _ask(self) -> None:
         check = _FENCE.get()
         if check is not None and self.method not in _READS:
             check()
+
+    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        self._ask()
         return await super().send(conn)
+
+    async def write_bytes(self, writer: Any, conn: Any, content_length: int | None = None) -> None:
+        try:
+            self._ask()
+        except Fenced as error:
+            if conn.protocol is not None:
+                conn.protocol.set_exception(error)  # whoever waits for the answer gets it
+            conn.close()
+            return
+        await super().write_bytes(writer, conn, content_length)

@@ -18,7 +18,7 @@ from chandlery.reconcile.api import FINALIZER, Key, Obj
 from chandlery.reconcile.classes import Place, made_by, recorded_class
 from chandlery.reconcile.decide import Act, Decision, decide, next_look
 from chandlery.reconcile.deletion import Deletion
-from chandlery.reconcile.env import Environment
+from chandlery.reconcile.env import Environment, traced_pass
 from chandlery.reconcile.parse import SpecCache
 from chandlery.reconcile.status import Outcome, status_of
 
@@ -73,12 +73,11 @@ class Loop:
         raw = self._env.store.get(key)
         if raw is None:
             return Next()
-        kind = self._env.kinds[key.kind]
-        if raw["metadata"].get("deletionTimestamp"):
-            self._newborn.pop(key, None)
-            after = await self._deletion.run(key, raw)
-            return Next(after)
-        return await self._living(Job(key, kind, raw))
+        with traced_pass(key, self._env.clock):
+            if raw["metadata"].get("deletionTimestamp"):
+                self._newborn.pop(key, None)
+                return Next(await self._deletion.run(key, raw))
+            return await self._living(Job(key, self._env.kinds[key.kind], raw))
 
     async def _living(self, job: Job) -> Next:
         try:
