@@ -41,6 +41,10 @@ class Mirror:
         for place in sorted(self._owned.get(uid, ())):
             yield self._objects[place]
 
+    def get(self, namespace: str, name: str) -> Obj | None:
+        """One object."""
+        return self._objects.get((namespace, name))
+
     def put(self, obj: Obj) -> None:
         """An object as the server has just answered it."""
         known = self._objects.get(_place(obj))

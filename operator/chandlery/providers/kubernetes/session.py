@@ -8,7 +8,7 @@ from typing import Any
 
 from chandlery.driver.objects import ResourceType
 from chandlery.foundation.clock import SYSTEM, Clock
-from chandlery.foundation.errors import Unavailable
+from chandlery.foundation.errors import Conflict, Unavailable
 from chandlery.providers.kubernetes.mirror import Mirror
 from chandlery.providers.kubernetes.types import BY_KIND, CRDS, Api, Obj
 
@@ -75,9 +75,16 @@ class KubernetesSession:
         return {(m.kind.kind, obj["metadata"]["name"]): obj for m in mirrors for obj in m.of(uid)}
 
     async def apply(self, body: Obj) -> Obj:
-        """Server-side apply of a child."""
-        kind = self.type_of(body)
-        answer = await self.api.apply(kind, body)
+        """Server-side apply of a child, on the version of it that we know: nothing newer is written over."""
+        kind, meta = self.type_of(body), body["metadata"]
+        known = self._known(kind, meta.get("namespace", ""), meta["name"])
+        try:
+            answer = await self.api.apply(kind, _based_on(body, known))
+        except Conflict:
+            if known is None:
+                raise
+            fresh = await self.api.get(kind, meta.get("namespace", ""), meta["name"])
+            answer = await self.api.apply(kind, _based_on(body, fresh))
         self._taken(kind, answer)
         return answer
 
@@ -129,6 +136,10 @@ class KubernetesSession:
         self._tasks.clear()
         self._mirrors.clear()
 
+    def _known(self, kind: ResourceType, namespace: str, name: str) -> Obj | None:
+        mirror = self._mirrors.get(kind.plural)
+        return mirror.get(namespace, name) if mirror is not None else None
+
     def _mirror(self, kind: ResourceType) -> Mirror:
         found = self._mirrors.get(kind.plural)
         if found is None:
@@ -152,3 +163,11 @@ class KubernetesSession:
             obj.setdefault("apiVersion", kind.api_version)
             obj.setdefault("kind", kind.kind)
             mirror.put(obj)
+
+
+def _based_on(body: Obj, known: Obj | None) -> Obj:
+    """The manifest with the version that it is to replace."""
+    if known is None:
+        return body
+    meta = {key: known["metadata"][key] for key in ("uid", "resourceVersion")}
+    return {**body, "metadata": {**body["metadata"], **meta}}
