@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chandlery.controlplane.controllers.aggregation import AggregationController
 from chandlery.controlplane.controllers.base import Controller
+from chandlery.controlplane.controllers.endpoints import EndpointsController
 from chandlery.controlplane.controllers.eventttl import EventTtlController
 from chandlery.controlplane.controllers.gc import GarbageCollector
 from chandlery.controlplane.controllers.namespace import NamespaceController
@@ -37,6 +38,7 @@ class Controllers:
             AggregationController(api),
             ProtectionController(api),
             EventTtlController(api),
+            EndpointsController(api),
         ]
         self._pump: asyncio.Task[None] | None = None
 
