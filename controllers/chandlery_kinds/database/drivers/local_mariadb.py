@@ -103,6 +103,9 @@ class MariaServers:
         if live:
             self.server.process.settled()
         ready = bool(live) and not inside and await self._client_works(secrets)
+        if ready and not self.instance.record.get("served"):
+            self.instance.record["served"] = True
+            self.instance.save()
         reason, message = crash_loop("mariadb", self.server.process, state) or (
             ("Configuring", f"{len(inside)} users, databases or rights are not as in spec yet")
             if inside
@@ -204,6 +207,12 @@ class MariaServers:
         for name in sorted({*wanted, *self.applied}):
             if self.applied.get(name) != wanted.get(name):
                 found.append(self._setting_difference(name, wanted.get(name)))
+        port = self.spec.exposure.port
+        if port is not None and port != self.server.port:
+            cost = Disruption.RESTART
+            found.append(
+                Difference("spec.exposure.port", str(port), str(self.server.port), cost, payload=("port", port))
+            )
         if not running and wait <= 0:
             found.append(Difference("instance node-0", "running", "stopped", payload=("start",)))
         return found
@@ -250,6 +259,9 @@ class MariaServers:
                         await self.certificates.write()
                     self.instance.record["tls_options"] = self._tls()
                     self.instance.save()
+                    restart = True
+                case "port":
+                    self.instance.claim_port("client", payload[1])
                     restart = True
                 case "certificates":
                     assert self.certificates is not None

@@ -18,6 +18,7 @@ from chandlery.providers.local.asking import reachable
 from chandlery.providers.local.driver import require_port
 from chandlery.providers.local.engines import Engine
 from chandlery.providers.local.files import make_dir, remove_tree
+from chandlery.providers.local.ports import is_free
 from chandlery.providers.local.tools import run_tool
 from chandlery_kinds.database.mariadb.configuration import ADMIN, render
 from chandlery_kinds.database.mariadb.sql import account, literal, stored
@@ -52,7 +53,7 @@ class MariaServer:
 
     @property
     def port(self) -> int:
-        return self.instance.port("client")
+        return self.instance.port("client", self.spec.exposure.port)
 
     @property
     def data(self) -> Path:
@@ -170,6 +171,9 @@ class MariaServer:
         """
         if self.process.state().running:
             return
+        if not is_free(self.port) and not self.instance.record.get("served") and self.spec.exposure.port is None:
+            self.instance.move_port("client")  # nobody has been told of it yet; the configuration follows
+            raise Unavailable("its port was taken before its first start; another one is used", retry_after=0.05)
         require_port(self.port)
         engine = self.engine
         argv = [str(engine.binary), f"--defaults-file={self.config_file}"]

@@ -16,6 +16,7 @@ from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance
 from chandlery.providers.local.backups import Backups
 from chandlery.providers.local.files import remove_tree
+from chandlery.providers.local.ports import is_free
 from chandlery_kinds.database.drivers.local_postgres_archive import Archive, ArchiveView
 from chandlery_kinds.database.drivers.local_postgres_backup import Restore, take
 from chandlery_kinds.database.drivers.local_postgres_node import HOST, Node, NodeFiles
@@ -109,6 +110,10 @@ class PostgresServers:
 
     async def start(self, node: Node) -> None:
         """Start a node with the configuration that it should have."""
+        if not self.instance.record.get("served") and not self.spec.exposure.port and not is_free(node.port):
+            # Nobody has been told of this port yet: whoever took it since it was chosen may keep it.
+            self.instance.move_port(self.port_key(node.index))
+            node = self.node(node.index)
         self.files.write(node, self.settings.text(node, []))
         await self.files.start(node)
 
@@ -155,6 +160,9 @@ class PostgresServers:
         fronts = tls.ready and pooler.ready
         works = serves and not inside and fronts and scripts.done and await self._client_works(secrets)
         ready = works and not behind
+        if ready and not self.instance.record.get("served"):
+            self.instance.record["served"] = True
+            self.instance.save()
         reason, message = explain(nodes, primary, behind, inside)
         if serves and not ready:
             told = [(view.reason, view.message) for view in (tls, pooler) if view.message and not view.ready]

@@ -64,6 +64,11 @@ class Ports:
         number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
         return self._first + number % (self._last - self._first + 1)
 
+    def begin(self, text: str) -> None:
+        """Begin to look at a place of its own, in the lower half: two data directories seldom want the same port."""
+        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        self._next = self._first + number % max(1, (self._last - self._first) // 2)
+
     def choose(self, preferred: int | None = None, *, block: int = 1) -> int:
         """The first port of `block` neighbours, all free and unclaimed.
 

@@ -56,6 +56,7 @@ class LocalProvider:
         """Folders that a machine's image may be taken from by a file URL."""
         self.housekeeping = Housekeeping(self, limits or Limits())
         self.ports = Ports(self._claimed_ports, port_range)
+        self.ports.begin(str(data_dir))
         self.notify = notify
         """Called with an instance's name when a process of it ended; the operator enqueues the object."""
         self._instances: dict[str, Instance] = {}

@@ -47,3 +47,15 @@ def test_a_full_range_is_said_in_words():
     with pytest.raises(QuotaExceeded, match="all ports from 20000 to 20009 are taken") as caught:
         chooser(claimed=range(20000, 20010)).choose()
     assert "CHANDLERY_LOCAL_PORT_RANGE" in caught.value.condition_message()
+
+
+def test_two_directories_begin_at_different_places():
+    first, second = chooser(last=31999), chooser(last=31999)
+    first.begin("/home/a/data")
+    second.begin("/home/b/data")
+    one, other = first.choose(), second.choose()
+    assert one != other
+    assert max(one, other) < 26000, "the upper half stays for others"
+    again = chooser(last=31999)
+    again.begin("/home/a/data")
+    assert again.choose() == one
