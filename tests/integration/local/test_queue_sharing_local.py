@@ -9,6 +9,7 @@ import nats
 import nats.errors
 import pytest
 from local_harness import Harness, kill, until
+from queue_clients import Client
 
 from chandlery.driver.protocol import Plan
 from chandlery.foundation.errors import DependencyNotReady, FailedPrecondition, InvalidSpec, Unavailable
@@ -51,55 +52,6 @@ async def local(tmp_path):
     made = Namespace(tmp_path / "data", QueueDriver(), Queue)
     yield made
     await made.close()
-
-
-class Client:
-    """An application: publishes and pulls by what the binding says."""
-
-    def __init__(self, binding):
-        self.entries = binding.entries
-        self.errors = []
-        self.closed = 0
-
-    async def __aenter__(self):
-        async def note(error):
-            self.errors.append(str(error))
-
-        async def lost():
-            self.closed += 1
-
-        servers = self.entries["servers"].split(",")
-        self.connection = await nats.connect(
-            servers, error_cb=note, disconnected_cb=lost, closed_cb=lost, connect_timeout=10, allow_reconnect=False
-        )
-        self.stream = self.connection.jetstream()
-        return self
-
-    async def __aexit__(self, *_):
-        await self.connection.close()
-
-    async def publish(self, text, **options):
-        return await self.stream.publish(self.entries["subject"], text.encode(), timeout=10, **options)
-
-    async def pull(self, count=1, timeout=10, stream="stream", consumer="consumer"):
-        subscription = await self.stream.pull_subscribe_bind(
-            consumer=self.entries[consumer], stream=self.entries[stream]
-        )
-        return await subscription.fetch(count, timeout=timeout)
-
-    async def fails(self, count):
-        """Take one message so many times without acknowledging it."""
-        for _ in range(count):
-            (job,) = await self.pull()
-            await job.nak()
-
-    async def gets_nothing(self):
-        """Whether there is nothing more to take; asking is also what makes the server give a message up."""
-        try:
-            await self.pull(timeout=0.3)
-        except nats.errors.TimeoutError:
-            return True
-        return False
 
 
 async def refused(entries):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from chandlery.foundation.errors import EngineFailed, NotFound, Unauthenticated, Unavailable
 
 SECONDS = 2
+PIECE = 64 << 10
+"""Bytes of a snapshot in one message, where messages may be as large."""
+PIECE_SECONDS = 60.0
 _NOT_FOUND = frozenset({10059, 10014, 10037})
 """Error codes of JetStream: stream, consumer, message not found."""
 _NOT_YET = frozenset({10008, 10009, 10074, 10023, 10047})
@@ -175,6 +179,58 @@ class JetStream:
             raise EngineFailed(f"the stream {stream} refused a message: {error.description}") from error
         except (TimeoutError, nats.errors.Error) as error:
             raise Unavailable(f"the stream {stream} doesn't confirm: {error or 'no answer'}") from error
+
+    async def snapshot(self, stream: str, write: Callable[[bytes], object]) -> dict[str, Any]:
+        """A copy of a stream with all its messages as of now, piece by piece; returns its configuration and state.
+
+        Raises:
+            NotFound: there is no such stream.
+            Unavailable: the server stopped sending.
+        """
+        pieces: asyncio.Queue[Any] = asyncio.Queue()
+        inbox = self.connection.new_inbox()
+        subscription = await self.connection.subscribe(inbox, cb=pieces.put)
+        size = min(PIECE, self.connection.max_payload)
+        try:
+            body = {"deliver_subject": inbox, "no_consumers": True, "chunk_size": size, "jsck": True}
+            found = await self.ask(f"STREAM.SNAPSHOT.{stream}", body)
+            while True:
+                async with asyncio.timeout(PIECE_SECONDS):
+                    piece = await pieces.get()
+                if piece.headers and piece.headers.get("Status", "204") != "204":
+                    raise EngineFailed(f"JetStream broke the snapshot of {stream} off: {piece.headers}")
+                if not piece.data:
+                    return found
+                write(piece.data)
+                if piece.reply:
+                    await piece.respond(b"")  # it sends no more than it is told was taken
+        except TimeoutError as error:
+            raise Unavailable(f"the snapshot of {stream} stopped", retry_after=1.0) from error
+        finally:
+            await subscription.unsubscribe()
+
+    async def restore(self, config: Mapping[str, Any], state: Mapping[str, Any], pieces: Iterable[bytes]) -> None:
+        """Make a stream of this configuration with the messages of a snapshot; its name may be another one.
+
+        Raises:
+            Unavailable: the server doesn't take it.
+            EngineFailed: it refuses; the message is its own.
+        """
+        import nats.errors
+
+        asked = await self.ask(f"STREAM.RESTORE.{config['name']}", {"config": dict(config), "state": dict(state)})
+        try:
+            for piece in pieces:
+                await self._hand_over(asked["deliver_subject"], piece)
+            await self._hand_over(asked["deliver_subject"], b"")
+        except (TimeoutError, nats.errors.Error) as error:
+            raise Unavailable(f"restoring {config['name']} stopped: {error or 'no answer'}", retry_after=1.0) from error
+
+    async def _hand_over(self, subject: str, piece: bytes) -> None:
+        answer = await self.connection.request(subject, piece, timeout=PIECE_SECONDS)
+        refusal = json.loads(answer.data).get("error") if answer.data else None
+        if refusal is not None:
+            raise EngineFailed(f"JetStream refused the snapshot: {refusal.get('description', refusal)}")
 
     async def message(self, stream: str, sequence: int) -> tuple[str, bytes, bytes] | None:
         """Subject, raw headers and data of a stored message; None when it is gone."""

@@ -29,6 +29,11 @@ class QueueDriver(LocalDriver):
     adopts_by_name: ClassVar[bool] = True
     abilities: ClassVar[frozenset[str]] = frozenset({"rotation", "tls"})
 
+    def does(self, obj: Queue) -> frozenset[str]:
+        """Messages of JetStream can be backed up."""
+        nats = obj.spec.engine is QueueEngine.NATS
+        return self.abilities | ({"backup", "restoreFrom"} if nats else set())
+
     def servers(self, ctx: DriverContext, obj: Queue, instance: Instance) -> NatsQueue | RabbitQueue:
         if obj.spec.broker_ref is not None:
             return self._guest(ctx, obj, instance)

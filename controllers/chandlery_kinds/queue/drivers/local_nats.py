@@ -6,18 +6,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, DriverContext, Observation
 from chandlery.foundation.errors import ChandleryError, DependencyNotReady, Unauthenticated
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance, Process, ProcessState
+from chandlery.providers.local.backups import Backups
 from chandlery.providers.local.rotation import Password
 from chandlery_kinds.queue import content
 from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.drivers.broker_tls import BrokerTls
 from chandlery_kinds.queue.drivers.jetstream_client import JetStream
 from chandlery_kinds.queue.drivers.local_queue import APPLICATION, DRIFT_POLL, HOST, LocalQueue
+from chandlery_kinds.queue.drivers.nats_backup import Restore, take
 from chandlery_kinds.queue.drivers.references import other
 from chandlery_kinds.queue.model import Queue
 
@@ -45,6 +48,8 @@ class NatsQueue(LocalQueue, ABC):
     def __init__(self, ctx: DriverContext, obj: Queue, instance: Instance) -> None:
         super().__init__(ctx, obj, instance)
         self.stream = js.stream_name(self.name)
+        self.backups = Backups(ctx, obj, instance, partial(take, self))
+        self.restore = Restore(self)
         self.stale: list[str] = []
         """Servers that show another certificate than they should."""
 
@@ -130,19 +135,25 @@ class NatsQueue(LocalQueue, ABC):
         nodes, users = self.nodes(), await self.users()
         problems, live = await self._look(nodes)
         differences = [*self.rotation.differences(), *await self.server_differences(nodes, users)]
-        if live:
+        restoring = bool(live) and self.restore.wanted
+        if restoring and not differences:
+            differences += self.restore.differences()
+        elif live and not restoring:
             differences += content.differences(self.name, self.spec, live)
             differences += await self._dead_letter_differences(live)
         answering = [node for node in nodes if node.state.running and node.name not in problems]
-        served = await self._works_with(nodes[0]) if content.serves(live) else None
+        served = await self._works_with(nodes[0]) if content.serves(live) and not restoring else None
         works = served is not None and len(answering) == len(nodes)
         reason, message = ("", "") if works else self.explain(nodes, problems)
+        if restoring:
+            reason, message = "Restoring", self.restore.explain()
+        copies = await self.backups.look(serves=works)
         return Observation(
             exists=self.exists(),
             ready=works,
             reason=reason,
             message=message,
-            differences=tuple(differences),
+            differences=(*differences, *copies.differences),
             external_name=self.instance.name,
             endpoint=Endpoint(host=HOST, port=nodes[0].port),
             binding=self._binding(self.rotation.passwords(APPLICATION)[served or 0], nodes),
@@ -150,8 +161,9 @@ class NatsQueue(LocalQueue, ABC):
                 f"{self.name}-user-{user.name}": self._binding(await self.bound(user.name, served or 0), nodes)
                 for user in self.spec.users
             },
-            facts=self._facts(nodes, problems, live),
-            poll_after=self.rotation.poll(self._poll_after(works and not served, nodes)),
+            facts={**self._facts(nodes, problems, live), **copies.facts},
+            conditions=copies.conditions,
+            poll_after=self.rotation.poll(copies.poll(self._poll_after(works and not served, nodes))),
         )
 
     async def _look(self, nodes: list[Node]) -> tuple[dict[str, str], dict[str, Any]]:
@@ -251,6 +263,10 @@ class NatsQueue(LocalQueue, ABC):
                     puts[rest[0]] = bool(rest[1])
                 case "move":
                     moves = True
+                case "backup":
+                    self.backups.start(str(rest[0]))
+                case "restore":
+                    await self.restore.begin()
                 case "target":
                     await self._target()
                 case "rotate" | "expire":
@@ -274,6 +290,11 @@ class NatsQueue(LocalQueue, ABC):
             there = await stack.enter_async_context(await target.connect_any())
             subject = js.publish_subject(target.name, target.spec)
             await content.move_dead_letters(api, self.name, content.Target(there, target.stream, subject))
+
+    async def last_backup(self) -> bool:
+        """The backup before it goes; servers that don't run are started for it."""
+        async with await self.connect_any():
+            return await self.backups.last()
 
     # -- dead letters in another Queue
 

@@ -105,6 +105,13 @@ class NatsBroker(NatsQueue):
                 retry_after=None,
             )
 
+    async def last_backup(self) -> bool:
+        self.instance.reload()
+        users = await self.users()
+        for node in self.nodes():
+            await self._start(node, users)
+        return await super().last_backup()
+
     # -- starting
 
     async def create(self) -> None:
