@@ -10,11 +10,13 @@ from typing import Any
 
 from chandlery.driver.objects import ResourceType
 from chandlery.providers.kubernetes.types import (
+    CERTIFICATES,
     DATA_VOLUMES,
     GATEWAYS,
     HTTP_ROUTES,
     KUBEVIRT_INSTANCES,
     KUBEVIRT_MACHINES,
+    SERVICE_MONITORS,
     TCP_ROUTES,
     TLS_ROUTES,
 )
@@ -188,4 +190,24 @@ GATEWAY_API = (
         TLS_ROUTES, record(parentRefs=_PARENTS, hostnames=each(TEXT), rules=each(record(backendRefs=_BACKENDS)))
     ),
     definition(TCP_ROUTES, record(parentRefs=_PARENTS, rules=each(record(backendRefs=_BACKENDS)))),
+)
+
+
+MONITORING = definition(
+    SERVICE_MONITORS,
+    record(
+        selector=record(matchLabels=WORDS),
+        namespaceSelector=record(matchNames=each(TEXT)),
+        endpoints=each(record(port=TEXT, interval=TEXT, path=TEXT)),
+    ),
+)
+CERT_MANAGER = definition(
+    CERTIFICATES,
+    record(
+        secretName=TEXT,
+        secretTemplate=record(labels=WORDS),
+        dnsNames=each(TEXT),
+        usages=each(TEXT),
+        issuerRef=record(group=TEXT, kind=TEXT, name=TEXT),
+    ),
 )

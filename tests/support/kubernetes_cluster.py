@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from permission_record import Recorder
 from workloads import Workloads
 
 from chandlery.providers.kubernetes import KubernetesProviderFactory
@@ -108,6 +109,7 @@ class Cluster:
             settings=OperatorSettings(leader_election=False, source="informer", loop=LoopSettings(drift_interval=5.0)),
         )
         self.factory.api = self.operator.api
+        self.recorder = Recorder(self.operator.api)
         await self.operator.start()
         await asyncio.wait_for(self.operator.settled(), 15)
 
@@ -115,6 +117,7 @@ class Cluster:
         if self.operator is not None:
             await self.operator.stop()
             self.operator = None
+            self.recorder.check()
 
     async def apply(self, kind: str, name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
         names = NAMES[kind]

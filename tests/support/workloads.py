@@ -79,6 +79,8 @@ class Workloads:
         self.folder = folder
         self.binaries = binaries
         self.programs = programs or []
+        self.environment: dict[str, str] = {}
+        """What binaries of this machine need to start."""
         self.pods: dict[str, Running] = {}
         self.names: dict[tuple[str, str], str] = {}
         """Addresses by namespace and pod: stands for DNS; a new pod of the name gets a new one."""
@@ -418,7 +420,7 @@ class Workloads:
         path = os.pathsep.join([*self.programs, os.environ["PATH"]])
         user = known.users.get(name)
         who = {"user": user[0], "group": user[1], "extra_groups": []} if user else {}
-        return {"cwd": known.folder, "env": {**os.environ, "PATH": path, **known.env[name]}, **who}
+        return {"cwd": known.folder, "env": {**os.environ, "PATH": path, **self.environment, **known.env[name]}, **who}
 
     def _start(self, name: str, known: Running) -> None:
         with (known.folder / f"{name}.log").open("ab") as log:

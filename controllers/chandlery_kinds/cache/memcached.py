@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -116,6 +117,23 @@ class MemcachedClient:
         answer = await self._ask(b"cache_memlimit %d\r\n" % megabytes)
         if answer != "OK":
             raise ProviderError(f"{self._where} refused the memory limit: {answer}")
+
+    @property
+    def shown(self) -> str:
+        """SHA-256 of the certificate that the server shows; empty without TLS."""
+        tls = self._writer.get_extra_info("ssl_object")
+        der = tls.getpeercert(binary_form=True) if tls is not None else None
+        return hashlib.sha256(der).hexdigest() if der else ""
+
+    async def refresh_certificates(self) -> None:
+        """Have the certificate's files read again; open connections stay.
+
+        Raises:
+            ProviderError: it refused.
+        """
+        answer = await self._ask(b"refresh_certs\r\n")
+        if answer != "OK":
+            raise ProviderError(f"{self._where} didn't take its certificate: {answer}")
 
     async def statistics(self, of: str = "") -> Mapping[str, str]:
         """The reply of `stats`, or of `stats settings`."""

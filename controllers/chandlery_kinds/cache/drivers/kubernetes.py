@@ -1,4 +1,4 @@
-"""Caches as workloads of a Kubernetes cluster: Valkey and Redis, one instance or with copies that take over."""
+"""Caches as workloads of a Kubernetes cluster: Valkey and Redis, alone, with copies or in shards; Memcached."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from chandlery.model.base import DeletionPolicy
 from chandlery.providers.kubernetes.driver import KubernetesDriver, Pass, child_rules
 from chandlery.providers.kubernetes.foreign import FURTHER_RULES
 from chandlery_kinds.cache.drivers.kubernetes_cluster import ClusterPods
+from chandlery_kinds.cache.drivers.kubernetes_memcached import MemcachedPods
 from chandlery_kinds.cache.drivers.kubernetes_valkey import ValkeyPods
 from chandlery_kinds.cache.model import Cache, CacheEngine, CacheMode
 
@@ -33,7 +34,12 @@ class CacheDriver(KubernetesDriver[Cache]):
     def refused(self, obj: Cache, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
         spec = obj.spec
         if spec.engine is CacheEngine.MEMCACHED:
-            yield Unsupported("spec.engine", spec.engine.value, "memcached is not run on Kubernetes yet")
+            if spec.metrics is not None and spec.metrics.enabled:
+                why = "memcached's exporter can't log in, and a cache without a password is nobody's"
+                yield Unsupported("spec.metrics", "set", why)
+            if spec.tls is not None and spec.tls.enabled and not spec.tls.required:
+                why = "memcached speaks TLS with all clients or with none"
+                yield Unsupported("spec.tls.required", "false", why)
         if spec.backup is not None:
             yield Unsupported("spec.backup", "set", "caches on Kubernetes are not backed up yet")
         if spec.restore_from is not None:
@@ -42,5 +48,8 @@ class CacheDriver(KubernetesDriver[Cache]):
             yield Unsupported("spec.deletionPolicy", "Snapshot", "caches on Kubernetes can't be backed up yet")
 
     async def begin(self, ctx: DriverContext, obj: Cache) -> Pass:
-        passes = ClusterPods if obj.spec.mode is CacheMode.SHARDED else ValkeyPods
-        return await passes.of(ctx, obj)
+        if obj.spec.engine is CacheEngine.MEMCACHED:
+            return await MemcachedPods.of(ctx, obj)
+        if obj.spec.mode is CacheMode.SHARDED:
+            return await ClusterPods.of(ctx, obj)
+        return await ValkeyPods.of(ctx, obj)

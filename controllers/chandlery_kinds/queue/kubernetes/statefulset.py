@@ -121,6 +121,8 @@ def _exporter(inputs: Inputs) -> list[dict[str, Any]]:
         return []
     command = [
         *pods.program("prometheus-nats-exporter", ["/prometheus-nats-exporter"], inputs.parameters),
+        "-addr",
+        "0.0.0.0",  # noqa: S104 - a pod's own addresses
         "-port",
         str(inputs.metrics_port),
         "-varz",
