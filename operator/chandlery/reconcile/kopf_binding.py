@@ -13,10 +13,12 @@ import re
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, cast
 
 import aiohttp
 
+from chandlery.foundation.clock import SYSTEM, Clock
 from chandlery.foundation.context import Logger
 from chandlery.reconcile.answers import Answers
 from chandlery.reconcile.api import GROUP, Obj, ResourceType
@@ -105,9 +107,10 @@ class _News:
     An echo says nothing: its object came as the answer to the write. Everything else of the stream is as it was.
     """
 
-    def __init__(self, stream: aiohttp.StreamReader, answers: Answers) -> None:
+    def __init__(self, stream: aiohttp.StreamReader, answers: Answers, heard: Callable[[], None]) -> None:
         self._stream = stream
         self._answers = answers
+        self._heard = heard
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -115,6 +118,7 @@ class _News:
     async def iter_chunked(self, _size: int) -> AsyncIterator[bytes]:
         rest = b""
         while chunk := await self._stream.readany():
+            self._heard()
             await self._answered()
             *lines, rest = (rest + chunk).split(b"\n")
             told = [line for line in lines if not self._is_echo(line)]
@@ -140,14 +144,16 @@ class _News:
         return len(found) == 1 and found[0].decode() in self._answers
 
 
-def watching(answers: Answers) -> type[aiohttp.ClientResponse]:
-    """Responses whose watches leave out echoes."""
+def watching(answers: Answers, heard: Callable[[str], None]) -> type[aiohttp.ClientResponse]:
+    """Responses whose watches leave out echoes; `heard` is told the plural of a kind when its watch gives a sign."""
 
     class Response(aiohttp.ClientResponse):
         async def start(self, connection: Any) -> aiohttp.ClientResponse:
             started = await super().start(connection)
             if self.url.query.get("watch"):
-                self.content = cast("aiohttp.StreamReader", _News(self.content, answers))
+                sign = partial(heard, self.url.name)
+                sign()
+                self.content = cast("aiohttp.StreamReader", _News(self.content, answers, sign))
             return started
 
     return Response
@@ -159,6 +165,7 @@ def registry(
     feed: Feed,
     sessions: list[aiohttp.ClientSession],
     answers: Answers,
+    heard: Callable[[str], None] = lambda _plural: None,
 ) -> kopf.OperatorRegistry:
     """Handlers for all kinds, made by a loop; `sessions` collects what is opened, for whoever closes it."""
     made = kopf.OperatorRegistry()
@@ -179,7 +186,7 @@ def registry(
             connector=Connector(limit=0, ssl=credentials.tls if credentials.tls is not None else True),
             headers={"Authorization": f"Bearer {token}"} if token else {},
             proxy=proxy_for(credentials.server),
-            response_class=watching(answers),
+            response_class=watching(answers, heard),
         )
         sessions.append(session)
         return kopf.AiohttpSession(server=credentials.server, aiohttp_session=session)
@@ -211,6 +218,7 @@ class KopfSource:
         restarted: called there when kopf had to be started again: events may have been lost.
         logger: for what happens to kopf itself.
         answers: which events are nothing but echoes of writes of ours.
+        clock: for the age of the last sign of each watch.
         namespace: the only one to follow; "" for all.
     """
 
@@ -224,7 +232,10 @@ class KopfSource:
         logger: Logger,
         namespace: str = "",
         answers: Answers | None = None,
+        clock: Clock = SYSTEM,
     ) -> None:
+        self._clock = clock
+        self._heard: dict[str, float] = {}
         self._types = types
         self._answers = answers or Answers()
         self._credentials = credentials
@@ -248,12 +259,30 @@ class KopfSource:
         return self._thread is not None and self._thread.is_alive()
 
     @property
+    def ended(self) -> bool:
+        """The thread is gone although nobody asked for it."""
+        return self._thread is not None and not self._thread.is_alive() and not self._stop.is_set()
+
+    @property
     def ready(self) -> bool:
         """Kopf has logged in and follows."""
         return self._ready.is_set()
 
+    def silence(self, now: float) -> float:
+        """Seconds since the quietest of kopf's watches gave a sign: an event, a bookmark, a new connection.
+
+        Args:
+            now: on the clock's monotonic scale.
+        """
+        return max((now - heard for heard in list(self._heard.values())), default=0.0)
+
+    def _hear(self, plural: str) -> None:
+        self._heard[plural] = self._clock.monotonic()
+
     def start(self) -> None:
         """Run kopf; returns at once."""
+        for where in self._types.values():
+            self._hear(where.plural)  # from now on: a watch that never comes about is silent too
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
         self._thread.start()
@@ -290,7 +319,7 @@ class KopfSource:
         sessions: list[aiohttp.ClientSession] = []
         try:
             await kopf.operator(
-                registry=registry(self._types, self._credentials, self._hand, sessions, self._answers),
+                registry=registry(self._types, self._credentials, self._hand, sessions, self._answers, self._hear),
                 settings=settings(),
                 clusterwide=not self._namespace,
                 namespaces=[self._namespace] if self._namespace else [],

@@ -146,11 +146,13 @@ class Operator:
             found["operator"] = "has ended"
         core = self.core
         if core is not None:
-            quiet = silence(core.informers, self._clock.monotonic())
+            quiet = self._age()
             if quiet > self.settings.loop.silence_limit:
                 found["watch"] = f"nothing heard of the API server for {quiet:.0f} s"
             if core.crashed.is_set():
                 found["loop"] = "a task has ended"
+        if self.source is not None and self.source.ended:
+            found["kopf"] = "has ended"
         return found
 
     def unready(self) -> dict[str, str]:
@@ -222,6 +224,7 @@ class Operator:
             logger=self._logger,
             namespace=self.settings.namespace,
             answers=core.answers,
+            clock=self._clock,
         )
         self.source.start()
 
@@ -296,7 +299,10 @@ class Operator:
         return self.core.engine.queue.oldest() if self.core else 0.0
 
     def _age(self) -> float:
-        return silence(self.core.informers, self._clock.monotonic()) if self.core else 0.0
+        """Seconds since the quietest watch was heard: informers' and kopf's."""
+        now = self._clock.monotonic()
+        own = silence(self.core.informers, now) if self.core else 0.0
+        return max(own, self.source.silence(now) if self.source else 0.0)
 
     def _held(self) -> float:
         return float(len(self._elector.held)) if isinstance(self._elector, Shards) else 0.0

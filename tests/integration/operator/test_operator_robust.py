@@ -152,6 +152,41 @@ async def test_probes_and_metrics(run, api, namespace, eventually):
             await eventually(lambda: running.operator.core is not None)
 
 
+async def test_a_watch_of_kopf_that_falls_silent_fails_the_probe(run, api, namespace, eventually):
+    async with run(World()) as running:
+        operator = running.operator
+        await eventually(lambda: operator.source is not None and operator.source.ready)
+        assert set(operator.source._heard) == {where.plural for where in operator.core.types.values()}
+
+        async def probe() -> tuple[int, str]:
+            async with (
+                aiohttp.ClientSession() as http,
+                http.get(f"http://127.0.0.1:{operator.server.port}/livez") as answer,
+            ):
+                return answer.status, await answer.text()
+
+        async def age() -> float:
+            async with (
+                aiohttp.ClientSession() as http,
+                http.get(f"http://127.0.0.1:{operator.server.port}/metrics") as answer,
+            ):
+                lines = (await answer.text()).splitlines()
+            return next(float(line.split()[1]) for line in lines if line.startswith("chandlery_last_event_age_seconds"))
+
+        async def silent() -> bool:
+            operator.source._heard["caches"] -= 10_000  # again and again: a watch may just now be opened anew
+            status, text = await probe()
+            return status == 503 and "watch: nothing heard of the API server" in text and await age() > 9_000
+
+        await eventually(silent)
+        await api.create(CACHES, cache(namespace))  # its event is a sign of life
+
+        async def heard() -> bool:
+            return (await probe())[0] == 200 and await age() < 9_000
+
+        await eventually(heard)
+
+
 async def test_events_are_told_by_describe(run, api, namespace, kubectl, eventually):
     async with run(World(), loop=LoopSettings(routine_events=True)):
         await api.create(CACHES, cache(namespace))

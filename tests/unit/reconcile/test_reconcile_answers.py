@@ -37,7 +37,7 @@ def answered(*versions: str) -> Answers:
 
 
 async def told(answers: Answers, *chunks: bytes) -> list[bytes]:
-    news: Any = _News(Stream(*chunks), answers)  # type: ignore[arg-type] - all that is used of a stream
+    news: Any = _News(Stream(*chunks), answers, lambda: None)  # type: ignore[arg-type] - all that is used of a stream
     return b"".join([chunk async for chunk in news.iter_chunked(1024)]).splitlines()
 
 
