@@ -7,7 +7,6 @@ Renewed a month before it ends, by whichever replica notices first.
 from __future__ import annotations
 
 import base64
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +17,6 @@ from chandlery.reconcile.api import MANAGED_LABEL, MANAGER, SECRETS, Api, Obj
 
 _LIFE: Final = timedelta(days=365)
 _RENEW: Final = timedelta(days=30)
-_SKEW: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,63 +61,22 @@ async def shared_certificate(
 
 def self_signed(hosts: Sequence[str], now: datetime) -> Certificate:
     """A new CA and a server certificate for these names and addresses."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+    from chandlery.foundation import x509
 
-    def named(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-    def build(subject: str, issuer: str, public: Any) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(named(subject))
-            .issuer_name(named(issuer))
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _SKEW)
-            .not_valid_after(now + _LIFE)
-        )
-
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority = (
-        build("chandlery webhook CA", "chandlery webhook CA", ca_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    certificate = (
-        build(hosts[0][:64], "chandlery webhook CA", key.public_key())
-        .add_extension(x509.SubjectAlternativeName([_general(host) for host in hosts]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return Certificate(certificate.public_bytes(pem), private, authority.public_bytes(pem))
-
-
-def _general(host: str) -> Any:
-    from cryptography import x509
-
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+    authority = x509.make_ca("chandlery webhook CA", now, _LIFE)
+    made = x509.issue(authority, hosts, now, lifetime=_LIFE)
+    return Certificate(made.certificate.encode(), made.key.encode(), authority.certificate.encode())
 
 
 def _good(found: Certificate, hosts: Sequence[str], now: datetime) -> bool:
     """Not about to end, and for these names."""
-    from cryptography import x509
+    from chandlery.foundation import x509
 
     try:
-        certificate = x509.load_pem_x509_certificate(found.chain)
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound):
+        chain = found.chain.decode()
+        return x509.expires(chain) - now > _RENEW and x509.names_of(chain) >= set(hosts)
+    except ValueError:
         return False
-    have = {str(name.value) for name in names}
-    return certificate.not_valid_after_utc - now > _RENEW and have >= set(hosts)
 
 
 def _read(secret: Mapping[str, Any]) -> Certificate | None:
