@@ -105,8 +105,13 @@ capabilities:
   "CHANDLERY_OPERATOR_METRICS_HOST" .Values.listenAddress
   "CHANDLERY_OPERATOR_METRICS_PORT" (toString .Values.metrics.port)
   "CHANDLERY_OPERATOR_LEADER_ELECTION" "true"
+  "CHANDLERY_OPERATOR_LEASE_SECONDS" (toString .Values.leaseSeconds)
   "CHANDLERY_KUBERNETES_CLUSTER_DOMAIN" .Values.drivers.clusterDomain
 -}}
+{{- if .Values.sharding.enabled -}}
+{{- $_ := set $env "CHANDLERY_OPERATOR_SHARDING" "true" -}}
+{{- $_ := set $env "CHANDLERY_OPERATOR_SHARDS" (toString .Values.sharding.shards) -}}
+{{- end -}}
 {{- with .Values.telemetry.endpoint }}{{ $_ := set $env "CHANDLERY_TELEMETRY_ENDPOINT" . }}{{ end -}}
 {{- if ne (toString .Values.telemetry.sample) "1" }}{{ $_ := set $env "CHANDLERY_TELEMETRY_SAMPLE" (toString .Values.telemetry.sample) }}{{ end -}}
 {{- with .Values.kinds }}{{ $_ := set $env "CHANDLERY_OPERATOR_KINDS" (join "," .) }}{{ end -}}

@@ -52,6 +52,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "own-issuer": {**QUIET, "webhook": {"certificates": "cert-manager", "certManager": {"issuerRef": {"name": "ca"}}}},
     "helm-certificate": {**QUIET, "webhook": {"certificates": "helm", "failurePolicy": "Fail"}},
     "definitions-go": {"crds": {"keep": False}, "kinds": ["Cache"]},
+    "sharded": {**QUIET, "replicas": 3, "sharding": {"enabled": True, "shards": 64}, "leaseSeconds": 10},
     "bare": {
         **QUIET,
         "replicas": 1,
@@ -168,6 +169,11 @@ def test_values_reach_the_operator(render: Any) -> None:
     assert found["CHANDLERY_LOOP_WORKERS"] == "64"
     assert found["CHANDLERY_TELEMETRY_SAMPLE"] == "0.1"
     assert found["CHANDLERY_OPERATOR_WEBHOOK_SERVICE"] == "rel-supplies-webhook.chandlery-system"
+    assert "CHANDLERY_OPERATOR_SHARDING" not in found
+    shared = env(render(MATRIX["sharded"]))
+    assert (shared["CHANDLERY_OPERATOR_SHARDING"], shared["CHANDLERY_OPERATOR_SHARDS"]) == ("true", "64")
+    assert shared["CHANDLERY_OPERATOR_LEASE_SECONDS"] == "10"
+    found = {**found, **shared}
     documented = (ROOT / "docs" / "reference" / "configuration.md").read_text()
     assert [name for name in found if f"`{name}`" not in documented] == []
     container = by(render(EVERYTHING), "Deployment")["spec"]["template"]["spec"]["containers"][0]
