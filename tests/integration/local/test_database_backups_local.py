@@ -156,6 +156,14 @@ async def test_backups_by_request_retention_and_a_last_one(local, tmp_path):
     assert seen.facts["backup"]["lastSuccessfulTime"]
     assert not seen.differences, "a request counts once"
 
+    # the schedule: what was due since the last one is due once
+    record, newest = local.instance(obj).record, store.names()[-1:]
+    record["backup"]["since"] = (datetime.now(UTC) - timedelta(days=3)).isoformat()
+    local.instance(obj).save()
+    await until_seen(local, obj, lambda _: store.names()[-1:] != newest)
+    seen = await until_seen(local, obj, completed(2))
+    assert not seen.differences
+
     await kill(local.instance(obj).process("node-0").state().pid)
     last = store_of(place, obj).names()[-1]
     await local.delete(obj)

@@ -8,6 +8,7 @@ from local_harness import Harness, shared_cache
 from chandlery.foundation.errors import ChandleryError
 from chandlery.providers.local.engines import Engines
 from chandlery.providers.local.engines.apt import available
+from chandlery_kinds.database.drivers import local_postgres_upgrade
 from chandlery_kinds.database.drivers.local import DatabaseDriver
 from chandlery_kinds.database.model import Database
 
@@ -124,6 +125,21 @@ async def test_a_move_that_fails_or_is_cut_short_leaves_the_old_version_at_work(
     seen = await local.converge(new)
     assert ask(uri, "SELECT n FROM t") == 1
     assert "upgrade-old" not in instance.process_names()
+
+
+async def test_a_newer_minor_version_waits_until_it_is_asked_for(local, monkeypatch):
+    """Which program is installed is the system's affair; the server goes on with the one that it was started from."""
+    obj = local.object(version="15")
+    seen = await local.converge(obj)
+    assert "availableVersion" not in seen.facts
+    key = next(key for key in local_postgres_upgrade._VERSIONS if "/15/" in key[0])
+    monkeypatch.setitem(local_postgres_upgrade._VERSIONS, key, "15.99")
+    seen = await local.converge(obj)
+    assert seen.facts["availableVersion"] == "15.99"
+    observed = await local.driver.observe(local.ctx, local.changed(obj, version="15.99"))
+    assert [(c.field, c.desired, c.disruption.label) for c in observed.differences] == [
+        ("spec.version", "15.99", "restart")
+    ]
 
 
 async def test_tls_of_its_own_for_clients_of_any_age(local):

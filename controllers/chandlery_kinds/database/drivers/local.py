@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.model.parts import ClientAuthentication, Tls
 from chandlery.providers.local import Instance, rotation
 from chandlery.providers.local.driver import LocalDriver
 from chandlery_kinds.database.drivers import local_postgres_pooler
-from chandlery_kinds.database.drivers.local_mariadb import MariaServers, refused
 from chandlery_kinds.database.drivers.local_postgres import PostgresServers
 from chandlery_kinds.database.drivers.local_roles import generated
 from chandlery_kinds.database.model import Database, DatabaseEngine
 from chandlery_kinds.database.spec_parts import BackupMethod
+
+if TYPE_CHECKING:
+    from chandlery_kinds.database.drivers.local_mariadb import MariaServers
 
 
 class DatabaseDriver(LocalDriver):
@@ -24,6 +26,8 @@ class DatabaseDriver(LocalDriver):
 
     def servers(self, ctx: DriverContext, obj: Database, instance: Instance) -> PostgresServers | MariaServers:
         if obj.spec.engine is DatabaseEngine.MARIADB:
+            from chandlery_kinds.database.drivers.local_mariadb import MariaServers  # most machines never run it
+
             return MariaServers(ctx, obj, instance)
         return PostgresServers(ctx, obj, instance)
 
@@ -34,12 +38,9 @@ class DatabaseDriver(LocalDriver):
         spec = obj.spec
         found: list[Unsupported] = []
         if spec.engine is DatabaseEngine.MARIADB:
+            from chandlery_kinds.database.drivers.local_mariadb import refused
+
             found += refused(obj)
-            if spec.pooler is not None and spec.pooler.enabled:
-                found.append(Unsupported("spec.pooler.enabled", "true", "there is no pooler for MariaDB here"))
-            if spec.initialization.sql_secrets:
-                why = "MariaDB can't undo a script that stops half-way, so none is run here"
-                found.append(Unsupported("spec.initialization.sqlSecrets", "set", why))
         else:
             found += local_postgres_pooler.refused(spec.pooler)
             if spec.initialization.sql_secrets and spec.tls is not None and _shuts_out(spec.tls):

@@ -343,6 +343,11 @@ def refused(obj: Database) -> list[Unsupported]:
     spec, found = obj.spec, []
     if spec.instances > 1:
         found.append(Unsupported("spec.instances", str(spec.instances), "MariaDB runs as one instance on this machine"))
+    if spec.pooler is not None and spec.pooler.enabled:
+        found.append(Unsupported("spec.pooler.enabled", "true", "there is no pooler for MariaDB on this machine"))
+    if spec.initialization.sql_secrets:
+        why = "MariaDB can't undo a script that stops half-way, so none is run here"
+        found.append(Unsupported("spec.initialization.sqlSecrets", "set", why))
     groups = {role.name for role in spec.roles if not role.login}
     for role in spec.roles:
         where = f"spec.roles[{role.name}]"

@@ -184,6 +184,9 @@ class PostgresServers:
         }
         if self.pooler.wanted:
             facts["poolerReady"] = pooler.ready
+        if ready:
+            newer, known = await self.upgrade.minor(nodes, primary)
+            changes, facts = (*changes, *newer), {**facts, **known}
         return Observation(
             exists=self.files.made(self.node(self.primary_index)),
             ready=ready,

@@ -11,7 +11,6 @@ import asyncio
 import json
 import shlex
 import shutil
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -218,6 +217,8 @@ def _check(done: Done) -> None:
 
 def _unpack(origin: Origin, data: Path, log: Path) -> None:
     """The backup's files, and a folder with exactly the log that is there now: a restore must not see more half-way."""
+    import tarfile  # with its codecs no small thing, and seldom needed
+
     remove_tree(data)
     remove_tree(log)
     make_dir(data)

@@ -9,6 +9,7 @@ crash at any line, ends with the old version running again. Afterwards the old d
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ CONDITION = "Upgraded"
 OLD, NEW = "upgrade-old", "upgrade-new"
 START_SECONDS = 300.0
 MOVE_SECONDS = 24 * 3600.0
+_VERSIONS: dict[tuple[str, int], str] = {}
+"""What programs said of themselves, by path and time of change."""
 PAUSE = 300.0
 _COUNTS = """
 SELECT relkind::text AS kind, count(*) AS number FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -106,6 +109,33 @@ class Upgrade:
             change = ("upgrade", "undo")
             return [Difference("upgrade", f"PostgreSQL {kept['from']}", have, Disruption.DATA_LOSS, payload=change)]
         return []
+
+    async def minor(self, nodes: list[Node], primary: Node) -> tuple[list[Difference], dict[str, Any]]:
+        """What a newer minor version on this machine means: a restart where the spec names it, else a fact.
+
+        The engine that runs goes on with the program that it was started from, whatever was installed since.
+        """
+        live, here = str(primary.live.get("version", "")), await self._installed()
+        if not here or not live or here == live or here.partition(".")[0] != live.partition(".")[0]:
+            return [], {}
+        if self._servers.spec.version != here:
+            return [], {"availableVersion": here}
+        old = [node for node in nodes if node.live.get("version") != here]
+        cost = Disruption.RESTART
+        return [Difference("spec.version", here, live, cost, payload=("restart", node.index)) for node in old], {}
+
+    async def _installed(self) -> str:
+        """The exact version of the engine's program; asked once for each program."""
+        engine = self._files.engine
+        try:
+            key = (str(engine.binary), engine.binary.stat().st_mtime_ns)
+        except OSError:
+            return ""
+        if key not in _VERSIONS:
+            done = await run_tool(self._instance, [str(engine.binary), "--version"], env=engine.env, check=False)
+            found = re.search(r"\) (\d+\.\d+)", done.output)
+            _VERSIONS[key] = found[1] if found else ""
+        return _VERSIONS[key]
 
     # -- acting
 
