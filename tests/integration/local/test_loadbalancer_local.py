@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import ssl
 
 import aiohttp
+import psutil
 import pytest
 from aiohttp import web
 from local_harness import Harness, kill, until
@@ -320,3 +323,55 @@ async def test_a_missing_certificate_secret_is_named(local, port):
     message = caught.value.condition_message()
     assert "spec.listeners[web].tls.certificateSecrets[0]" in message
     assert "nowhere" in message
+
+
+def alive_in_group(group):
+    """Processes of a group that aren't dead."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
+async def test_several_processes_share_the_ports_and_take_over_when_one_dies(local, port, backends):
+    ports = [await backends("a"), await backends("b")]
+    spec = {
+        "replicas": 3,
+        "listeners": [{"name": "web", "port": port(), "protocol": "HTTP", "pool": "app"}],
+        "pools": [{"name": "app", "healthCheck": CHECK, "targets": [target("a", ports[0])]}],
+    }
+    obj = local.object(**spec)
+    await local.converge(obj)
+
+    async def all_serve():
+        seen = await local.converge(obj)
+        members = seen.facts["pools"][0]["members"]
+        return seen if seen.facts["readyReplicas"] == 3 and all(m["healthy"] for m in members) else None
+
+    seen = await until(all_serve)
+    url = seen.binding.entries["uri"]
+    # a target is added live in each of them
+    spec["pools"][0]["targets"] = [target("b", ports[1])]
+    obj = local.changed(obj, **spec)
+    await local.converge(obj)
+    assert {cost for _, cost in local.plans} == {"none"}
+
+    async def only_b():
+        return {(await get(url))[1].get("name") for _ in range(20)} == {"b"}
+
+    await until(only_b)
+    group = local.instance(obj).process("haproxy-1").state().pid
+    os.killpg(group, signal.SIGKILL)
+    await until(lambda: not alive_in_group(group))
+    assert [(await get(url))[0] for _ in range(40)] == [200] * 40  # nobody has mended anything yet
+    observed = await local.driver.observe(local.ctx, obj)
+    assert (observed.ready, observed.facts["readyReplicas"]) == (True, 2)
+    await until(all_serve)
+    obj = local.changed(obj, replicas=1)
+    seen = await local.converge(obj)
+    assert (seen.facts["replicas"], local.instance(obj).process_names()) == (1, ("haproxy",))
+    assert (await get(url))[0] == 200
+    await local.delete(obj)
+    assert not local.instance(obj).root.exists()

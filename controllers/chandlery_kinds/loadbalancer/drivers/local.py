@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -23,10 +24,15 @@ class LoadBalancerDriver(LocalDriver):
     def refused(self, obj: LoadBalancer) -> Sequence[Unsupported]:
         spec = obj.spec
         found = []
-        if spec.replicas > 1:
-            why = "on this machine one instance serves all listeners"
+        if spec.replicas > 1 and not shares_ports():
+            why = "several processes can't listen on one port on this system"
             found.append(Unsupported("spec.replicas", str(spec.replicas), why))
         if spec.address.ip is not None and not spec.address.ip.startswith("127."):
             why = "load balancers on this machine listen on loopback only: 127.x.y.z"
             found.append(Unsupported("spec.address.ip", spec.address.ip, why))
         return found
+
+
+def shares_ports() -> bool:
+    """Whether the kernel shares the connections of one port out among processes: Linux does."""
+    return sys.platform == "linux"

@@ -1,45 +1,28 @@
-"""One HAProxy of one load balancer: targets change live, everything else by a reload without a gap."""
+"""The HAProxy processes of one load balancer: targets change live, everything else by a reload without a gap."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
 from chandlery.foundation import x509 as tls
-from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed
+from chandlery.foundation.errors import DependencyNotReady
 from chandlery.model.base import Condition, ConditionStatus, Endpoint
-from chandlery.providers.local import Instance, ProcessSpec, StopStep
+from chandlery.providers.local import Instance
 from chandlery.providers.local.driver import require_port
 from chandlery.providers.local.files import make_dir
-from chandlery.providers.local.tools import run_tool
-from chandlery_kinds.loadbalancer.haproxy import (
-    MARK,
-    Surroundings,
-    backend_name,
-    backends_in_use,
-    live_addable,
-    mark_of,
-    own_options,
-    render,
-    server_options,
-)
+from chandlery_kinds.loadbalancer.drivers.haproxy_process import HaproxyProcess, Seen
+from chandlery_kinds.loadbalancer.haproxy import Surroundings, backend_name, backends_in_use, render
 from chandlery_kinds.loadbalancer.listeners import Listener, Protocol
 from chandlery_kinds.loadbalancer.live import server_differences
 from chandlery_kinds.loadbalancer.model import LoadBalancer
 from chandlery_kinds.loadbalancer.pools import Pool
-from chandlery_kinds.loadbalancer.runtime import Runtime
 from chandlery_kinds.loadbalancer.targets import Server, resolve
 
 STARTING_POLL = 0.02
 DRIFT_POLL = 5.0
-RELOAD_SECONDS = 10.0
-DRAIN_SECONDS = 10.0
-CONFIG = "haproxy.cfg"
-# SIGUSR1 lets sessions end by themselves; what is left after that is ended.
-# Asked again, because a master that has just started doesn't hear the first time.
-STOP = (*[StopStep(signal.SIGUSR1, 0.5)] * 6, StopStep(signal.SIGTERM, 3.0), StopStep(signal.SIGKILL, 5.0))
 _GOOD = ("UP", "no check")
 
 
@@ -52,13 +35,16 @@ class HaproxyServer:
         self.spec = obj.spec
         self.instance = instance
         self.host = self.spec.address.ip or "127.0.0.1"
-        self.process = instance.process("haproxy")
-        self.runtime = Runtime(instance.run_dir / "admin.sock")
+        self.processes = [HaproxyProcess(ctx, obj, instance, index) for index in range(obj.spec.replicas)]
 
     # -- what is wanted
 
-    async def wanted(self) -> tuple[str, dict[str, list[Server]], Surroundings]:
-        """The configuration, the servers of each pool, and the files it needs, which are written here."""
+    def text(self, process: HaproxyProcess, servers: Mapping[str, list[Server]], where: Surroundings) -> str:
+        """The configuration of one of them: only its socket is its own."""
+        return render(self.spec, servers, replace(where, socket=process.socket))
+
+    async def wanted(self) -> tuple[dict[str, list[Server]], Surroundings]:
+        """The servers of each pool, and the files that the configuration needs, which are written here."""
         namespace = self.obj.metadata.namespace
         servers = await resolve(self.ctx.reader, namespace, self.spec)
         where = Surroundings(
@@ -69,7 +55,7 @@ class HaproxyServer:
             client_cas=await self._client_cas(),
             pool_cas=await self._pool_cas(),
         )
-        return render(self.spec, servers, where), servers, where
+        return servers, where
 
     async def _certificates(self, listener: Listener) -> Sequence[str]:
         """Files of a listener's certificates; their names change with their content, so that a reload reads them."""
@@ -136,113 +122,94 @@ class HaproxyServer:
     # -- create
 
     async def create(self) -> None:
-        text, _, _ = await self.wanted()
-        await self._start(text)
+        servers, where = await self.wanted()
+        for process in self.processes:
+            await self._start(process, self.text(process, servers, where))
 
-    async def _start(self, text: str) -> None:
-        for listener in self.spec.listeners:
-            if not self.process.state().running:
+    async def _start(self, process: HaproxyProcess, text: str) -> None:
+        if not any(each.process.state().running for each in self.processes):
+            for listener in self.spec.listeners:
                 require_port(listener.port, self.host)
-        await self._check(text)
-        self.instance.write_config(CONFIG, text)
-        engine = self.instance.engine("haproxy")
-        argv = [str(engine.binary), "-W", "-db", "-f", f"config/{CONFIG}"]
-        await self.process.start(ProcessSpec(argv, env=engine.env, cwd=self.instance.root, stop=STOP))
-
-    async def _check(self, text: str) -> None:
-        """HAProxy's own opinion of a configuration, before anything that runs sees it.
-
-        Raises:
-            EngineFailed: what it says is wrong.
-        """
-        self.instance.write_config("next.cfg", text)
-        engine = self.instance.engine("haproxy")
-        argv = [str(engine.binary), "-c", "-f", "config/next.cfg"]
-        done = await run_tool(self.instance, argv, env=engine.env, cwd=self.instance.root, check=False)
-        if done.code != 0:
-            alerts = [line for line in done.output.splitlines() if "[ALERT]" in line]
-            raise EngineFailed(
-                f"HAProxy refuses the configuration: {' | '.join(alerts[:3]) or done.tail()}",
-                field="spec",
-                hint="What runs goes on as it is.",
-                retry_after=None,
-            )
+        await process.start(text)
 
     # -- observe
 
     async def observe(self) -> Observation:
         self.instance.reload()
-        state = self.process.state()
-        text, servers, _ = await self.wanted()
-        rows: Sequence[Mapping[str, str]] = ()
-        mark, version, problem = "", "", ""
-        if state.running:
-            try:
-                mark = await self.runtime.environment(MARK)
-                rows = await self.runtime.statistics()
-                version = await self.runtime.version()
-                self.process.settled()
-            except ChandleryError as error:
-                problem = error.message
-        differences = self._differences(state.running, text, mark, servers, rows)
-        ready = bool(rows) and mark == mark_of(text)
+        servers, where = await self.wanted()
+        looks = [await process.look(self.text(process, servers, where)) for process in self.processes]
+        serving = [seen for seen in looks if seen.current]
+        ready = bool(serving)
+        extra = [name for name in self.instance.process_names() if name not in {p.name for p in self.processes}]
+        differences = [
+            difference
+            for process, seen in zip(self.processes, looks, strict=True)
+            for difference in self._differences(process, seen, servers)
+        ]
+        differences += [Difference("spec.replicas", "absent", name, payload=("end", name)) for name in extra]
+        rows = [row for seen in looks for row in seen.rows]
+        crashed = next((seen.state for seen in looks if seen.state.crashed and seen.state.restarts > 1), None)
+        first = next((seen for seen in looks if seen.version), None)
+        waits = [seen.state.wait for seen in looks if not seen.current]
         return Observation(
             exists=bool(self.instance.process_names()),
             ready=ready,
-            reason="" if ready else "CrashLoop" if state.crashed and state.restarts > 1 else "Starting",
-            message="" if ready else self._explain(problem),
+            reason="" if ready else "CrashLoop" if crashed is not None else "Starting",
+            message="" if ready else self._explain(looks),
             differences=tuple(differences),
             external_name=self.instance.name,
             endpoint=Endpoint(host=self.host, port=self.spec.listeners[0].port),
             binding=self._binding(),
-            facts=self._facts(rows, servers, version),
+            facts={
+                **self._facts(rows, servers, first.version if first is not None else ""),
+                "replicas": len(self.processes),
+                "readyReplicas": len(serving),
+            },
             conditions=(self._targets_condition(rows, servers),),
-            poll_after=DRIFT_POLL if ready else max(STARTING_POLL, state.wait),
+            poll_after=max(STARTING_POLL, min(waits)) if waits else DRIFT_POLL,
         )
 
-    def _explain(self, problem: str) -> str:
-        state = self.process.state()
-        if state.crashed:
-            return f"HAProxy {state.exit}; its last words: {self.process.log_tail(3)}"
-        return problem or "waiting for HAProxy to answer"
+    def _explain(self, looks: Sequence[Seen]) -> str:
+        for process, seen in zip(self.processes, looks, strict=True):
+            if seen.state.crashed:
+                return f"HAProxy {seen.state.exit}; its last words: {process.process.log_tail(3)}"
+        return next((seen.problem for seen in looks if seen.problem), "waiting for HAProxy to answer")
 
     def _differences(
-        self,
-        running: bool,
-        text: str,
-        mark: str,
-        servers: Mapping[str, Sequence[Server]],
-        rows: Sequence[Mapping[str, str]],
+        self, process: HaproxyProcess, seen: Seen, servers: Mapping[str, Sequence[Server]]
     ) -> list[Difference]:
-        if not running:
-            wait = self.process.state().wait
-            return [] if wait > 0 else [Difference("instance", "running", "stopped", payload=("start",))]
-        if not rows:
+        """Payloads: what is to be done, then the number of the process, then the rest."""
+        index = process.index
+        if not seen.state.running:
+            change = ("start", index)
+            return [] if seen.state.wait > 0 else [Difference(process.name, "running", "stopped", payload=change)]
+        if not seen.rows:
             return []
-        if mark != mark_of(text):
-            return [Difference("spec", "as in spec", "older", Disruption.RELOAD, payload=("reload",))]
+        if not seen.current:
+            return [Difference("spec", "as in spec", "older", Disruption.RELOAD, payload=("reload", index))]
         found = []
-        live = {(row["pxname"], row["svname"]): row for row in rows if row["svname"] not in ("FRONTEND", "BACKEND")}
         for pool_name, mode in sorted(backends_in_use(self.spec)):
             pool = next(p for p in self.spec.pools if p.name == pool_name)
             backend = backend_name(pool_name, mode)
             wanted = {server.id: server for server in servers.get(pool_name, ())}
-            present = {name: row for (proxy, name), row in live.items() if proxy == backend}
-            found += server_differences(pool, backend, wanted, present)
+            present = {name: row for (proxy, name), row in seen.by_name.items() if proxy == backend}
+            found += [
+                replace(change, payload=("live", index, change.payload))
+                for change in server_differences(pool, backend, wanted, present)
+            ]
         return found
 
     def _facts(
         self, rows: Sequence[Mapping[str, str]], servers: Mapping[str, Sequence[Server]], version: str
     ) -> dict[str, Any]:
-        frontends = {row["pxname"]: row for row in rows if row["svname"] == "FRONTEND"}
         listeners = []
         for listener in self.spec.listeners:
-            row = frontends.get(listener.name, {})
+            fronts = [row for row in rows if row["svname"] == "FRONTEND" and row["pxname"] == listener.name]
             entry: dict[str, Any] = {
                 "name": listener.name,
-                "ready": row.get("status") == "OPEN",
+                "ready": any(row.get("status") == "OPEN" for row in fronts),
                 "port": listener.port,
-                "sessions": int(row.get("scur") or 0),
+                "sessions": _sessions(fronts),
             }
             certificate = self.instance.record.get("certificates", {}).get(listener.name)
             if listener.protocol is Protocol.HTTPS and certificate:
@@ -253,8 +220,6 @@ class HaproxyServer:
             "engine": "haproxy",
             **({"version": version} if version else {}),
             "address": self.host,
-            "replicas": 1,
-            "readyReplicas": 1 if rows else 0,
             "targets": sum(pool["targets"] for pool in pools),
             "healthyTargets": sum(pool["healthyTargets"] for pool in pools),
             "listeners": listeners,
@@ -265,13 +230,14 @@ class HaproxyServer:
         names = {backend_name(pool.name, mode) for mode in ("http", "tcp")}
         members = []
         for server in servers:
-            row = next((r for r in rows if r["pxname"] in names and r["svname"] == server.id), {})
+            here = [row for row in rows if row["pxname"] in names and row["svname"] == server.id]
+            row: Mapping[str, str] = next((row for row in here if row["status"].startswith(_GOOD)), (here or [{}])[0])
             status = row.get("status", "")
             entry: dict[str, Any] = {
                 "name": server.name,
                 "address": server.address,
                 "healthy": status.startswith(_GOOD),
-                "sessions": int(row.get("scur") or 0),
+                "sessions": _sessions(here),
             }
             if not entry["healthy"]:
                 entry["message"] = (
@@ -313,81 +279,23 @@ class HaproxyServer:
     # -- update
 
     async def update(self, observed: Observation) -> None:
-        """A reload does everything at once; else single servers are changed where they run, and the file with them."""
-        text, servers, where = await self.wanted()
+        """One process after the other, so that there is always one that serves."""
+        servers, where = await self.wanted()
         steps = [change.payload for change in observed.plan.changes]
-        if any(step[0] == "start" for step in steps):
-            await self._start(text)
-            return
-        if any(step[0] == "reload" for step in steps):
-            await self._reload(text)
-            return
-        try:
-            for step in steps:
-                await self._change(step, servers, where)
-        except EngineFailed:
-            await self._reload(text)  # what can't be changed live is changed by a reload
-            return
-        self.instance.write_config(CONFIG, text)
+        for process in self.processes:
+            mine = [step for step in steps if step[0] != "end" and step[1] == process.index]
+            text = self.text(process, servers, where)
+            if any(step[0] == "start" for step in mine):
+                await self._start(process, text)
+            elif any(step[0] == "reload" for step in mine):
+                await process.reload(text)
+            elif mine:
+                await process.change_all([step[2] for step in mine], servers, where, text)
+        for step in steps:
+            if step[0] == "end":
+                index = int(step[1].rpartition("-")[2])
+                await HaproxyProcess(self.ctx, self.obj, self.instance, index).end()
 
-    async def _reload(self, text: str) -> None:
-        """Hand the listeners over to a new worker, and see that it is the one that answers."""
-        await self._check(text)
-        self.instance.write_config(CONFIG, text)
-        if not self.process.signal(signal.SIGUSR2):
-            return  # it is gone; the next pass starts it
-        clock, wanted = self.ctx.base.clock, mark_of(text)
-        deadline = clock.monotonic() + RELOAD_SECONDS
-        while clock.monotonic() < deadline:
-            try:
-                if await self.runtime.environment(MARK) == wanted:
-                    return
-            except ChandleryError:
-                pass
-            await clock.sleep(0.02)
-        raise EngineFailed(
-            f"HAProxy did not take the new configuration within {RELOAD_SECONDS:.0f} s: {self.process.log_tail(3)}"
-        )
 
-    async def _change(
-        self, step: tuple[Any, ...], servers: Mapping[str, Sequence[Server]], where: Surroundings
-    ) -> None:
-        what, pool_name, backend, name = step
-        at = f"{backend}/{name}"
-        if what == "remove":
-            await self._drain(at, backend, name)
-            await self._order(f"del server {at}")
-            return
-        pool = next(p for p in self.spec.pools if p.name == pool_name)
-        server = next(s for s in servers[pool_name] if s.id == name)
-        if what == "weight":
-            await self._order(f"set server {at} weight {server.weight}")
-            return
-        if what == "move":
-            await self._order(f"set server {at} addr {server.host} port {server.port}")
-            return
-        if not live_addable(pool):
-            raise EngineFailed(f"{at} can't be added live")
-        await self._order(f"add server {at} {server.address} {server_options(pool, where)} {own_options(pool, server)}")
-        if pool.health_check.enabled:
-            await self._order(f"enable health {at}")
-        await self._order(f"enable server {at}")
-
-    async def _drain(self, at: str, backend: str, name: str) -> None:
-        """No new sessions; wait for the present ones, then take it out. Nobody is cut off within the time allowed."""
-        clock = self.ctx.base.clock
-        await self._order(f"set server {at} state drain")
-        deadline = clock.monotonic() + DRAIN_SECONDS
-        while clock.monotonic() < deadline:
-            rows = await self.runtime.statistics()
-            row = next((r for r in rows if r["pxname"] == backend and r["svname"] == name), None)
-            if row is None or int(row.get("scur") or 0) == 0:
-                break
-            await clock.sleep(0.02)
-        await self._order(f"set server {at} state maint")
-
-    async def _order(self, command: str) -> None:
-        """A command that must succeed; HAProxy answers nothing, or a sentence that begins with what it did."""
-        answer = await self.runtime.command(command)
-        if answer and not any(word in answer for word in ("registered", "deleted", "changed", "no need to change")):
-            raise EngineFailed(f"HAProxy refused `{command}`: {answer}")
+def _sessions(rows: Sequence[Mapping[str, str]]) -> int:
+    return sum(int(row.get("scur") or 0) for row in rows)
