@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from chandlery.driver.facts import misfit, unknown_facts
 from chandlery.driver.protocol import Driver, DriverContext, Observation, Plan, Unsupported, external_name
 from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import AnyResource, DeletionPolicy
@@ -82,6 +83,7 @@ async def converge(harness: Harness, obj: AnyResource, rounds: int = _ROUNDS) ->
     seen = Observation(exists=False)
     for _ in range(rounds):
         seen = await driver.observe(ctx, obj)
+        _facts_fit(obj, seen)
         if seen.exists and seen.ready and seen.up_to_date:
             return seen
         try:
@@ -255,8 +257,7 @@ async def _crash_everywhere(harness: Harness, verb: Verb) -> None:
         while True:
             call += 1
             obj = harness.make()
-            if verb is not _create_once:
-                await converge(harness, obj)
+            before = None if verb is _create_once else await converge(harness, obj)
             if not await _crashes(harness, verb, obj, call, when):
                 await _clean_up(harness, verb, obj, empty)
                 break  # the verb has fewer calls than that
@@ -266,6 +267,9 @@ async def _crash_everywhere(harness: Harness, verb: Verb) -> None:
                 wanted = obj if verb is _create_once else _same_identity(harness.make(**harness.change()), obj)
                 seen = await converge(harness, wanted)
                 _must(seen.up_to_date, f"after a crash {when} call {call}: {seen.differences}")
+                if before is not None:
+                    lost = _password(seen) != _password(before)
+                    _must(not lost, f"after a crash {when} call {call} of an update clients' password is another one")
             await _clean_up(harness, verb, obj, empty, f"a crash {when} call {call}")
 
 
@@ -288,6 +292,18 @@ async def _clean_up(harness: Harness, verb: Verb, obj: AnyResource, empty: set[s
 
 
 # Helpers
+
+
+def _password(seen: Observation) -> str:
+    return seen.binding.entries.get("password", "") if seen.binding is not None else ""
+
+
+def _facts_fit(obj: AnyResource, seen: Observation) -> None:
+    """What a driver says about a resource, at any time, is what status can hold."""
+    lost = unknown_facts(type(obj), seen.facts)
+    _must(not lost, f"facts that status has no field for: {', '.join(lost)}")
+    wrong = misfit(type(obj), seen.facts)
+    _must(not wrong, f"a fact that the API server refuses: {wrong}")
 
 
 def _same_identity(new: AnyResource, old: AnyResource) -> AnyResource:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from chandlery.driver.facts import unknown_facts
 from chandlery.driver.instrumented import Instrumented
 from chandlery.driver.kind import Kind
 from chandlery.driver.plan import NO_PLAN, Window, window_of
 from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation, Plan
-from chandlery.foundation.context import Context
+from chandlery.foundation.context import Context, Logger
 from chandlery.foundation.errors import ChandleryError, DeletionProtected, InvalidSpec, Unauthenticated, as_error
 from chandlery.model.base import AnyResource
 from chandlery.reconcile.api import FINALIZER, Key, Obj
@@ -67,6 +68,7 @@ class Loop:
         self._deletion = Deletion(env)
         self._specs = SpecCache()
         self._newborn: dict[Key, _Newborn] = {}
+        self._unfit: set[tuple[str, str]] = set()
 
     async def reconcile(self, key: Key) -> Next:
         """Bring one object closer to what it asks for."""
@@ -244,6 +246,7 @@ class Loop:
 
     async def _tell(self, job: Job) -> None:
         newborn = self._newborn.pop(job.key, None)
+        self._check_facts(job)
         outcome = self._outcome(job)
         status = status_of(outcome, job.raw.get("status") or {}, self._env.clock.now())
         await self._env.writer.status(self._env.types[job.key.kind], job.key, job.raw, status)
@@ -251,6 +254,18 @@ class Loop:
         if created and job.place is not None and (self._env.settings.routine_events or not _ready(job)):
             said = f"Made by the driver {job.place.driver} as the class {job.place.class_name} says."
             self._env.recorder.record(job.raw, "Normal", "Created", said)
+
+    def _check_facts(self, job: Job) -> None:
+        """Warn, once for each field, of what a driver says and the API server will drop without a word."""
+        if job.observed is None or not job.observed.facts:
+            return
+        for path in unknown_facts(job.kind.model, job.observed.facts):
+            if (job.key.kind, path) not in self._unfit:
+                self._unfit.add((job.key.kind, path))
+                driver = job.place.driver if job.place else ""
+                self._logger(job).warning(
+                    "status has no such field: the driver's fact is lost", fact=path, driver=driver
+                )
 
     def _outcome(self, job: Job) -> Outcome:
         meta = job.raw["metadata"]
@@ -283,10 +298,12 @@ class Loop:
         )
         return Next(after)
 
+    def _logger(self, job: Job) -> Logger:
+        words = {"kind": job.key.kind, "namespace": job.key.namespace, "name": job.key.name}
+        return Context(clock=self._env.clock).logger.bind(**words)
+
     def _log(self, job: Job, error: Exception) -> None:
-        logger = Context(clock=self._env.clock).logger.bind(
-            kind=job.key.kind, namespace=job.key.namespace, name=job.key.name
-        )
+        logger = self._logger(job)
         if isinstance(error, ChandleryError):
             logger.debug("pass stopped", error=error)
         else:

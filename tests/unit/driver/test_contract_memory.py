@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import copy
 import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from chandlery.driver.contract import CHECKS, ContractBroken, converge
+from chandlery.driver.contract import CHECKS, ContractBroken, converge, remove
 from chandlery.driver.kind import Kind
 from chandlery.driver.protocol import Driver, DriverContext
 from chandlery.foundation.clock import FakeClock
@@ -156,15 +160,83 @@ class Greedy(CACHE):
         return True
 
 
-@pytest.mark.parametrize("driver", [Leaky, Meddling, Forgetful, Eager, Greedy], ids=lambda d: d.__name__)
-async def test_a_driver_that_breaks_a_rule_is_caught(driver):
-    broken = []
-    for check in CHECKS:
-        try:
-            await check(MemoryHarness(kind_of("Cache"), FakeClock(), driver))
-        except ContractBroken as error:
-            broken.append((check.__name__, str(error)))
-    assert broken
+class Talkative(CACHE):
+    def facts(self, obj, instance, *, ready):
+        return {**super().facts(obj, instance, ready=ready), "gossip": "heard"}
+
+
+class Mistyped(CACHE):
+    def facts(self, obj, instance, *, ready):
+        return {**super().facts(obj, instance, ready=ready), "replicas": "three"}
+
+
+class Renewing(CACHE):
+    """Its update begins with taking the user away: killed in between, the password is lost."""
+
+    async def update(self, ctx, obj, observed):
+        world, name = ctx.provider.world, f"cache-{obj.metadata.uid}"
+        user = world.part("user", name)
+        if user is not None:
+            await world.remove("user", name)
+            await world.make("user", name, user.data)
+        await super().update(ctx, obj, observed)
+
+
+class Nameless(CACHE):
+    async def observe(self, ctx, obj):
+        from dataclasses import replace
+
+        return replace(await super().observe(ctx, obj), external_name=f"cache-{obj.metadata.name}")
+
+
+BROKEN = [
+    (Leaky, "survives_a_crash_at_any_call_of_create", "left behind|leaked"),
+    (Meddling, "observe_changes_nothing", "observe made something"),
+    (Forgetful, "delete_leaves_nothing", "left behind"),
+    (Eager, "update_does_what_the_plan_says", "did more than the plan"),
+    (Greedy, "two_objects_do_not_meet", "touched the other"),
+    (Talkative, "becomes_ready", "facts that status has no field for: gossip"),
+    (Mistyped, "becomes_ready", "status.replicas: Input should be a valid integer"),
+    (Renewing, "survives_a_crash_at_any_call_of_update", "password is another one"),
+    (Nameless, "becomes_ready", "is not made of the uid"),
+]
+
+
+@pytest.mark.parametrize(("driver", "rule", "said"), BROKEN, ids=[each[0].__name__ for each in BROKEN])
+async def test_a_driver_that_breaks_a_rule_is_caught(driver, rule, said):
+    check = next(check for check in CHECKS if check.__name__ == rule)
+    with pytest.raises(ContractBroken, match=said):
+        await check(MemoryHarness(kind_of("Cache"), FakeClock(), driver))
+
+
+CALLS = st.lists(st.tuples(st.integers(1, 12), st.sampled_from(["before", "after"])), min_size=1, max_size=6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(CALLS, st.sampled_from(KIND_NAMES))
+def test_crashes_while_it_recovers_from_crashes(crashes, name):
+    """One kill after another, each while the last one is being mended: still nothing leaked and nothing lost."""
+
+    async def scenario() -> None:
+        harness = MemoryHarness(kind_of(name), FakeClock())
+        obj = harness.make()
+        for call, when in crashes:
+            harness.crash_at(call, when)
+            with contextlib.suppress(Crash):
+                await converge(harness, obj)
+        harness.heal()
+        seen = await converge(harness, obj)
+        assert len(harness.inventory()) == 4
+        for call, when in crashes:
+            harness.crash_at(call, when)
+            with contextlib.suppress(Crash):
+                await remove(harness, obj)
+        harness.heal()
+        await remove(harness, obj)
+        assert seen.ready
+        assert not harness.inventory()
+
+    asyncio.run(scenario())
 
 
 async def test_a_resource_that_never_gets_ready_is_reported():

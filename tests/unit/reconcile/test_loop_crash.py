@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any
 
 import pytest
@@ -77,6 +78,16 @@ async def scenario(stages: Any, spec: dict[str, Any], kind: str, when: str) -> N
     assert kills > 12, "the kills did not hit"
 
 
+async def credentials(stage: Any, name: str) -> str:
+    """The password that the binding tells, which is the one that the world knows; "" for a kind without."""
+    secret = await stage.secret()
+    if "password" not in secret["data"]:
+        return ""
+    told = base64.b64decode(secret["data"]["password"]).decode()
+    assert told == stage.world.part("user", name).data["password"]
+    return told
+
+
 async def life(stage: Any, killer: Killer, spec: dict[str, Any], kind: str, step: str, target: int, when: str) -> bool:
     async def revive() -> None:
         if stage.core.crashed.is_set():
@@ -100,11 +111,13 @@ async def life(stage: Any, killer: Killer, spec: dict[str, Any], kind: str, step
         ready = await stage.ready(kind)
         name = ready["externalName"]
         assert stage.world.everything() == [(part, name) for part in ("address", "instance", "user", "volume")]
+        kept = await credentials(stage, name)
         if step == "update":
             await stage.apply(kind, spec={**spec, **CHANGES[kind]})
             killer.arm(target, when)
             await go()
             await stage.ready(kind)
+            assert await credentials(stage, name) == kept, "a change lost what clients connect with"
         if step == "delete":
             await stage.delete(kind)
             killer.arm(target, when)

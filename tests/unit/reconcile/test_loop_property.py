@@ -6,7 +6,9 @@ After every step the conditions are held against the world: what they say must b
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +31,8 @@ OPS = st.one_of(
     st.tuples(st.just("pause"), st.booleans()),
     st.tuples(st.just("class"), st.sampled_from(CLASSES)),
     st.tuples(st.just("approve"), st.none()),
+    st.tuples(st.just("secret"), st.sampled_from(["one", "other"])),
+    st.tuples(st.just("strip"), st.none()),
     st.tuples(st.just("delete"), st.none()),
     st.tuples(st.just("break"), st.none()),
     st.tuples(st.just("destroy"), st.sampled_from(["volume", "address", "user", "instance"])),
@@ -53,10 +57,12 @@ class Model:
     version: str | None = None
     paused: bool = False
     class_name: str = "cache-default"
+    secret: str = "one"
     uids: set[str] = field(default_factory=set)
 
     def spec(self) -> dict[str, Any]:
         made = {"memory": self.memory, "paused": self.paused, "className": self.class_name}
+        made |= {"connectionSecret": {"name": self.secret}} if self.secret != "one" else {}
         return made | ({"version": self.version} if self.version else {})
 
 
@@ -66,6 +72,9 @@ class Scenario:
         self.conditions = helpers.conditions
         self.is_ready = helpers.is_ready
         self.model = Model()
+        self.down_since: float | None = None
+        self.calls: dict[int, int] = {}
+        self.was_paused = False
 
     async def run(self, ops: list[tuple[str, Any]]) -> None:
         stage = self.stage
@@ -109,6 +118,18 @@ class Scenario:
     async def do_pause(self, paused: bool) -> None:
         self.model.paused = paused
         await self.write(create=False)
+
+    async def do_secret(self, name: str) -> None:
+        self.model.secret = name
+        await self.write(create=False)
+
+    async def do_strip(self, _: None) -> None:
+        """Somebody takes our finalizer off: that is no deletion, and it is put back."""
+        live = await self.stage.get("Cache")
+        if live is not None and "deletionTimestamp" not in live["metadata"]:
+            await self.stage.api.merge_patch(
+                self.stage.types["Cache"], "shop", "one", {"metadata": {"finalizers": None}}
+            )
 
     async def do_class(self, name: str) -> None:
         self.model.class_name = name
@@ -158,6 +179,10 @@ class Scenario:
     async def do_down(self, down: bool) -> None:
         for world in self.worlds():
             world.down = PermissionDenied("no longer allowed", retry_after=2.0) if down else None
+        if not down:
+            self.down_since = None
+        elif self.down_since is None:
+            self.down_since = self.stage.clock.monotonic()
 
     async def do_crash(self, how: tuple[int, Any]) -> None:
         for world in self.worlds():
@@ -209,9 +234,25 @@ class Scenario:
 
     # What must hold
 
+    def check_paused(self, live: dict[str, Any] | None) -> None:
+        """While an object is paused nothing is done outside but looking; deletion goes on."""
+        paused = live is not None and live["spec"].get("paused") and "deletionTimestamp" not in live["metadata"]
+        for world in self.worlds():
+            new = world.calls[self.calls.get(id(world), 0) :]
+            self.calls[id(world)] = len(world.calls)
+            if paused and self.was_paused:
+                assert {call.verb for call in new} <= {"look"}, f"changed while paused: {new}"
+        self.was_paused = bool(paused)
+
     async def check(self) -> None:
         live = await self.stage.get("Cache")
-        if live is None or not live.get("status") or not self.healthy():
+        self.check_paused(live)
+        if live is None or not live.get("status"):
+            return
+        if self.down_since is not None and self.stage.clock.monotonic() - self.down_since > 200.0:
+            # nobody could look for three drift intervals: nobody may say that it serves
+            assert self.conditions(live).get("Ready") != "True", live["status"]
+        if not self.healthy():
             return
         if self.stage.api.before is not MemoryApi().before or self.stage.api.after is not MemoryApi().after:
             return
@@ -235,6 +276,28 @@ class Scenario:
             settings = world.part("instance", name).data["settings"]
             assert settings["memory"] == live["spec"]["memory"]
             assert settings.get("version") == live["spec"].get("version")
+            await self.check_binding(live, world, name)
+        if said["Stalled"] == "True":
+            self.check_stalled(live)
+
+    async def check_binding(self, live: dict[str, Any], world: World, name: str) -> None:
+        """The Secret that status names lets a client in."""
+        secret = await self.stage.secret(live["status"]["binding"]["name"])
+        assert secret is not None
+        told = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+        assert told["password"] == world.part("user", name).data["password"]
+        assert told["port"] == str(world.part("instance", name).data["port"])
+        assert secret["metadata"]["ownerReferences"][0]["uid"] == live["metadata"]["uid"]
+
+    def check_stalled(self, live: dict[str, Any]) -> None:
+        """Only a person can help, and the reason is so."""
+        reason = next(c["reason"] for c in live["status"]["conditions"] if c["type"] == "Stalled")
+        classes = self.stage.api._objects
+        if reason == "ClassNotFound":
+            name = live["spec"].get("className")
+            assert ("ResourceClass", "", name) not in classes
+        elif reason == "ApprovalRequired":
+            assert any(item["disruption"] in {"replace", "data-loss"} for item in live["status"]["drift"])
 
     async def finish(self) -> None:
         stage = self.stage
@@ -250,7 +313,7 @@ class Scenario:
         if self.model.wanted is None:
             assert live is None, f"not deleted: {live}"
             assert self.everything() == []
-            assert await stage.secret() is None
+            assert await self.secrets() == set()
             return
         assert live is not None
         if self.model.wanted["paused"]:
@@ -269,15 +332,21 @@ class Scenario:
         settings = home.part("instance", name).data["settings"]
         assert settings["memory"] == self.model.wanted["memory"]
         assert settings.get("version") == self.model.wanted.get("version")
-        secret = await stage.secret()
-        assert secret is not None
-        assert secret["data"]["port"] != "MQ=="
+        assert await self.secrets() == {self.model.wanted.get("connectionSecret", {}).get("name", "one")}
+        await self.check_binding(live, home, name)
+
+    async def secrets(self) -> set[str]:
+        return {secret["metadata"]["name"] for secret in (await self.stage.api.list(SECRETS)).items}
 
     def everything(self) -> list[tuple[str, str]]:
         return list(itertools.chain.from_iterable(world.everything() for world in self.worlds()))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=int(os.environ.get("CHANDLERY_TEST_EXAMPLES", "60")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(st.lists(OPS, min_size=1, max_size=14))
 def test_any_sequence_ends_as_the_last_spec_asks(stages, helpers, ops):
     asyncio.run(Scenario(stages([CACHE]), helpers).run([("apply", "64Mi"), *ops]))

@@ -333,3 +333,33 @@ async def test_a_manifest_copied_from_another_object_makes_a_resource_of_its_own
     status = await stage.ready("Cache", "two")
     assert status["className"] == "other"
     assert status["externalName"] != first
+
+
+async def test_a_fact_that_status_cannot_hold_is_warned_of_once(stage, monkeypatch):
+    from chandlery.reconcile.loop import Loop
+
+    warned = []
+
+    class Log:
+        def warning(self, event, **words):
+            warned.append((event, words))
+
+        def __getattr__(self, name):
+            return lambda *_args, **_words: None
+
+    monkeypatch.setattr(Loop, "_logger", lambda _self, _job: Log())
+    core = await stage.start()
+    driver = core.drivers.get(stage.kinds["Cache"], "memory")
+
+    class Talkative(type(driver.inner)):
+        def facts(self, obj, instance, *, ready):
+            return {**super().facts(obj, instance, ready=ready), "gossip": "heard"}
+
+    driver.inner = Talkative()
+    for name in ("one", "two"):
+        await stage.apply("Cache", name)
+        await stage.ready("Cache", name)
+    await stage.clock.advance(600)
+    assert warned == [
+        ("status has no such field: the driver's fact is lost", {"fact": "gossip", "driver": "memory"}),
+    ]
