@@ -4,6 +4,7 @@ import asyncio
 import os
 import ssl
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import aio_pika
@@ -11,6 +12,7 @@ import pytest
 from aio_pika.exceptions import AMQPError
 from local_harness import Harness, kill, shared_cache, until
 
+from chandlery.driver.protocol import Plan
 from chandlery.foundation.errors import FailedPrecondition, InvalidSpec
 from chandlery.providers.local import pids
 from chandlery.providers.local.engines.apt import available
@@ -272,7 +274,49 @@ async def leaves_nothing_behind(local, obj):
     await until(lambda: all(is_free(port) for port in ports), 30)
 
 
-@pytest.mark.skipif(not os.environ.get("CHANDLERY_CLUSTERS"), reason="takes a minute; CHANDLERY_CLUSTERS=1 runs it")
+slow = pytest.mark.skipif(
+    not os.environ.get("CHANDLERY_CLUSTERS"), reason="takes a minute; CHANDLERY_CLUSTERS=1 runs it"
+)
+
+
+@slow
+async def test_what_needs_a_restart_and_a_disk_that_is_full(local):
+    obj = local.queue(
+        "orders", engine="rabbitmq", storage={"size": "64Mi"}, configuration={"disk_free_limit.absolute": "900000GB"}
+    )
+
+    async def blocked():
+        observed = await local.driver.observe(local.ctx, obj)
+        if not observed.exists:
+            await local.driver.create(local.ctx, obj)
+        elif observed.differences:
+            await local.driver.update(local.ctx, obj, replace(observed, plan=Plan(observed.differences)))
+        return observed.reason == "Blocked" and "alarm" in observed.message
+
+    await until(blocked, 120)
+    first, second = local.provider.ports.choose(), local.provider.ports.choose()
+    obj = local.know(local.changed(obj, configuration={}, exposure={"port": first}))
+    seen = await local.converge(obj, 120)
+    assert seen.endpoint.port == first
+    async with client(seen.binding) as app:
+        await app.publish("kept")
+    obj = local.know(local.changed(obj, tls={}))  # what was the plain port becomes the one with TLS
+    seen = await local.converge(obj, 120)
+    assert seen.endpoint.port == first
+    obj = local.know(local.changed(obj, exposure={"port": second}, acknowledgementTimeout="3s"))
+    seen = await local.converge(obj, 120)
+    assert seen.endpoint.port == second
+    async with client(seen.binding) as app:
+        taken = await app.take()
+        assert taken.body == b"kept"
+        async with client(seen.binding) as other:
+            again = await other.take()  # nobody acknowledged it in time
+            assert again.redelivered
+            await again.ack()
+    await local.delete(obj)
+
+
+@slow
 async def test_a_cluster_of_three_goes_on_when_one_is_killed(local):
     obj = local.queue("orders", engine="rabbitmq", storage={"size": "64Mi"}, replicas=3, ordering="fifo")
     seen = await local.converge(obj, 240)

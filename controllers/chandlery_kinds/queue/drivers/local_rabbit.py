@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from chandlery.driver.protocol import Binding, Difference, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, DependencyNotReady, InvalidSpec, Unauthenticated
+from chandlery.foundation.errors import ChandleryError, DependencyNotReady, InvalidSpec, Unauthenticated, Unavailable
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance, Process, ProcessState
 from chandlery.providers.local.rotation import Password
@@ -57,6 +57,8 @@ class Inside:
     running: frozenset[str]
     """Names of servers that the others see."""
     version: str
+    alarm: str
+    """Why it takes no messages now: it has too little memory or disk. Empty when it does."""
 
 
 class RabbitQueue(LocalQueue, ABC):
@@ -205,7 +207,15 @@ class RabbitQueue(LocalQueue, ABC):
             queues = await api.get(f"queues/{quote(self.vhost, safe='')}?{query}")
         running = frozenset(node["name"] for node in await api.get("nodes") if node.get("running"))
         queue = next((queue for queue in queues if queue["name"] == self.name), {})
-        return Inside(definitions, queue, running, definitions["rabbitmq_version"])
+        return Inside(definitions, queue, running, definitions["rabbitmq_version"], await self._alarm(api))
+
+    @staticmethod
+    async def _alarm(api: Management) -> str:
+        try:
+            await api.get("health/checks/alarms")
+        except Unavailable as error:
+            return error.message
+        return ""
 
     async def observe(self) -> Observation:
         self.instance.reload()
@@ -221,6 +231,13 @@ class RabbitQueue(LocalQueue, ABC):
         works = served is not None and inside is not None and all(node.full_name in inside.running for node in nodes)
         number = served[0] if served is not None else 0
         reason, message = ("", "") if works else self.explain(nodes, problem)
+        if inside is not None:
+            for node in nodes:
+                if node.full_name in inside.running:
+                    node.process.settled()
+            if inside.alarm:
+                works, reason = False, "Blocked"
+                message = f"{inside.alarm}; it takes no messages until there is memory and disk again"
         return Observation(
             exists=self.exists(),
             ready=works,

@@ -272,12 +272,20 @@ class RabbitBroker(RabbitQueue):
                 assert self.security is not None
                 await self.security.write()
             case "port":
-                assert self.spec.exposure.port is not None
-                self.instance.claim_port(self._public, self.spec.exposure.port)
+                await self._take_port()
             case "restart":
                 node = self.node(int(rest[0]))
                 await node.process.stop()
                 await self._start(self.node(node.index))
+
+    async def _take_port(self) -> None:
+        """Stop, so that the port is free where it was one of ours so far; it is started again by itself."""
+        wanted = self.spec.exposure.port
+        assert wanted is not None
+        await self.node(0).process.stop()
+        for name in [name for name, port in self.instance.ports.items() if port == wanted and name != self._public]:
+            self.instance.move_port(name)
+        self.instance.claim_port(self._public, wanted)
 
     async def end(self) -> None:
         """Its data are not wanted any more: nobody needs to write anything down first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import ssl
 import struct
 from dataclasses import dataclass
@@ -70,11 +71,16 @@ class Management:
                     raise NotFound(f"RabbitMQ has no {path}")
                 if answer.status == 401:
                     raise Unauthenticated("RabbitMQ refused the driver's own credentials")
-                if answer.status >= 500:
-                    raise Unavailable(f"RabbitMQ answers {answer.status}", retry_after=0.5)
                 if answer.status >= 400:
-                    said = await answer.json(content_type=None)
-                    raise EngineFailed(f"RabbitMQ refused: {said.get('reason') or said.get('error')}")
+                    text = await answer.text()
+                    try:
+                        said = json.loads(text)
+                        reason = said.get("reason") or said.get("error")
+                    except ValueError:
+                        reason = text[:200]
+                    if answer.status >= 500:
+                        raise Unavailable(f"RabbitMQ says: {reason or answer.status}", retry_after=0.5)
+                    raise EngineFailed(f"RabbitMQ refused: {reason}")
                 return await answer.json(content_type=None) if method == "GET" else None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"RabbitMQ doesn't answer: {error or 'no answer'}", retry_after=0.2) from error
