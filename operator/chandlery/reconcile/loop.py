@@ -5,6 +5,7 @@ Errors never leave a pass; they become conditions and a date for the next one. W
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from chandlery.driver.facts import unknown_facts
@@ -161,6 +162,10 @@ class Loop:
         if decision.act is Act.NOTHING:
             if job.observed.exists and not paused and decision.error is None:
                 await self._claim(job)
+            elif job.observed.exists and job.made is not None and FINALIZER not in _finalizers(job.raw):
+                # somebody took it off: what is ours outside needs it, also while nothing else is done
+                where = self._env.types[job.key.kind]
+                job.raw = await self._env.writer.claim(where, job.key, job.raw, job.made)
             return
         if decision.act is Act.MOVE:
             await self._move(job, driver, ctx)
@@ -199,8 +204,7 @@ class Loop:
 
     async def _claim(self, job: Job) -> None:
         assert job.place is not None
-        meta = job.raw["metadata"]
-        if FINALIZER in (meta.get("finalizers") or ()) and job.made == job.place:
+        if FINALIZER in _finalizers(job.raw) and job.made == job.place:
             return
         job.raw = await self._env.writer.claim(self._env.types[job.key.kind], job.key, job.raw, job.place)
         job.made = job.place
@@ -308,6 +312,10 @@ class Loop:
             logger.debug("pass stopped", error=error)
         else:
             logger.error("pass failed", exc_info=error)
+
+
+def _finalizers(raw: Obj) -> Sequence[str]:
+    return raw["metadata"].get("finalizers") or ()
 
 
 def _ready(job: Job) -> bool:

@@ -17,10 +17,14 @@ import redis
 
 from chandlery.driver import kind as kinds
 from chandlery.driver.contract import CHECKS, converge, remove
+from chandlery.driver.instrumented import Deadlines
 from chandlery.driver.protocol import DriverContext
 from chandlery.driver.provider import ProviderSetup, third_party_factories
 from chandlery.foundation.clock import SYSTEM
 from chandlery.foundation.context import Context
+from chandlery.foundation.errors import NotSupported
+from chandlery.reconcile.drivers import Drivers
+from chandlery.reconcile.metrics import Metrics
 from chandlery_kinds.cache import KIND
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "acme-shared-cache"
@@ -68,7 +72,7 @@ def fixture_server(tmp_path_factory) -> Iterator[int]:
     config.chmod(0o600)
     with subprocess.Popen([binary, config], stdout=subprocess.DEVNULL) as process:
         try:
-            ends = time.monotonic() + 10
+            ends = time.monotonic() + 60
             client = redis.Redis(port=port, password=SECRET)
             while True:
                 try:
@@ -76,6 +80,7 @@ def fixture_server(tmp_path_factory) -> Iterator[int]:
                     break
                 except redis.ConnectionError:
                     assert time.monotonic() < ends
+                    time.sleep(0.01)
             client.close()
             yield port
         finally:
@@ -199,3 +204,11 @@ def test_what_it_cannot_honour_is_named(harness) -> None:
     obj = harness.make(mode="replicated", replicas=1, configuration={"maxclients": "10"})
     refused = harness.driver().unsupported(obj, {})
     assert [u.field for u in refused] == ["spec.mode", "spec.configuration"]
+
+
+def test_a_refusal_names_the_drivers_that_can(harness) -> None:
+    obj = harness.make(mode="replicated", replicas=1)
+    refused = Drivers(Metrics(), Deadlines()).refusal(KIND, "shared", obj, {})
+    assert isinstance(refused, NotSupported)
+    assert "spec.mode" in refused.condition_message()
+    assert "memory" in refused.condition_message()

@@ -363,3 +363,20 @@ async def test_a_fact_that_status_cannot_hold_is_warned_of_once(stage, monkeypat
     assert warned == [
         ("status has no such field: the driver's fact is lost", {"fact": "gossip", "driver": "memory"}),
     ]
+
+
+@pytest.mark.parametrize("change", [{"paused": True}, {"version": "9"}], ids=["paused", "refused"])
+async def test_a_finalizer_that_was_taken_off_comes_back_also_when_nothing_may_be_changed(stage, specs, change):
+    parameters = {"unsupported": ["version"]}
+    await stage.add_class("poor", "Cache", parameters=parameters)
+    await stage.start()
+    await stage.apply("Cache", spec={**specs["Cache"], "className": "poor"})
+    await stage.ready("Cache")
+    await stage.apply("Cache", spec={**specs["Cache"], "className": "poor", **change})
+    await stage.clock.advance(1)
+    await stage.api.merge_patch(stage.types["Cache"], "shop", "one", {"metadata": {"finalizers": None}})
+    await stage.clock.advance(1)
+    assert (await stage.get("Cache"))["metadata"]["finalizers"] == ["chandlery.dev/external-resource"]
+    await stage.delete("Cache")
+    await stage.until(lambda obj: obj is None, "Cache")
+    assert stage.world.everything() == []
