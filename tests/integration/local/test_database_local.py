@@ -137,6 +137,13 @@ async def test_failover_loses_nothing_that_was_confirmed(local):
     present = {row["n"] for row in await query(again.binding, "SELECT n FROM t")}
     assert not [number for number in confirmed if number not in present]
 
+    # with a delay it is rather started again, when that helps
+    patient = local.changed(obj, replication={"mode": "synchronous", "failoverDelay": "1h"})
+    await local.converge(patient)
+    await kill(local.instance(obj).process("node-1").state().pid)
+    again = await local.converge(patient)
+    assert again.facts["primary"] == "node-1"
+
     single = local.changed(obj, instances=1, replication={"mode": "asynchronous"})
     seen = await local.converge(single)
     rows = await query(seen.binding, "SELECT count(*) FROM t")

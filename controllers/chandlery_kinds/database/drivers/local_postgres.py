@@ -160,7 +160,8 @@ class PostgresServers:
         fronts = tls.ready and pooler.ready
         works = serves and not inside and fronts and scripts.done and await self._client_works(secrets)
         ready = works and not behind
-        if ready and not self.instance.record.get("served"):
+        known = bool(self.instance.record.get("served"))
+        if ready and not known:
             self.instance.record["served"] = True
             self.instance.save()
         reason, message = explain(nodes, primary, behind, inside)
@@ -184,9 +185,9 @@ class PostgresServers:
         }
         if self.pooler.wanted:
             facts["poolerReady"] = pooler.ready
-        if ready:
-            newer, known = await self.upgrade.minor(nodes, primary)
-            changes, facts = (*changes, *newer), {**facts, **known}
+        if ready and known:  # the first time nobody should wait for it
+            newer, more = await self.upgrade.minor(nodes, primary)
+            changes, facts = (*changes, *newer), {**facts, **more}
         return Observation(
             exists=self.files.made(self.node(self.primary_index)),
             ready=ready,
@@ -260,7 +261,8 @@ class PostgresServers:
     # -- differences
 
     def _server_differences(self, nodes: list[Node], primary: Node) -> list[Difference]:
-        if not primary.state.running or primary.index >= self.count or self.copies.hangs(primary):
+        gone = not primary.state.running or self.copies.hangs(primary)
+        if primary.index >= self.count or (self.copies.away(primary) and gone):
             heir = self.copies.heir(nodes, primary)
             if heir is not None:
                 return [Difference("primary", heir.name, primary.name, payload=("promote", heir.index))]

@@ -47,6 +47,21 @@ class Copies:
             return False
         return bool(now - since >= HUNG_SECONDS)
 
+    def away(self, primary: Node) -> bool:
+        """Whether the primary hasn't answered for as long as spec.replication.failoverDelay allows.
+
+        Meanwhile it is started again, which is over sooner than a failover when it just crashed.
+        """
+        record, now = self.instance.record, self.ctx.base.now().timestamp()
+        if primary.answers or self.count == 1:
+            if record.pop("away_since", None) is not None:
+                self.instance.save()
+            return False
+        if "away_since" not in record:
+            record["away_since"] = now
+            self.instance.save()
+        return bool(now - record["away_since"] >= self.spec.replication.failover_delay.seconds)
+
     def heir(self, nodes: list[Node], primary: Node) -> Node | None:
         """The copy that has most, when it is certain that it has everything that was confirmed.
 
