@@ -1,5 +1,6 @@
 """Backups of caches, caches that begin with one, and passwords that are replaced: with real engines."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from chandlery_kinds.cache.drivers.local import CacheDriver
 from chandlery_kinds.cache.model import Cache
 
 pytestmark = pytest.mark.engine
+heavy = pytest.mark.skipif(not os.environ.get("CHANDLERY_HEAVY"), reason="takes a while: CHANDLERY_HEAVY=1")
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def twin(local, obj, folder, **spec):
     return local.object(restoreFrom=source, **spec)
 
 
-@pytest.mark.parametrize("mode", ["none", "append-only", "snapshot"])
+@pytest.mark.parametrize("mode", ["none", "append-only", pytest.param("snapshot", marks=heavy)])
 async def test_a_cache_begins_with_a_backup(local, folder, mode):
     kept = {} if mode == "none" else {"storage": {"size": "1Gi"}}
     persistence = {"mode": mode, **kept}
@@ -91,8 +93,9 @@ async def test_a_cache_begins_with_a_backup(local, folder, mode):
             assert await cache.dbsize() == 2001
 
 
-async def test_a_sharded_cache_begins_with_a_backup_of_more_shards(local, folder):
-    obj = local.object(mode="sharded", shards=4, backup=to(folder))
+@pytest.mark.parametrize("shards", [3, pytest.param(4, marks=heavy)])
+async def test_a_sharded_cache_begins_with_a_backup_also_of_more_shards(local, folder, shards):
+    obj = local.object(mode="sharded", shards=shards, backup=to(folder))
     seen = await local.converge(obj)
     async with client(seen.binding) as cache:
         for number in range(300):

@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+import os
 import subprocess
 
 import pytest
 import redis.asyncio as redis
 from local_harness import Harness, kill, shared_cache, until
 
+from chandlery.foundation.errors import ChandleryError
 from chandlery_kinds.cache.drivers.local import CacheDriver
 from chandlery_kinds.cache.model import Cache
 
 pytestmark = pytest.mark.engine
+heavy = pytest.mark.skipif(not os.environ.get("CHANDLERY_HEAVY"), reason="takes a while: CHANDLERY_HEAVY=1")
 
 
 @pytest.fixture
@@ -93,6 +96,9 @@ async def test_redis_with_copies_behind_tls_and_its_own_client(local, tmp_path):
         subprocess.run, argv, env={**engine.env}, capture_output=True, text=True, timeout=60, check=False
     )
     assert said.stdout.strip() == "OK", said.stderr
+    async with client(seen.binding, ssl_ca_data=seen.binding.entries["ca.crt"]) as cache:
+        await cache.set("later", "1")
+        assert await cache.wait(1, 30000) == 1  # what a copy hasn't yet goes with the primary
     await kill(local.instance(obj).process("node-0").state().pid)
     seen = await local.converge(obj)
     assert seen.facts["primary"] == "node-1"
@@ -100,6 +106,7 @@ async def test_redis_with_copies_behind_tls_and_its_own_client(local, tmp_path):
         assert await cache.get("greeting") == "ahoy"
 
 
+@heavy
 async def test_a_sharded_redis_moves_slots_key_by_key(local):
     from redis.asyncio.cluster import RedisCluster
 
@@ -118,3 +125,33 @@ async def test_a_sharded_redis_moves_slots_key_by_key(local):
         await until(even, 60)
     async with RedisCluster.from_url(seen.binding.entries["uri"], decode_responses=True) as cache:
         assert [await cache.get(f"k{number}") for number in range(300)] == [str(number) for number in range(300)]
+
+
+@heavy
+async def test_a_sharded_cache_changes_its_version_shard_by_shard(local):
+    from redis.asyncio.cluster import RedisCluster
+
+    await local.provider.engines.ensure("valkey", "9.0")
+    obj = local.object(version="9.0", mode="sharded", shards=3, replicas=1)
+    seen = await local.converge(obj)
+    async with RedisCluster.from_url(seen.binding.entries["uri"], decode_responses=True) as cache:
+        for number in range(100):
+            await cache.set(f"k{number}", number)
+    seen = await local.converge(local.changed(obj, version="9.1"))
+    assert {member["version"][:3] for member in seen.facts["members"]} == {"9.1"}
+    async with RedisCluster.from_url(seen.binding.entries["uri"], decode_responses=True) as cache:
+        assert [await cache.get(f"k{number}") for number in range(100)] == [str(number) for number in range(100)]
+
+
+async def test_what_an_older_engine_cant_read_is_refused_and_nothing_stops(local, monkeypatch):
+    from chandlery_kinds.cache import valkey
+
+    await local.provider.engines.ensure("valkey", "9.0")
+    monkeypatch.setattr(valkey, "SAME_DATA", frozenset())
+    obj = local.object(version="9.1")
+    seen = await local.converge(obj)
+    async with client(seen.binding) as cache:
+        await cache.set("kept", "yes")
+        with pytest.raises(ChandleryError, match=r"valkey 9\.0 can't read what 9\.1"):
+            await local.converge(local.changed(obj, version="9.0"))
+        assert await cache.get("kept") == "yes"

@@ -140,16 +140,19 @@ class ClusterServers(ValkeyNodes):
         front = await self.observe_front()
         wanted = [nodes[name] for name in self.names()]
         differences = [*await self._differences(nodes, states), *front.differences]
-        broken = [name for name, state in states.items() if state.get("cluster_state") != "ok"]
-        behind = [node for node in wanted if node.answers and node.role == "replica" and not node.in_step]
-        silent = [node for node in wanted if not node.answers]
-        serves = front.ready and bool(states) and not broken and not silent and await self.client_works(wanted[0].port)
-        lonely = any(self._primary_of(shard) is None for shard in range(self.shards))
-        ready = serves and not behind and not lonely
+        # A shard that has no slots yet, because it is only coming, keeps nobody from being served.
+        owned = self.owned()
+        serving = [node for node in wanted if self.shard_of(node.name) in owned] or wanted
+        disagree = any(states.get(node.name, {}).get("cluster_state", "ok") != "ok" for node in serving)
+        forming = disagree or bool(cluster.unowned(owned.values()))
+        behind = [node for node in serving if node.answers and node.role == "replica" and not node.in_step]
+        silent = [node for node in serving if not node.answers]
+        serves = front.ready and not forming and not silent and await self.client_works(wanted[0].port)
+        ready = serves and not behind
         even = not self.moving and not differences
         backups = await self.backups.look(serves=ready and even and not self.restore.loading)
         differences += [*self.rotation.differences(), *self.restore.difference(wanted), *backups.differences]
-        reason, message = self._explain(wanted, silent, broken, behind, front)
+        reason, message = self._explain(wanted, silent, forming, behind, front)
         return Observation(
             exists=any(_NAME.match(name) for name in self.instance.process_names()),
             ready=ready,
@@ -190,7 +193,7 @@ class ClusterServers(ValkeyNodes):
         return max(STARTING_POLL, min(waits, default=0.0))
 
     def _explain(
-        self, nodes: list[Node], silent: list[Node], broken: list[str], behind: list[Node], front: FrontState
+        self, nodes: list[Node], silent: list[Node], forming: bool, behind: list[Node], front: FrontState
     ) -> tuple[str, str]:
         for node in nodes:
             looping = crash_loop(node.name, node.process, node.state)
@@ -201,7 +204,7 @@ class ClusterServers(ValkeyNodes):
             return "Starting", f"waiting for {', '.join(node.name for node in silent)} to answer{why}"
         if not front.ready:
             return front.reason, front.message
-        if broken:
+        if forming:
             return "Forming", "the shards have not agreed yet on who owns which keys"
         if behind:
             return "Replicating", f"{', '.join(node.name for node in behind)} still copying from the primary"
@@ -366,7 +369,8 @@ class ClusterServers(ValkeyNodes):
         moves = cluster.moves(owned, self.shards)
         if not moves and not mover.open_slots():
             return []
-        if any(state.get("cluster_state") != "ok" for state in states.values()):
+        shards = {shard for move in moves for shard in (move.source, move.target)}
+        if shards - mover.primaries.keys() or any(state.get("cluster_state") != "ok" for state in states.values()):
             self.moving = f"{sum(len(move.slots) for move in moves)} slots wait until the shards agree again"
             return []
         count = sum(len(move.slots) for move in moves)
