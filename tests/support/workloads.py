@@ -386,11 +386,14 @@ class Workloads:
 
     def _prepare(self, pod: Obj, container: Obj, known: Running) -> None:
         words = [*container["command"], *container.get("args", ())]
-        env = {e["name"]: e["value"] for e in container.get("env", ()) if "value" in e}
+        env: dict[str, str] = {}
         for e in container.get("env", ()):
             reference = e.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "")
-            if reference:
-                env[e["name"]] = {"metadata.name": pod["metadata"]["name"], "status.podIP": known.ip}[reference]
+            fields = {"metadata.name": pod["metadata"]["name"], "status.podIP": known.ip}
+            value = fields[reference] if reference else e.get("value", "")
+            for key, before in env.items():  # as the kubelet: what stands before may be referred to
+                value = value.replace(f"$({key})", before)
+            env[e["name"]] = value
         for key, value in env.items():
             words = [w.replace(f"$({key})", value) for w in words]
         first = self.binaries.get(words[0])

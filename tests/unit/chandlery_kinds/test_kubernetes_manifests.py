@@ -14,6 +14,7 @@ import yaml
 from chandlery.providers.kubernetes.pods import budget
 from chandlery_kinds.cache.acl import admin, application
 from chandlery_kinds.cache.kubernetes import children as cache
+from chandlery_kinds.cache.kubernetes import memcached
 from chandlery_kinds.cache.kubernetes.config import config as cache_config
 from chandlery_kinds.cache.kubernetes.config import probe
 from chandlery_kinds.cache.kubernetes.inputs import Inputs as CacheInputs
@@ -32,6 +33,7 @@ from chandlery_kinds.loadbalancer.model import LoadBalancer
 from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.kubernetes import children as queue
 from chandlery_kinds.queue.kubernetes import config as queue_config
+from chandlery_kinds.queue.kubernetes import rabbit
 from chandlery_kinds.queue.kubernetes.inputs import Inputs as QueueInputs
 from chandlery_kinds.queue.kubernetes.statefulset import stateful_set as queue_set
 from chandlery_kinds.queue.model import Queue
@@ -71,6 +73,17 @@ def balancers(spec):
     words, _ = balancer_config.text(inputs, {}, {}, {}, {})
     secret = balancer_config.config(inputs, words, [], "admin", "ca")
     return [secret, service(inputs), *budget(inputs.owner, inputs.spec.replicas), deployment(inputs, mark_of(words))]
+
+
+def caches_by_memcached(spec):
+    inputs = CacheInputs.of(an(Cache, spec), {"networkPolicy": True}, {})
+    return memcached.children(inputs, "b", memcached.workload(inputs, "b", None))
+
+
+def rabbits(spec):
+    inputs = rabbit.inputs_of(an(Queue, spec), {}, {})
+    content = rabbit.files(inputs, "a")
+    return rabbit.children(inputs, content, rabbit.workload(inputs, content, None).workload)
 
 
 def queues(spec, parameters=None):
@@ -128,6 +141,12 @@ CASES = {
     ),
     "queue/secured": lambda: queues(
         {"storage": {"size": "4Gi"}, "replicas": 3, "tls": {}, "metrics": {}}, {"networkPolicy": True}
+    ),
+    "queue/rabbitmq": lambda: rabbits(
+        {"engine": "rabbitmq", "storage": {"size": "4Gi"}, "replicas": 3, "tls": {"required": False}, "metrics": {}}
+    ),
+    "cache/memcached": lambda: caches_by_memcached(
+        {"engine": "memcached", "mode": "sharded", "shards": 2, "memory": "64Mi", "tls": {}}
     ),
     "loadbalancer/plain": lambda: balancers({**WEB}),
     "loadbalancer/exposed": lambda: balancers({**WEB, "replicas": 3, "exposure": {"type": "LoadBalancer"}}),

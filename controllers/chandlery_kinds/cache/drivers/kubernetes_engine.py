@@ -16,7 +16,7 @@ from chandlery.providers.kubernetes import certificates
 from chandlery.providers.kubernetes.certificates import Certificates
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.driver import Workload
-from chandlery.providers.kubernetes.foreign import further_kinds
+from chandlery.providers.kubernetes.foreign import look
 from chandlery.providers.kubernetes.types import (
     BUDGETS,
     CLAIMS,
@@ -84,9 +84,7 @@ class ValkeyWorkload(Workload[Cache]):
         """Read what is there."""
         session = ctx.provider
         inputs = Inputs.of(obj, ctx.parameters, session.images, session.pull_secrets)
-        kinds = [*KINDS, *await further_kinds(session, obj.spec)]
-        there = await Children(session, inputs.owner, kinds).look()
-        return cls(ctx, obj, there, inputs)
+        return cls(ctx, obj, await look(session, inputs.owner, KINDS, obj.spec), inputs)
 
     def _settings(self) -> dict[str, str]:
         found = desired_settings(self.spec)

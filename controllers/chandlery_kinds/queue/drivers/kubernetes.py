@@ -1,4 +1,4 @@
-"""Queues as NATS StatefulSets on Kubernetes."""
+"""Queues as StatefulSets of NATS or RabbitMQ on Kubernetes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from chandlery.model.parts import ClientAuthentication
 from chandlery.providers.kubernetes.driver import KubernetesDriver, Pass, child_rules
 from chandlery.providers.kubernetes.foreign import FURTHER_RULES
 from chandlery_kinds.queue.drivers.kubernetes_nats import NatsPods
+from chandlery_kinds.queue.drivers.kubernetes_rabbit import RabbitPods
 from chandlery_kinds.queue.model import Queue, QueueEngine
 
 
@@ -32,20 +33,14 @@ class QueueDriver(KubernetesDriver[Queue]):
 
     def refused(self, obj: Queue, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
         spec = obj.spec
-        if spec.engine is not QueueEngine.NATS:
-            yield Unsupported("spec.engine", spec.engine.value, "it is not run on Kubernetes yet")
+        if spec.engine is QueueEngine.NATS:
+            yield from self._refused_by_nats(obj)
         if spec.broker_ref is not None:
             why = "queues on Kubernetes have a broker of their own"
             yield Unsupported("spec.brokerRef", spec.broker_ref.name, why)
         if spec.dead_letter is not None and spec.dead_letter.queue is not None:
             why = "dead letters stay with the queue's own broker"
             yield Unsupported("spec.deadLetter.queue", spec.dead_letter.queue.name, why)
-        if spec.tls is not None and spec.tls.client_authentication is ClientAuthentication.OPTIONAL:
-            why = "NATS asks all clients for a certificate or none"
-            yield Unsupported("spec.tls.clientAuthentication", "optional", why)
-        if spec.tls is not None and spec.tls.enabled and not spec.tls.required:
-            why = "NATS speaks TLS with all clients of a port or with none"
-            yield Unsupported("spec.tls.required", "false", why)
         if spec.backup is not None:
             yield Unsupported("spec.backup", "set", "queues on Kubernetes are not backed up yet")
         if spec.restore_from is not None:
@@ -53,5 +48,16 @@ class QueueDriver(KubernetesDriver[Queue]):
         if spec.deletion_policy is DeletionPolicy.SNAPSHOT:
             yield Unsupported("spec.deletionPolicy", "Snapshot", "queues on Kubernetes can't be backed up yet")
 
+    def _refused_by_nats(self, obj: Queue) -> Iterator[Unsupported]:
+        spec = obj.spec
+        if spec.tls is not None and spec.tls.client_authentication is ClientAuthentication.OPTIONAL:
+            why = "NATS asks all clients for a certificate or none"
+            yield Unsupported("spec.tls.clientAuthentication", "optional", why)
+        if spec.tls is not None and spec.tls.enabled and not spec.tls.required:
+            why = "NATS speaks TLS with all clients of a port or with none"
+            yield Unsupported("spec.tls.required", "false", why)
+
     async def begin(self, ctx: DriverContext, obj: Queue) -> Pass:
+        if obj.spec.engine is QueueEngine.RABBITMQ:
+            return await RabbitPods.of(ctx, obj)
         return await NatsPods.of(ctx, obj)

@@ -13,7 +13,7 @@ from chandlery.providers.kubernetes.certificates import Certificates
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.drift import digest
 from chandlery.providers.kubernetes.driver import AUTH, Workload
-from chandlery.providers.kubernetes.foreign import further_kinds
+from chandlery.providers.kubernetes.foreign import look
 from chandlery.providers.kubernetes.pods import problem
 from chandlery.providers.kubernetes.templates import Kept, keep, upgrade_condition
 from chandlery.providers.kubernetes.types import (
@@ -74,8 +74,7 @@ class NatsPods(Workload[Queue]):
         """Read what is there."""
         session = ctx.provider
         inputs = Inputs.of(obj, ctx.parameters, session.images, session.pull_secrets)
-        kinds = [*KINDS, *await further_kinds(session, obj.spec)]
-        return cls(ctx, obj, await Children(session, inputs.owner, kinds).look(), inputs)
+        return cls(ctx, obj, await look(session, inputs.owner, KINDS, obj.spec), inputs)
 
     # -- users
 

@@ -1,0 +1,336 @@
+"""One pass over the RabbitMQ pods of a queue."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+from urllib.parse import quote
+
+from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
+from chandlery.foundation.errors import ChandleryError, DependencyNotReady, NotSupported, Unauthenticated, Unavailable
+from chandlery.model.base import Endpoint
+from chandlery.providers.kubernetes import certificates
+from chandlery.providers.kubernetes.certificates import Certificates
+from chandlery.providers.kubernetes.children import Children
+from chandlery.providers.kubernetes.driver import AUTH, Workload
+from chandlery.providers.kubernetes.foreign import look
+from chandlery.providers.kubernetes.pods import problem
+from chandlery.providers.kubernetes.templates import Kept, upgrade_condition
+from chandlery.providers.kubernetes.types import SERVICE_MONITORS, STATEFUL_SETS, Obj
+from chandlery.providers.local.rotation import Password
+from chandlery_kinds.queue import rabbitmq as rabbit
+from chandlery_kinds.queue.drivers.kubernetes_nats import APPLICATION, KINDS
+from chandlery_kinds.queue.drivers.rabbit_client import AmqpLogin, Declared, Management
+from chandlery_kinds.queue.kubernetes.inputs import Inputs
+from chandlery_kinds.queue.kubernetes.rabbit import (
+    COOKIE_KEY,
+    MANAGEMENT_PORT,
+    PORT,
+    children,
+    client_port,
+    files,
+    inputs_of,
+    node_name,
+    workload,
+)
+from chandlery_kinds.queue.kubernetes.statefulset import storage_size
+from chandlery_kinds.queue.model import Queue
+
+VHOST = "queue"
+STARTING_POLL = 0.5
+DRIFT_POLL = 10.0
+_EVERYBODY = re.compile(".*")
+
+
+class Inside:
+    """What the broker said of itself."""
+
+    def __init__(self, definitions: rabbit.Definitions, queue: Mapping[str, Any], running: frozenset[str]) -> None:
+        self.definitions = definitions
+        self.queue = queue
+        self.running = running
+        """Names of servers that the others see."""
+
+
+class RabbitPods(Workload[Queue]):
+    """Everything that one pass does with one queue. Made anew each time; keeps nothing."""
+
+    application: ClassVar[str] = APPLICATION
+
+    def __init__(self, ctx: DriverContext, obj: Queue, there: Children, inputs: Inputs) -> None:
+        super().__init__(ctx, obj, there)
+        self.name = obj.metadata.name
+        self.inputs = inputs
+        self.monitors = SERVICE_MONITORS in there.kinds
+        tls = inputs.tls
+        self.certificates = Certificates(ctx, tls, there, inputs.hosts) if tls is not None else None
+
+    @classmethod
+    async def of(cls, ctx: DriverContext, obj: Queue) -> Self:
+        """Read what is there."""
+        session = ctx.provider
+        inputs = inputs_of(obj, ctx.parameters, session.images, session.pull_secrets)
+        return cls(ctx, obj, await look(session, inputs.owner, KINDS, obj.spec), inputs)
+
+    def auth_keys(self) -> list[str]:
+        return [*super().auth_keys(), COOKIE_KEY]
+
+    # -- what is wanted
+
+    async def _passwords(self, name: str) -> tuple[Password, ...]:
+        """All passwords of a user that should work, the present one first."""
+        if name in self.generated():
+            return self.rotation.passwords(name)
+        return (Password(name, await self.user_password(name)),)
+
+    async def wanted(self) -> dict[str, list[dict[str, Any]]]:
+        """All definitions of the queue."""
+        users = [rabbit.RabbitUser(p.name, p.value) for p in self.rotation.passwords(APPLICATION)]
+        for user in self.spec.users:
+            for password in await self._passwords(user.name):
+                users.append(rabbit.RabbitUser(password.name, password.value, user.rights, user.subjects))
+        return rabbit.wanted(self.name, self.spec, VHOST, users)
+
+    async def _desired(self) -> tuple[list[Obj], Kept]:
+        content = files(self.inputs, self.auth()["admin"])
+        kept = workload(self.inputs, content, self.there.get(STATEFUL_SETS), self.upgrade)
+        more = await self.certificates.children() if self.certificates is not None else []
+        return children(self.inputs, content, kept.workload, more, monitors=self.monitors), kept
+
+    async def create(self) -> None:
+        await self.ensure_auth()
+        if self.certificates is not None:
+            await self.act_all(await self.certificates.children())
+            await self.certificates.ensure()
+        desired, _ = await self._desired()
+        await self.act_all(desired)
+
+    # -- observe
+
+    def _pods(self) -> list[Obj]:
+        return [pod for pod in self.there.pods if not pod["metadata"].get("deletionTimestamp")]
+
+    def _management(self, pod: Obj) -> Management:
+        host, port = self.session.resolve(pod, MANAGEMENT_PORT)
+        return Management(port, rabbit.ADMIN, self.auth()["admin"], host)
+
+    async def _look(self) -> tuple[Inside | None, str]:
+        """What is inside, or why nobody says."""
+        said = ""
+        for pod in self._pods():
+            try:
+                async with self._management(pod) as api:
+                    return await self._inside(api), ""
+            except ChandleryError as error:
+                said = f"{pod['metadata']['name']}: {error.message}"
+        return None, said
+
+    async def _inside(self, api: Management) -> Inside:
+        definitions = await api.get("definitions")
+        queues: list[dict[str, Any]] = []
+        if any(vhost["name"] == VHOST for vhost in definitions["vhosts"]):
+            queues = await api.get(f"queues/{VHOST}?disable_stats=true&enable_queue_totals=true")
+        running = frozenset(str(node["name"]) for node in await api.get("nodes") if node.get("running"))
+        queue = next((queue for queue in queues if queue["name"] == self.name), {})
+        return Inside(definitions, queue, running)
+
+    def _all_run(self, inside: Inside) -> bool:
+        return bool(len(inside.running) >= self.spec.replicas)
+
+    async def observe(self) -> Observation:
+        live, identity = self.there.get(STATEFUL_SETS), self.owner.identity
+        if live is None and not self.there.pods:
+            return Observation(exists=False, external_name=identity)
+        if self.missing_auth():
+            gone = Difference(f"Secret {self.owner.base}{AUTH}", "complete", "incomplete", payload=("auth",))
+            return Observation(exists=True, external_name=identity, differences=(gone,), reason="Starting")
+        found = self.there.growth(storage_size(self.inputs)) + self.rotation_differences()
+        if self.certificates is not None:
+            found += await self.certificates.differences()
+        desired, kept = await self._desired()
+        has = int(live["spec"]["replicas"]) if live is not None else self.spec.replicas
+        if has != self.spec.replicas:
+            change = ("scale",)
+            found.append(
+                Difference("spec.replicas", str(self.spec.replicas), str(has), Disruption.REPLACE, payload=change)
+            )
+        else:
+            found += self.there.differences(desired, _cost)
+        inside, said = await self._look()
+        if inside is not None and (inside.queue or self._all_run(inside)):
+            # a new queue gets its copies on the servers that are there at that moment
+            found += rabbit.differences(await self.wanted(), inside.definitions, _EVERYBODY)
+        served = await self._works_with() if inside is not None and inside.queue else None
+        works = served is not None and inside is not None and self._all_run(inside) and self._in_step(live)
+        number = served[0] if served is not None else 0
+        reason, message = ("", "") if works else self._explain(said)
+        return Observation(
+            exists=True,
+            ready=works,
+            reason=reason,
+            message=message,
+            differences=tuple(found),
+            external_name=identity,
+            endpoint=Endpoint(host=self._host(), port=self._port()),
+            binding=await self._bound(APPLICATION, number),
+            user_bindings={f"{self.name}-user-{u.name}": await self._bound(u.name, number) for u in self.spec.users},
+            facts=self._facts(inside, served[1] if served is not None else None),
+            conditions=upgrade_condition(self.address, kept.newer, self.opens),
+            poll_after=self.poll(DRIFT_POLL if works and not number else STARTING_POLL, kept.newer),
+        )
+
+    async def _works_with(self) -> tuple[int, Declared] | None:
+        """The real thing: log in by AMQP with the binding's credentials and look at the queue.
+
+        Which of its passwords, newest first, is the first that works, and what was seen; None when none does.
+        """
+        material = certificates.material(self.there)
+        for pod in self._pods()[:1]:
+            speaks_tls = any(volume["name"] == "tls" for volume in pod["spec"].get("volumes", ()))
+            tls = material.context() if material is not None and speaks_tls else None
+            for number, password in enumerate(self.rotation.passwords(APPLICATION)):
+                try:
+                    host, port = self.session.resolve(pod, client_port(self.inputs))
+                    login = (password.name, password.value)
+                    return number, await AmqpLogin.ask(host, port, login, VHOST, self.name, tls)
+                except Unauthenticated:
+                    continue
+                except ChandleryError:
+                    return None
+        return None
+
+    def _in_step(self, live: Obj | None) -> bool:
+        """All servers are there, and of the present template."""
+        meta, status = (live or {}).get("metadata") or {}, (live or {}).get("status") or {}
+        revision = status.get("updateRevision")
+        same = all(p["metadata"]["labels"].get("controller-revision-hash") == revision for p in self._pods())
+        current = status.get("observedGeneration") == meta.get("generation")
+        return bool(current and same and int(status.get("readyReplicas") or 0) >= self.spec.replicas)
+
+    def _explain(self, said: str) -> tuple[str, str]:
+        for pod in self._pods():
+            wrong = problem(pod)
+            if wrong:
+                return wrong[0], f"{pod['metadata']['name']}: {wrong[1]}"
+        return "Starting", said or "the queue isn't there yet, or not all servers are in step"
+
+    def _host(self) -> str:
+        return str(self.spec.exposure.hostname or f"{self.owner.base}.{self.owner.namespace}.svc")
+
+    def _port(self) -> int:
+        return self.spec.exposure.port or client_port(self.inputs)
+
+    async def _bound(self, name: str, number: int) -> Binding:
+        """With the newest password that works: a new one is told when the broker has it."""
+        passwords = await self._passwords(name)
+        return self._binding(passwords[min(number, len(passwords) - 1)])
+
+    def _binding(self, password: Password) -> Binding:
+        tls = self.inputs.tls
+        login = f"{password.name}:{password.value}"
+
+        def uri(scheme: str, host: str, port: int) -> str:
+            return f"{scheme}://{login}@{host}:{port}/{quote(VHOST, safe='')}"
+
+        scheme, host, port = "amqps" if tls is not None else "amqp", self._host(), self._port()
+        found = {
+            "host": host,
+            "port": str(port),
+            "username": password.name,
+            "password": password.value,
+            "virtual-host": VHOST,
+            "uri": uri(scheme, host, port),
+            "addresses": uri(scheme, host, port),
+            "exchange": self.name,
+            "routing-key": rabbit.publish_key(self.name, self.spec),
+            "queue": self.name,
+        }
+        if self.spec.dead_letter is not None:
+            found["dead-letter-queue"] = rabbit.dead_name(self.name)
+        material = self.certificates.present if self.certificates is not None else None
+        if material is not None:
+            found |= {"tls": "true", **({"ca.crt": material.authority} if material.authority else {})}
+        if tls is not None and not tls.required:
+            found |= {"plain-port": str(PORT), "plain-uri": uri("amqp", host, PORT)}
+        return Binding("rabbitmq", "chandlery", found)
+
+    def _facts(self, inside: Inside | None, seen: Declared | None) -> dict[str, Any]:
+        running = inside.running if inside is not None else frozenset()
+        members = []
+        for pod in self._pods():
+            name, ip = pod["metadata"]["name"], (pod.get("status") or {}).get("podIP")
+            index = int(name.rpartition("-")[2])
+            ready = node_name(self.inputs, index) in running or f"rabbit@{ip}" in running
+            address = {"address": f"{ip}:{client_port(self.inputs)}"} if ip else {}
+            members.append({"name": name, "role": "member", "ready": ready, **address})
+        facts: dict[str, Any] = {
+            "engine": "rabbitmq",
+            "broker": self.name,
+            "replicas": self.spec.replicas,
+            "readyReplicas": sum(1 for member in members if member["ready"]),
+            "members": members,
+            "users": self.user_facts(),
+            "selector": ",".join(f"{key}={value}" for key, value in self.owner.selector.items()),
+        }
+        if inside is not None:
+            facts["version"] = inside.definitions["rabbitmq_version"]
+            for key, name in (("messages", "messages"), ("unacknowledged", "messages_unacknowledged")):
+                if name in inside.queue:
+                    facts[key] = inside.queue[name]
+            if inside.queue.get("leader"):
+                facts["leader"] = str(inside.queue["leader"]).partition("@")[2].partition(".")[0]
+        if seen is not None:
+            facts["consumers"] = seen.consumers
+        if self.spec.dead_letter is not None:
+            facts["deadLetterQueue"] = rabbit.dead_name(self.name)
+        return facts
+
+    # -- update
+
+    async def update(self, observed: Observation) -> None:
+        """Do what the plan says."""
+        define, drops = False, []
+        for change in observed.plan.changes:
+            what, *rest = change.payload
+            if what == "auth":
+                await self.ensure_auth()
+                return
+            if what == "scale":
+                raise NotSupported(
+                    "the servers of a RabbitMQ can't be made more or fewer yet",
+                    field="spec.replicas",
+                    value=self.spec.replicas,
+                    hint=f"Set replicas back to {change.actual}, or make a new Queue and move the messages.",
+                )
+            if what in ("rotate", "expire", "anchor"):
+                await self.rotate(change.payload)
+                define = True
+            elif what == "define":
+                define = True
+            elif what == "drop":
+                drops.append(str(rest[0]))
+            elif what == certificates.PAYLOAD and self.certificates is not None:
+                await self.certificates.ensure()
+            else:
+                await self.there.act(what, *rest)
+        if define or drops:
+            await self._define(drops, post=define)
+
+    async def _define(self, drops: list[str], *, post: bool) -> None:
+        want, last = await self.wanted(), "none is there"
+        for pod in self._pods():
+            try:
+                async with self._management(pod) as api:
+                    if post:
+                        await api.post("definitions", rabbit.importable(want))
+                    for path in drops:
+                        await api.delete(path)
+                return
+            except Unavailable as error:
+                last = error.message
+        raise DependencyNotReady(f"no server of the queue answers: {last}", retry_after=0.5)
+
+
+def _cost(kind: str, path: str) -> Disruption:
+    return Disruption.RESTART if kind == STATEFUL_SETS.kind and ".template" in path else Disruption.NONE
