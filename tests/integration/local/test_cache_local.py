@@ -1,6 +1,8 @@
 """Caches as real processes: what a client of redis-py sees."""
 
 import asyncio
+import contextlib
+import socket
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,16 @@ async def local(tmp_path):
     made = Harness(tmp_path / "data", CacheDriver(), Cache)
     yield made
     await made.close()
+
+
+@contextlib.contextmanager
+def taken(port):
+    """Another program that listens there."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        yield
 
 
 def client(binding, **options):
@@ -185,20 +197,24 @@ async def test_fewer_copies_lose_nothing_even_when_the_primary_goes(local):
         assert await cache.get("kept") == "yes"
 
 
-async def test_a_port_taken_by_another_program_is_named(local, tmp_path):
-    import socket
+async def test_a_port_taken_by_another_program_is_named(local):
+    obj = local.object()
+    seen = await local.converge(obj)
+    port = seen.endpoint.port
+    await local.instance(obj).stop_all()
+    with taken(port), pytest.raises(Exception, match=f"port {port} is taken by another program"):
+        await local.converge(obj, 2)
+    assert (await local.converge(obj)).endpoint.port == port, "clients know it by now"
 
+
+async def test_a_port_taken_before_it_was_ever_used_is_given_up(local):
     obj = local.object()
     instance = local.instance(obj)
     instance.create(kind="Cache", namespace="default", name="demo", uid=obj.metadata.uid)
     port = instance.port("client")
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind(("127.0.0.1", port))
-        other.listen()
-        with pytest.raises(Exception, match=f"port {port} is taken by another program"):
-            await local.driver.create(local.ctx, obj)
-    await local.converge(obj)
+    with taken(port):
+        seen = await local.converge(obj)
+        assert seen.endpoint.port != port
 
 
 async def test_nothing_is_left_after_deletion(local):
@@ -224,5 +240,3 @@ async def test_retain_leaves_the_data_and_says_where(local):
     instance = local.instance(obj)
     assert list(instance.data_dir.glob("node-0/appendonlydir/*"))
     assert ("Normal", "Retained", instance.kept()) in local.events
-
-

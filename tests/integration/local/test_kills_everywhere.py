@@ -436,8 +436,9 @@ async def target():
 async def world(tmp_path):
     made = World(tmp_path / "d", random.Random(SEED))
     yield made
-    for pid in made.kept().values():
-        _end(pid)
+    kept = made.kept()
+    for name in ("keeper", "operator", "controlplane"):  # the keeper first, or it would start the others again
+        _end(kept.get(name, 0))
     for pid in made.engines():
         _end(pid)
     deadline = time.monotonic() + 30

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from chandlery.driver.protocol import DriverContext, Observation, Reader, Unsupported, external_name
-from chandlery.foundation.errors import DependencyNotReady, NotSupported, Unavailable
+from chandlery.foundation.errors import DependencyNotReady, NotSupported
 from chandlery.model.base import DeletionPolicy
 from chandlery.providers.local import adoption
 from chandlery.providers.local.backups import backup_job, refused_backups, restore_job
 from chandlery.providers.local.instance import Instance
-from chandlery.providers.local.ports import is_free
+from chandlery.providers.local.ports import PortTaken, is_free
 from chandlery.providers.local.process import Process, ProcessState
 
 
@@ -69,19 +70,24 @@ class LocalDriver(ABC):
         if not adoption.is_owner(instance, obj):
             return await adoption.offer(ctx, obj, instance, by_name=self.adopts_by_name)
         seen = await self.servers(ctx, obj, instance).observe()
+        if seen.ready and not instance.record.get("served"):
+            instance.record["served"] = True
+            instance.save()
         return instance.provider.housekeeping.with_condition(instance.name, seen, obj.spec)
 
     async def create(self, ctx: DriverContext, obj: Any) -> None:
         instance, meta = self.instance(ctx, obj), obj.metadata
         instance.create(kind=obj.kind, namespace=meta.namespace, name=meta.name, uid=meta.uid)
-        await self.servers(ctx, obj, instance).create()
+        with _elsewhere(obj, instance):
+            await self.servers(ctx, obj, instance).create()
 
     async def update(self, ctx: DriverContext, obj: Any, observed: Observation) -> None:
         instance = self.instance(ctx, obj)
         if adoption.wanted(observed):
             adoption.take_over(instance, obj)
         elif observed.plan.changes:
-            await self.servers(ctx, obj, instance).update(observed)
+            with _elsewhere(obj, instance):
+                await self.servers(ctx, obj, instance).update(observed)
 
     async def delete(self, ctx: DriverContext, obj: Any) -> bool:
         """Stop everything; the directory goes too, unless the policy retains it. What is another object's stays."""
@@ -107,6 +113,20 @@ class LocalDriver(ABC):
         if keep:
             ctx.event("Normal", "Retained", instance.kept())
         return True
+
+
+@contextlib.contextmanager
+def _elsewhere(obj: Any, instance: Instance) -> Iterator[None]:
+    """A port that somebody took before it was ever used is given up for another: nobody has been told of it yet."""
+    try:
+        yield
+    except PortTaken as error:
+        asked = getattr(obj.spec.exposure, "port", None)
+        if instance.record.get("served") or error.port == asked:
+            raise
+        for name in [name for name, port in instance.ports.items() if port == error.port]:
+            instance.release_port(name)
+        raise PortTaken(error.port, retry_after=0.05) from error
 
 
 def common(spec: Any, abilities: Collection[str] = ()) -> list[Unsupported]:
@@ -136,14 +156,10 @@ def require_port(port: int, host: str = "127.0.0.1") -> None:
     """Raise when an engine couldn't listen there.
 
     Raises:
-        Unavailable: another program has the port.
+        PortTaken: another program has the port.
     """
     if not is_free(port, host):
-        raise Unavailable(
-            f"port {port} is taken by another program",
-            hint=f"End that program (`ss -ltnp 'sport = :{port}'` names it); it goes on by itself then.",
-            retry_after=2.0,
-        )
+        raise PortTaken(port)
 
 
 async def password_of(reader: Reader, namespace: str, secret: str, field: str) -> str:

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from chandlery.foundation.errors import QuotaExceeded
+from chandlery.foundation.errors import QuotaExceeded, Unavailable
 
 DEFAULT_RANGE = (20000, 31999)
 _KERNEL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -45,6 +45,20 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
+class PortTaken(Unavailable):
+    """Another program has the port that an engine should listen on."""
+
+    code = "PortTaken"
+
+    def __init__(self, port: int, retry_after: float = 2.0) -> None:
+        super().__init__(
+            f"port {port} is taken by another program",
+            hint=f"End that program (`ss -ltnp 'sport = :{port}'` names it); it goes on by itself then.",
+            retry_after=retry_after,
+        )
+        self.port = port
+
+
 class Ports:
     """Chooses ports that no object has claimed and nobody listens on."""
 
@@ -53,10 +67,12 @@ class Ports:
         claimed: Callable[[], Iterable[int]],
         port_range: tuple[int, int] = DEFAULT_RANGE,
         probe: Callable[[int], bool] = is_free,
+        begin: str = "",
     ) -> None:
         self._claimed = claimed
         self._first, self._last = usable_range(port_range)
-        self._next = self._first
+        # Two data directories on one machine know nothing of each other's claims: each begins somewhere else.
+        self._next = self.steady(begin) if begin else self._first
         self._probe = probe
 
     def steady(self, text: str) -> int:

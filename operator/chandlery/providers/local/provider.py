@@ -55,7 +55,7 @@ class LocalProvider:
         self.image_sources = tuple(dict.fromkeys((data_dir / "images", self.images_dir, *image_dirs)))
         """Folders that a machine's image may be taken from by a file URL."""
         self.housekeeping = Housekeeping(self, limits or Limits())
-        self.ports = Ports(self._claimed_ports, port_range)
+        self.ports = Ports(self._claimed_ports, port_range, begin=str(data_dir))
         self.ports.begin(str(data_dir))
         self.notify = notify
         """Called with an instance's name when a process of it ended; the operator enqueues the object."""
