@@ -3,7 +3,7 @@
     python tests/bench/many.py [--caches 200] [--databases 50] [--minutes 15]
 
 Applies all at once to a fresh `chandlery up`, waits until each is Ready, has a client write to and read from each, kills
-the operator once and sees that no engine was disturbed, deletes all, and looks for what was left behind. Conditions that
+the operator once and sees that no engine was disturbed, deletes all, and looks for what was left. Conditions that
 speak of a failure on the way are printed. Ends with code 1 when something wasn't as it must be.
 """
 
