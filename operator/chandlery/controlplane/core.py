@@ -149,6 +149,9 @@ class Core:
             )
         except StoreError as error:
             raise ApiError(error.code, error.reason, f"the write was not stored: {error}") from error
+        finally:
+            if self.services is not None and resource.plural == "services" and not resource.group:
+                self.services.settle(obj["metadata"].get("uid") or "")
         if same:
             return made
         obj["metadata"]["resourceVersion"] = str(rev)

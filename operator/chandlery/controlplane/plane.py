@@ -143,11 +143,12 @@ class ControlPlane:
         self._crds.start()
         from chandlery.controlplane.controllers.seed import seed
 
-        await seed(api, service_address=service_ip, port=sock.getsockname()[1])
+        port = sock.getsockname()[1]
+        await seed(api, service_address=service_ip, port=port)
         if settings.controllers:
             from chandlery.controlplane.controllers import Controllers
 
-            self._controllers = Controllers(api, authorizer=authorizer, root_ca=ca.decode())
+            self._controllers = Controllers(api, authorizer=authorizer, root_ca=ca.decode(), service=(service_ip, port))
             await self._controllers.start()
         if settings.audit:
             self._audit = AuditLog(settings.audit_log_path or folder / "audit.log")
@@ -179,7 +180,7 @@ class ControlPlane:
         )
         context = tls.server_context(certificates.server_cert, certificates.server_key, certificates.ca)
         self._site = await asyncio.get_running_loop().create_server(self._http, sock=sock, ssl=context, backlog=1024)
-        self.port = sock.getsockname()[1]
+        self.port = port
         self.url = f"https://{_shown(settings.host)}:{self.port}"
         (folder / "port").write_text(f"{self.port}\n")
         tls.write_kubeconfig(

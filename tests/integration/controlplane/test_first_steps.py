@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from typing import Any
 
 CRD: dict[str, Any] = {
@@ -79,3 +80,25 @@ def test_unknown_paths_and_methods(api):
     assert api("GET", "/nosuch")[0] == 404
     assert api("GET", "/api/v1/nosuch")[1]["reason"] == "NotFound"
     assert api("POST", "/api/v1/configmaps", {})[0] == 405
+
+
+def test_the_servers_own_service_comes_back(api):
+    path = "/api/v1/namespaces/default/services/kubernetes"
+    status, before = api("GET", path)
+    assert status == 200
+    assert api("DELETE", path)[0] == 200
+    deadline = time.monotonic() + 30
+    while (found := api("GET", path))[0] != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert found[1]["spec"]["clusterIP"] == before["spec"]["clusterIP"]
+    assert found[1]["metadata"]["uid"] != before["metadata"]["uid"]
+
+
+def test_what_a_deleted_service_had_can_be_had_again_at_once(api):
+    path = "/api/v1/namespaces/default/services"
+    spec = {"type": "NodePort", "clusterIP": "10.96.0.77", "ports": [{"port": 80, "nodePort": 30777}]}
+    for _ in range(3):
+        status, found = api("POST", path, {"metadata": {"name": "again"}, "spec": spec})
+        assert status == 201, found
+        assert api("DELETE", f"{path}/again")[0] == 200

@@ -154,6 +154,10 @@ class ServiceAllocator:
             self._pending[uid] = (now + self._PENDING_SECONDS, {"metadata": {"uid": uid}, "spec": _claims(spec)})
         return errors
 
+    def settle(self, uid: str) -> None:
+        """A Service has been written, or won't be: from now on what is stored says what is taken."""
+        self._pending.pop(uid, None)
+
     def _families(self, spec: Obj) -> list[FieldError]:
         headless_bare = spec.get("clusterIP") == "None" and not spec.get("selector")
         policy, families = spec.get("ipFamilyPolicy"), list(spec.get("ipFamilies") or ())

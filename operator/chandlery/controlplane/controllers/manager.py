@@ -13,6 +13,7 @@ from chandlery.controlplane.controllers.eventttl import EventTtlController
 from chandlery.controlplane.controllers.gc import GarbageCollector
 from chandlery.controlplane.controllers.namespace import NamespaceController
 from chandlery.controlplane.controllers.namespacecontent import NamespaceContentController
+from chandlery.controlplane.controllers.ownobjects import OwnObjectsController
 from chandlery.controlplane.controllers.protection import ProtectionController
 from chandlery.controlplane.controllers.quota import QuotaController
 
@@ -26,8 +27,17 @@ log = logging.getLogger(__name__)
 class Controllers:
     """All controllers on one stream of changes (`LocalApi.watch_all`)."""
 
-    def __init__(self, api: LocalApi, *, authorizer: Authorizer | None = None, root_ca: str = "") -> None:
-        """`root_ca` is the PEM text published as kube-root-ca.crt in every namespace."""
+    def __init__(
+        self,
+        api: LocalApi,
+        *,
+        authorizer: Authorizer | None = None,
+        root_ca: str = "",
+        service: tuple[str, int] = ("", 0),
+    ) -> None:
+        """`root_ca` is the PEM text published as kube-root-ca.crt in every namespace; `service` the address of the
+        control plane's own Service and the port behind it.
+        """
         self._api = api
         self._authorizer = authorizer
         self._controllers: list[Controller[Any]] = [
@@ -39,6 +49,7 @@ class Controllers:
             ProtectionController(api),
             EventTtlController(api),
             EndpointsController(api),
+            OwnObjectsController(api, address=service[0], port=service[1]),
         ]
         self._pump: asyncio.Task[None] | None = None
 

@@ -80,6 +80,17 @@ async def seed(api: LocalApi, *, service_address: str = "", port: int = 443) -> 
         await asyncio.gather(*(_create_missing(api, obj) for obj in phase))
 
 
+async def seed_namespaces(api: LocalApi) -> None:
+    """Create the system's namespaces that are missing."""
+    for name in NAMESPACES:
+        await _create_missing(api, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+
+async def seed_service(api: LocalApi, address: str, port: int) -> None:
+    """Create the control plane's own Service if it is missing."""
+    await _create_missing(api, _api_service(address, port))
+
+
 async def _create_missing(api: LocalApi, obj: Obj) -> None:
     group = obj["apiVersion"].partition("/")[0] if "/" in obj["apiVersion"] else ""
     plural = _PLURALS[obj["kind"]]

@@ -40,6 +40,8 @@ VERSION: Obj = {
 
 _ACCEPTED = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
 _HEALTH = {"healthz", "livez", "readyz"}
+_CHECKS = ("ping", "log", "etcd")
+"""The real server's names of its first checks; `etcd` is whatever store there is."""
 
 
 class Documents:
@@ -125,13 +127,16 @@ class Documents:
     def _health(self, which: str, rest: list[str], *, verbose: bool) -> Response:
         failing = self._ready() if which == "readyz" else []
         headers = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
-        if rest and rest[0] not in ("ping", "store"):
+        if rest and rest[0] not in _CHECKS:
             return not_found()
         if failing:
             lines = [f"[-]{name} failed: reason withheld" for name in failing]
             return Response(body=("\n".join([*lines, f"{which} check failed\n"])).encode(), status=500, headers=headers)
         if verbose:
-            return Response(body=f"[+]ping ok\n[+]store ok\n{which} check passed\n".encode(), headers=headers)
+            return Response(
+                body="".join([*(f"[+]{name} ok\n" for name in _CHECKS), f"{which} check passed\n"]).encode(),
+                headers=headers,
+            )
         return Response(body=b"ok", headers=headers)
 
     def _json(self, request: Request, body: Obj, media: str = "") -> Response:

@@ -89,3 +89,12 @@ async def test_a_claim_in_use_stays_until_its_pod_goes(world: Any, claim: Any) -
 async def test_an_unused_claim_goes_at_once(world: Any, claim: Any) -> None:
     await world.delete("persistentvolumeclaims", "data")
     await world.until(lambda: not world.get("persistentvolumeclaims", "data"))
+
+
+async def test_the_systems_namespaces_come_back(world):
+    before = world.get("namespaces", "kube-node-lease", "")["metadata"]["uid"]
+    await world.delete("namespaces", "kube-node-lease", "")
+    found = await world.until(
+        lambda: (now := world.get("namespaces", "kube-node-lease", "")) and now["metadata"]["uid"] != before
+    )
+    assert found
