@@ -165,6 +165,31 @@ async def test_kill_loses_nothing_that_was_committed(local):
     assert not [number for number in confirmed if number not in present]
 
 
+async def test_backups_by_request_and_before_deletion(local, tmp_path):
+    place = tmp_path / "backups"
+    destination = {"directory": {"path": str(place)}}
+    obj = local.object(engine="mariadb", deletionPolicy="Snapshot", backup={"destination": destination})
+    seen = await local.converge(obj)
+    await query(seen.binding, "CREATE TABLE t AS SELECT seq AS n FROM seq_1_to_1000")
+    dumped = obj.model_dump(by_alias=True, exclude_none=True, mode="json")
+    dumped["metadata"]["annotations"] = {"chandlery.dev/backup-requested-at": "now"}
+    obj = local.model.model_validate(dumped)
+
+    async def done():
+        return (await local.converge(obj)).facts["backup"]["count"] == 1
+
+    await until(done, 120)
+    await query(seen.binding, "INSERT INTO t VALUES (1001)")
+    await local.delete(obj)
+    (folder,) = place.iterdir()
+    first, last = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    for name, rows in ((first, 1000), (last, 1001)):
+        restored = local.object(engine="mariadb", restoreFrom={"destination": destination, "backup": name})
+        again = await local.converge(restored, 120)
+        assert await query(again.binding, "SELECT count(*) FROM t") == [rows]
+        assert again.binding.entries["password"] != seen.binding.entries["password"]
+
+
 async def test_tls_of_its_own(local):
     obj = local.object(engine="mariadb", tls={"enabled": True})
     seen = await local.converge(obj)
@@ -183,10 +208,10 @@ def test_what_it_cannot_do_is_refused_by_name(tmp_path):
         obj = harness.object(
             engine="mariadb",
             instances=2,
-            backup={"destination": {"directory": {"path": "/x"}}},
+            backup={"destination": {"volume": {"claimName": "x"}}},
             roles=[{"name": "a"}, {"name": "b", "memberOf": ["a"]}],
         )
         fields = {item.field for item in harness.driver.unsupported(obj, {})}
     finally:
         harness.provider.close()
-    assert {"spec.instances", "spec.backup", "spec.roles[b].memberOf"} <= fields
+    assert {"spec.instances", "spec.backup.destination.volume", "spec.roles[b].memberOf"} <= fields

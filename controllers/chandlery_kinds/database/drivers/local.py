@@ -31,9 +31,6 @@ class DatabaseDriver(LocalDriver):
             return MariaServers(ctx, obj, instance)
         return PostgresServers(ctx, obj, instance)
 
-    def does(self, obj: Database) -> frozenset[str]:
-        return self.abilities if obj.spec.engine is DatabaseEngine.POSTGRES else frozenset({"tls", "rotation"})
-
     def refused(self, obj: Database) -> Sequence[Unsupported]:
         spec = obj.spec
         found: list[Unsupported] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,8 +12,10 @@ from chandlery.driver.protocol import Binding, Difference, Disruption, DriverCon
 from chandlery.foundation.errors import ChandleryError, EngineFailed
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance
+from chandlery.providers.local.backups import Backups
 from chandlery.providers.local.certificates import Certificates
 from chandlery.providers.local.driver import crash_loop
+from chandlery_kinds.database.drivers.local_mariadb_backup import Restore, take
 from chandlery_kinds.database.drivers.local_mariadb_server import HOST, MariaServer
 from chandlery_kinds.database.drivers.local_roles import passwords, rotation_of, secret_part, with_times
 from chandlery_kinds.database.mariadb.configuration import dynamic, settings, sql_value
@@ -22,6 +25,7 @@ from chandlery_kinds.database.spec_parts import GrantTarget
 
 STARTING_POLL = 0.02
 DRIFT_POLL = 15.0
+RESTORING_POLL = 1.0
 
 
 class MariaServers:
@@ -34,6 +38,8 @@ class MariaServers:
         self.instance = instance
         self.server = MariaServer(instance, obj.spec, ctx.base.remaining() or 60.0)
         self.rotation = rotation_of(ctx, obj, instance)
+        self.restore = Restore(self)
+        self.backups = Backups(ctx, obj, instance, partial(take, self))
         tls = obj.spec.tls
         self.certificates = Certificates(ctx, obj, instance) if tls is not None and tls.enabled else None
 
@@ -76,6 +82,9 @@ class MariaServers:
     # -- create
 
     async def create(self) -> None:
+        if self.spec.restore_from is not None and not self.server.made:
+            await self.restore.begin()
+            return
         await self.server.initialise()
         if self.certificates is not None:
             await self.certificates.write()
@@ -87,6 +96,12 @@ class MariaServers:
 
     async def observe(self) -> Observation:
         self.instance.reload()
+        job = self.restore.job
+        if job is not None and job.running:
+            name, told = self.instance.name, job.message
+            return Observation(
+                exists=True, reason="Restoring", message=told, external_name=name, poll_after=RESTORING_POLL
+            )
         state = self.server.process.state()
         secrets = await passwords(self.ctx, self.obj, self.instance)
         content, live, problem = self._content(secrets), {}, ""
@@ -102,6 +117,7 @@ class MariaServers:
         differences += self.rotation.differences() if live else []
         if live:
             self.server.process.settled()
+        backups = await self.backups.look(serves=bool(live))
         ready = bool(live) and not inside and await self._client_works(secrets)
         if ready and not self.instance.record.get("served"):
             self.instance.record["served"] = True
@@ -117,13 +133,18 @@ class MariaServers:
             ready=ready,
             reason="" if ready else reason,
             message="" if ready else message,
-            differences=(*differences, *inside),
+            differences=(*differences, *inside, *backups.differences),
             external_name=self.instance.name,
             endpoint=Endpoint(host=HOST, port=self.server.port),
             binding=self._binding(self.spec.owner_of(self.spec.databases[0]), secrets),
             user_bindings={names[name]: self._binding(name, secrets) for name in secrets},
-            facts={**self._facts(live, ready=ready), **with_times(content.facts(), self.rotation.times(), names)},
-            poll_after=self.rotation.poll(DRIFT_POLL) if ready else max(STARTING_POLL, state.wait),
+            facts={
+                **self._facts(live, ready=ready),
+                **with_times(content.facts(), self.rotation.times(), names),
+                **backups.facts,
+            },
+            conditions=backups.conditions,
+            poll_after=self.rotation.poll(backups.poll(DRIFT_POLL)) if ready else max(STARTING_POLL, state.wait),
         )
 
     def _content(self, secrets: Mapping[str, str]) -> Content:
@@ -267,6 +288,8 @@ class MariaServers:
                     assert self.certificates is not None
                     await self.certificates.write()
                     await self._execute("FLUSH SSL")
+                case "backup":
+                    self.backups.start(payload[1])
                 case "write":
                     pass
                 case _:
@@ -282,6 +305,22 @@ class MariaServers:
         await self._reconfigure(before, restart=restart)
         if started:
             await self.server.start()
+
+    # -- before deletion
+
+    async def last_backup(self) -> bool:
+        """True when there is a backup that began after the deletion did, or nothing to back up."""
+        if not self.server.made:
+            return True
+        if not self.server.process.state().running:
+            self.instance.write_config(self.server.config_file.name, self._configuration())
+            await self.server.start()
+            return False
+        try:
+            await self._look()
+        except ChandleryError:
+            return False
+        return await self.backups.last()
 
     async def _set_live(self, changes: Sequence[Difference]) -> None:
         """One by one: each is in the file only when the engine took it."""

@@ -120,22 +120,32 @@ class MariaServer:
             f"CREATE USER {admin} IDENTIFIED BY PASSWORD {secret};",
             f"GRANT ALL PRIVILEGES ON *.* TO {admin} WITH GRANT OPTION;",
         ]
-        options = {**self._places(), "datadir": str(unfinished), "skip_networking": "ON"}
+        await self.bootstrap(unfinished, "\n".join(script) + "\n")
+        unfinished.rename(self.data)
+
+    async def bootstrap(self, directory: Path, script: str) -> None:
+        """Run statements, one a line, on data that no server has open.
+
+        Raises:
+            EngineFailed: the engine's own words say why.
+        """
+        options = {**self._places(), "datadir": str(directory), "skip_networking": "ON"}
         self.instance.write_config("bootstrap.cnf", render(options))
         argv = [str(self.engine.binary), f"--defaults-file={self.instance.config_dir / 'bootstrap.cnf'}", "--bootstrap"]
-        done = await run_tool(
-            self.instance,
-            argv,
-            env=self.engine.env,
-            stdin=("\n".join(script) + "\n").encode(),
-            seconds=self._seconds,
-            check=False,
-        )
-        (self.instance.config_dir / "bootstrap.cnf").unlink(missing_ok=True)
+        try:
+            done = await run_tool(
+                self.instance,
+                argv,
+                env=self.engine.env,
+                stdin=script.encode(),
+                seconds=max(self._seconds, 600.0),
+                check=False,
+            )
+        finally:
+            (self.instance.config_dir / "bootstrap.cnf").unlink(missing_ok=True)
         problems = [line for line in done.output.splitlines() if "ERROR" in line]
         if done.code != 0 or problems:
-            raise EngineFailed(f"a new MariaDB could not be made: {' | '.join(problems[-3:]) or done.tail()}")
-        unfinished.rename(self.data)
+            raise EngineFailed(f"MariaDB's data could not be made: {' | '.join(problems[-3:]) or done.tail()}")
 
     # -- configuration and process
 
