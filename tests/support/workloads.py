@@ -19,6 +19,7 @@ import signal
 import subprocess
 import traceback
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ from chandlery.providers.kubernetes.types import (
     CLAIMS,
     CONFIG_MAPS,
     DEPLOYMENTS,
+    JOBS,
     PODS,
     SECRETS,
     SERVICES,
@@ -35,7 +37,8 @@ from chandlery.providers.kubernetes.types import (
     Obj,
 )
 
-_NEVER_ROOT = ("initdb", "postgres", "mariadb")
+_NEVER_ROOT = ("initdb", "postgres", "mariadb", "pg_")
+JOB_NAME = "batch.kubernetes.io/job-name"
 _ADDRESSES = iter(range(1, 60000))
 
 
@@ -154,6 +157,10 @@ class Workloads:
                 mine = [p for p in pods if any(o["uid"] == uid for o in p["metadata"].get("ownerReferences", ()))]
                 with contextlib.suppress(AlreadyExists, NotFound):
                     await self._workload(kind, workload, mine)
+        for job in (await self.api.list(JOBS)).items:
+            mine = [p for p in pods if p["metadata"]["labels"].get(JOB_NAME) == job["metadata"]["name"]]
+            with contextlib.suppress(AlreadyExists, NotFound):
+                await self._job(job, mine)
         for pod in pods:
             with contextlib.suppress(NotFound):
                 await self._pod(pod)
@@ -202,6 +209,53 @@ class Workloads:
         ):
             last = max(old, key=lambda p: p["metadata"]["name"])
             await self.api.delete(PODS, last["metadata"]["namespace"], last["metadata"]["name"])
+
+    async def _job(self, job: Obj, mine: list[Obj]) -> None:
+        """One pod, once; its end is the Job's."""
+        meta, template = job["metadata"], job["spec"]["template"]
+        if meta.get("deletionTimestamp") or (job.get("status") or {}).get("conditions"):
+            return
+        if not mine:
+            owner = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"]}
+            body = {
+                "metadata": {
+                    "name": f"{meta['name']}-pod",
+                    "namespace": meta["namespace"],
+                    "labels": {**template["metadata"]["labels"], JOB_NAME: meta["name"]},
+                    "ownerReferences": [{**owner, "controller": True}],
+                },
+                "spec": {**template["spec"], "nodeName": "node-1"},
+            }
+            await self.api.create(PODS, body)
+            return
+        phase = (mine[0].get("status") or {}).get("phase")
+        if phase in ("Succeeded", "Failed"):
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            good = phase == "Succeeded"
+            kinds = ("SuccessCriteriaMet", "Complete") if good else ("FailureTarget", "Failed")
+            conditions = [{"type": kind, "status": "True", "message": "the pod has ended"} for kind in kinds]
+            ended = {"succeeded": 1, "completionTime": now} if good else {"failed": 1}
+            await self._status(JOBS, job, {"startTime": now, "conditions": conditions, **ended})
+
+    async def _once(self, pod: Obj, known: Running) -> None:
+        """A pod that isn't started again."""
+        [container] = pod["spec"]["containers"]
+        name = container["name"]
+        if name not in known.argv:
+            self._prepare(pod, container, known)
+            self._start(name, known)
+        code = known.processes[name].poll()
+        if code is None or known.told == str(code):
+            return
+        told = known.folder / "termination"
+        message = told.read_text() if told.exists() else (known.folder / f"{name}.log").read_text()[-2000:]
+        state = {"terminated": {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "message": message}}
+        said = {"name": name, "image": container["image"], "imageID": "", "ready": False, "restartCount": 0}
+        phase = "Succeeded" if code == 0 else "Failed"
+        await self._status(
+            PODS, pod, {"phase": phase, "podIP": known.ip, "containerStatuses": [{**said, "state": state}]}
+        )
+        known.told = str(code)
 
     async def _make(self, kind: ResourceType, workload: Obj, name: str, index: int, revision: str) -> None:
         meta, template = workload["metadata"], workload["spec"]["template"]
@@ -267,6 +321,9 @@ class Workloads:
         if not await self._volumes(pod, known):
             return
         if not await self._initialised(pod, known):
+            return
+        if pod["spec"].get("restartPolicy") == "Never":
+            await self._once(pod, known)
             return
         containers = []
         for container in pod["spec"]["containers"]:
@@ -379,6 +436,11 @@ class Workloads:
         for everywhere in ("* -::*", "0.0.0.0"):
             text = text.replace(everywhere, known.ip)
         text = text.replace("listen_addresses = '*'", f"listen_addresses = '{known.ip}'")
+        text = text.replace("/dev/termination-log", str(known.folder / "termination"))
+        for other in self.pods.values():  # the names of Services that lead to one pod
+            name = other.folder.name.partition(".")[0]
+            if name.endswith("-0"):
+                text = text.replace(f"{name.removesuffix('-0')}.{pod['metadata']['namespace']}.svc", other.ip)
         return text.replace("bind *:", f"bind {known.ip}:").replace("ipv4@*:", f"ipv4@{known.ip}:")
 
     def _named(self, namespace: str, pod: str) -> str:
@@ -413,6 +475,7 @@ class Workloads:
             return None
         nobody = pwd.getpwnam("nobody")
         self.folder.chmod(0o755)
+        os.chown(known.folder, nobody.pw_uid, nobody.pw_gid)
         for volume in pod["spec"].get("volumes", ()):
             if "emptyDir" in volume or "persistentVolumeClaim" in volume:
                 os.chown(known.folder / volume["name"], nobody.pw_uid, nobody.pw_gid)

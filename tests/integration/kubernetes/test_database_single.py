@@ -11,7 +11,16 @@ import asyncpg
 import pytest
 from kubernetes_cluster import eventually
 
-from chandlery.providers.kubernetes.types import CLAIMS, CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS
+from chandlery.providers.kubernetes.types import (
+    CLAIMS,
+    CONFIG_MAPS,
+    CRON_JOBS,
+    JOBS,
+    PODS,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+)
 
 pytestmark = pytest.mark.engine
 
@@ -160,6 +169,42 @@ async def test_days_of_a_database(kube):
         for o in (await kube.api.list(kind, kube.namespace, labels="chandlery.dev/owner-uid")).items
     ]
     assert left == ["data-two-database-0", "two-database-auth"]
+
+
+METHODS = ["physical", *(["logical"] if os.environ.get("CHANDLERY_ALL_BACKUPS") else [])]
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_backup_is_made_and_another_database_begins_with_it(kube, method):
+    backups = {"destination": {"volume": {"claimName": "safe", "path": "ships"}}, "method": method}
+    backups |= {"schedule": "0 3 * * *", "retention": {"count": 2}}
+    await kube.apply("Database", "old", {**SPEC, "backup": backups})
+    status = await kube.ready("Database", "old", 60)
+    assert status["backup"]["nextScheduledTime"].endswith("T03:00:00Z")
+    cron = await kube.get(CRON_JOBS, "old-database-backup")
+    assert cron["spec"]["concurrencyPolicy"] == "Forbid"
+    async with client(kube, "old", "old-database") as app:
+        await app.execute("CREATE TABLE ships (name text); INSERT INTO ships VALUES ('Argo')")
+    asked = {"chandlery.dev/backup-requested-at": "now"}
+    await kube.apply("Database", "old", {**SPEC, "backup": backups}, annotations=asked)
+
+    async def made():
+        found = (await kube.get("Database", "old"))["status"].get("backup", {})
+        return found if found.get("lastSuccessfulTime") else None
+
+    [entry] = (await eventually(made, 60))["list"]
+    assert entry["phase"] == "Completed"
+    async with client(kube, "old", "old-database") as app:
+        await app.execute("INSERT INTO ships VALUES ('Ghost')")
+
+    restore = {"objectName": "old", "backup": entry["name"]}
+    await kube.apply("Database", "new", {**SPEC, "restoreFrom": restore})
+    await kube.ready("Database", "new", 60)
+    async with client(kube, "new", "new-database") as app:
+        assert [row["name"] for row in await app.fetch("SELECT name FROM ships")] == ["Argo"]
+    assert (await kube.secret("new"))["password"] != (await kube.secret("old"))["password"]
+    await kube.delete("Database", "old")
+    assert (await kube.api.list(JOBS, kube.namespace)).items == []
 
 
 def _closed():

@@ -92,8 +92,8 @@ def queues(spec, parameters=None):
     return queue.children(inputs, words, queue_set(inputs, "revision"))
 
 
-def databases(spec, parameters=None):
-    inputs = DatabaseInputs.of(an(Database, spec), parameters or {}, {})
+def databases(spec, parameters=None, restore=None):
+    inputs = DatabaseInputs.of(an(Database, spec), parameters or {}, {}, restore=restore)
     return [*database_children(inputs, parameters or {}), database_set(inputs)]
 
 
@@ -148,6 +148,16 @@ CASES = {
     "cache/memcached": lambda: caches_by_memcached(
         {"engine": "memcached", "mode": "sharded", "shards": 2, "memory": "64Mi", "tls": {}}
     ),
+    "database/postgres-backup": lambda: databases(
+        {
+            "backup": {
+                "schedule": "0 3 * * *",
+                "destination": {"volume": {"claimName": "safe", "path": "orders"}},
+                "retention": {"count": 7},
+            }
+        },
+        restore={"claim": "safe", "path": "old"},
+    ),
     "loadbalancer/plain": lambda: balancers({**WEB}),
     "loadbalancer/exposed": lambda: balancers({**WEB, "replicas": 3, "exposure": {"type": "LoadBalancer"}}),
     "queue/single": lambda: queues({"storage": {"size": "4Gi"}}),
@@ -174,6 +184,26 @@ def test_manifests_are_made_of_what_the_api_knows(case):
             kubernetes_validate.validate(manifest, "1.37", strict=True)
 
 
+VOLUMES = {"secret", "configMap", "emptyDir", "persistentVolumeClaim"}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "backup" in case])
+def test_pods_of_backups_keep_to_the_restricted_standard_and_are_behind_no_service(case):
+    made = CASES[case]()
+    [cron] = [m for m in made if m["kind"] == "CronJob"]
+    template = cron["spec"]["jobTemplate"]["spec"]["template"]
+    pod = template["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    assert all(set(volume) - {"name"} <= VOLUMES for volume in pod["volumes"])
+    [container] = pod["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["command"]
+    assert not [e for e in container["env"] if "secretKeyRef" in str(e)]
+    for service in (m for m in made if m["kind"] == "Service"):
+        assert not service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_pods_keep_to_the_restricted_standard_and_say_everything(case):
     workloads = [m for m in CASES[case]() if m["kind"] in ("StatefulSet", "Deployment")]
@@ -186,7 +216,7 @@ def test_pods_keep_to_the_restricted_standard_and_say_everything(case):
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}
     assert {s["name"] for s in security.get("sysctls", ())} <= {"net.ipv4.ip_unprivileged_port_start"}
     assert not {key for key in pod if key.startswith("host")}
-    assert all(set(volume) - {"name"} <= {"secret", "configMap", "emptyDir"} for volume in pod["volumes"])
+    assert all(set(volume) - {"name"} <= VOLUMES for volume in pod["volumes"])
     for container in [*pod.get("initContainers", ()), *pod["containers"]]:
         own = container["securityContext"]
         assert own["allowPrivilegeEscalation"] is False

@@ -14,7 +14,7 @@ from chandlery.providers.kubernetes.driver import KubernetesDriver, Pass, child_
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery_kinds.database.drivers import kubernetes_cnpg as cnpg
 from chandlery_kinds.database.drivers.kubernetes_postgres import PostgresPod
-from chandlery_kinds.database.model import Database, DatabaseEngine
+from chandlery_kinds.database.model import Database, DatabaseEngine, DatabaseSpec
 
 
 class DatabaseDriver(KubernetesDriver[Database]):
@@ -24,6 +24,7 @@ class DatabaseDriver(KubernetesDriver[Database]):
         *child_rules(
             ("", ("services", "secrets", "configmaps")),
             ("apps", ("statefulsets",)),
+            ("batch", ("cronjobs", "jobs")),
             ("networking.k8s.io", ("networkpolicies",)),
             ("postgresql.cnpg.io", ("clusters",)),
         ),
@@ -36,8 +37,7 @@ class DatabaseDriver(KubernetesDriver[Database]):
         spec = obj.spec
         if spec.engine is not DatabaseEngine.POSTGRES:
             yield Unsupported("spec.engine", spec.engine.value, "it is not run on Kubernetes yet")
-        absent: dict[str, Any] = {"pooler": spec.pooler, "backup": spec.backup, "restoreFrom": spec.restore_from}
-        absent |= {"metrics": spec.metrics, "tls": spec.tls}
+        absent: dict[str, Any] = {"pooler": spec.pooler, "metrics": spec.metrics, "tls": spec.tls}
         for field, value in absent.items():
             if value is not None and getattr(value, "enabled", True):
                 yield Unsupported(f"spec.{field}", "set", "databases on Kubernetes don't have it yet")
@@ -47,9 +47,31 @@ class DatabaseDriver(KubernetesDriver[Database]):
             yield Unsupported("spec.deletionPolicy", "Snapshot", "databases on Kubernetes can't be backed up yet")
         if spec.instances > 1:
             yield from cnpg.refused(obj)
+        else:
+            yield from _backups(spec)
 
     async def begin(self, ctx: DriverContext, obj: Database) -> Pass:
         return await _way(ctx, obj)
+
+
+def _backups(spec: DatabaseSpec) -> Iterator[Unsupported]:
+    backup, restore = spec.backup, spec.restore_from
+    if backup is not None:
+        if backup.destination.volume is None:
+            yield Unsupported("spec.backup.destination", "set", "backups on Kubernetes go to a volume: name a claim")
+        if backup.continuous_archiving:
+            why = "the write-ahead log is not archived on Kubernetes yet"
+            yield Unsupported("spec.backup.continuousArchiving", "true", why)
+        if backup.retention is not None and backup.retention.days is not None:
+            why = "backups on Kubernetes are kept by their number: use count"
+            yield Unsupported("spec.backup.retention.days", str(backup.retention.days), why)
+    if restore is not None:
+        if restore.destination is not None and restore.destination.volume is None:
+            why = "databases on Kubernetes begin with backups in a claim only"
+            yield Unsupported("spec.restoreFrom.destination", "set", why)
+        if restore.point_in_time is not None:
+            why = "the write-ahead log is not archived on Kubernetes yet"
+            yield Unsupported("spec.restoreFrom.pointInTime", str(restore.point_in_time), why)
 
 
 async def _way(ctx: DriverContext, obj: Database) -> Pass:

@@ -40,6 +40,9 @@ def refused(obj: Database) -> list[Unsupported]:
         no("spec.databases", first.name, "extensions and schemas are not set up with several instances yet")
     if spec.roles:
         no("spec.roles", "set", "roles besides the owner are not set up with several instances yet")
+    for field, value in (("backup", spec.backup), ("restoreFrom", spec.restore_from)):
+        if value is not None:
+            no(f"spec.{field}", "set", "it is not handed over to CloudNativePG yet")
     if spec.rotation is not None:
         no("spec.rotation", "set", "passwords with several instances are not rotated yet")
     if spec.exposure.type is not ExposureType.INTERNAL:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import orjson
 
 from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed, NotSupported, Unavailable
+from chandlery.driver.schedule import due, requested, stamp
+from chandlery.foundation.errors import (
+    AlreadyExists,
+    ChandleryError,
+    DependencyNotReady,
+    EngineFailed,
+    NotSupported,
+    Unavailable,
+)
 from chandlery.foundation.validation.quantity import Quantity
 from chandlery.model.base import Endpoint
 from chandlery.model.parts import ExposureType
@@ -20,6 +30,8 @@ from chandlery.providers.kubernetes.templates import Kept, keep, upgrade_conditi
 from chandlery.providers.kubernetes.types import (
     CLAIMS,
     CONFIG_MAPS,
+    CRON_JOBS,
+    JOBS,
     NETWORK_POLICIES,
     PODS,
     SECRETS,
@@ -27,6 +39,8 @@ from chandlery.providers.kubernetes.types import (
     STATEFUL_SETS,
     Obj,
 )
+from chandlery_kinds.database.kubernetes.backup import SUFFIX, job
+from chandlery_kinds.database.kubernetes.backup import facts as backups
 from chandlery_kinds.database.kubernetes.children import children
 from chandlery_kinds.database.kubernetes.config import revision, split
 from chandlery_kinds.database.kubernetes.inputs import PORT, Inputs
@@ -39,8 +53,10 @@ from chandlery_kinds.database.postgres.live_settings import KEPT, setting_differ
 from chandlery_kinds.database.postgres.roles import wanted_roles
 from chandlery_kinds.database.settings import TABLES
 
-KINDS = (STATEFUL_SETS, SERVICES, SECRETS, CONFIG_MAPS, NETWORK_POLICIES, PODS, CLAIMS)
+KINDS = (STATEFUL_SETS, SERVICES, SECRETS, CONFIG_MAPS, NETWORK_POLICIES, CRON_JOBS, JOBS, PODS, CLAIMS)
 RECORD = "-record"
+BACKUP = "chandlery.dev/backup-requested-at"
+"""Annotation: any text; a new one is a backup."""
 STARTING_POLL = 0.5
 DRIFT_POLL = 30.0
 """What is inside of the engine tells nobody when it changes."""
@@ -68,7 +84,12 @@ class PostgresPod(Workload[Database]):
         self.notes = self._notes()
         self._noted = orjson.dumps(self.notes, option=orjson.OPT_SORT_KEYS)
         self.inputs = Inputs.of(
-            obj, ctx.parameters, self.session.images, self.session.pull_secrets, major=self.notes.get("major", "")
+            obj,
+            ctx.parameters,
+            self.session.images,
+            self.session.pull_secrets,
+            major=self.notes.get("major", ""),
+            restore=self.notes.get("restore"),
         )
         self.live: Mapping[str, Any] = {}
         self.kept: Mapping[str, str] = {}
@@ -132,7 +153,36 @@ class PostgresPod(Workload[Database]):
 
     async def create(self) -> None:
         await self.ensure_auth()
+        if self.spec.restore_from is not None and "restore" not in self.notes:
+            # on record, so that the object whose backup it is may go
+            self.notes["restore"] = await self._restore()
+            await self._save()
+            self.inputs = replace(self.inputs, restore=self.notes["restore"])
         await self.act_all(self._desired()[0])
+
+    async def _restore(self) -> dict[str, str]:
+        """Where the backup is.
+
+        Raises:
+            DependencyNotReady: the object that made it isn't there.
+            NotSupported: it isn't in a claim.
+        """
+        given = self.spec.restore_from
+        assert given is not None
+        destination: Any = given.destination
+        field = "spec.restoreFrom.destination"
+        if given.object_name is not None:
+            field = "spec.restoreFrom.objectName"
+            group, kind = self.obj.names.group, self.obj.names.kind
+            other = await self.ctx.reader.get(group, kind, self.owner.namespace, given.object_name)
+            if other is None:
+                raise DependencyNotReady(f"the Database {given.object_name} isn't there", field=field)
+            backup = type(self.obj).model_validate(other).spec.backup
+            destination = backup.destination if backup is not None else None
+        if destination is None or destination.volume is None:
+            raise NotSupported("databases on Kubernetes begin with backups in a claim only", field=field)
+        name = {"name": str(given.backup)} if given.backup else {}
+        return {"claim": str(destination.volume.claim_name), "path": str(destination.volume.path).strip("/"), **name}
 
     def _desired(self) -> tuple[list[Obj], Kept]:
         stateful = stateful_set(self.inputs, self.stateful)
@@ -165,6 +215,7 @@ class PostgresPod(Workload[Database]):
                 inside = await content.differences()
             except Unavailable as error:  # it has just gone down
                 self.live, self.error = {}, error.message
+        found += self._backup_differences()
         found += self._restart_differences(found)
         host = self._host()
         ready = bool(self.live and host) and not inside and await self._client_works(passwords)
@@ -285,6 +336,14 @@ class PostgresPod(Workload[Database]):
             return [Difference(f"{what} of {name}", wanted, begun, Disruption.RESTART, payload=("restart", pod))]
         return []
 
+    def _backup_differences(self) -> list[Difference]:
+        """A backup that a person asks for, once."""
+        backup, done = self.spec.backup, self.notes.get("backup")
+        asked = requested(self.obj.metadata.annotations, BACKUP, done) if backup is not None else None
+        if asked is None or not self.live:
+            return []
+        return [Difference("backup", asked, str(done or "none"), payload=("backup", asked))]
+
     def _name(self) -> str:
         return f"{self.owner.base}.{self.owner.namespace}.svc"
 
@@ -338,6 +397,18 @@ class PostgresPod(Workload[Database]):
             "primary": f"{self.owner.base}-0",
             "selector": ",".join(f"{key}={value}" for key, value in self.owner.selector.items()),
         }
+        backup = self.spec.backup
+        if backup is not None:
+            told = backups(self.there.all(JOBS), self.there.pods, self.there.get(CRON_JOBS, SUFFIX))
+            now, zone = self.ctx.base.now(), str(backup.time_zone)
+            coming = due(
+                str(backup.schedule) if backup.schedule else None,
+                since=now,
+                now=now,
+                zone=zone,
+                suspended=backup.suspended,
+            ).next
+            facts["backup"] = told | ({"nextScheduledTime": stamp(coming)} if coming is not None else {})
         for claim in self.there.all(CLAIMS):
             capacity = (claim.get("status") or {}).get("capacity", {}).get("storage")
             if capacity:
@@ -366,7 +437,9 @@ class PostgresPod(Workload[Database]):
             if what == "auth":
                 await self.ensure_auth()
                 return
-            if what in ("rotate", "anchor"):
+            if what == "backup":
+                await self._back_up(rest[0])
+            elif what in ("rotate", "anchor"):
                 await self.rotate(change.payload)
                 rotated = True
             elif what == "set":
@@ -389,6 +462,12 @@ class PostgresPod(Workload[Database]):
         if restart is not None:
             self.ctx.event("Normal", "Restarting", f"{restart['metadata']['name']} is replaced")
             await self.session.delete(restart)
+
+    async def _back_up(self, asked: str) -> None:
+        assert self.spec.backup is not None
+        with contextlib.suppress(AlreadyExists):
+            await self.session.create(job(self.inputs, self.spec.backup, asked))
+        self.notes["backup"] = asked
 
     async def _set(self, change: Difference) -> None:
         import asyncpg

@@ -9,6 +9,7 @@ from chandlery.model.parts import ExposureType
 from chandlery.providers.kubernetes.network import Doors, network_policy
 from chandlery.providers.kubernetes.services import client_service, headless_service, port
 from chandlery.providers.kubernetes.types import Obj
+from chandlery_kinds.database.kubernetes.backup import cron_job
 from chandlery_kinds.database.kubernetes.config import config
 from chandlery_kinds.database.kubernetes.inputs import PORT, Inputs
 
@@ -22,5 +23,6 @@ def children(inputs: Inputs, parameters: Mapping[str, Any]) -> list[Obj]:
         config(inputs),
         client_service(inputs.owner, exposure, [port("postgres", inputs.service_port)]),
         headless_service(inputs.owner, [port("postgres", PORT)]),
+        *(cron_job(inputs, inputs.spec.backup) if inputs.spec.backup is not None else ()),
         *network_policy(inputs.owner, Doors(clients=[PORT]), cidrs=cidrs, parameters=parameters),
     ]

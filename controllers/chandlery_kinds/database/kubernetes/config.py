@@ -12,7 +12,7 @@ from chandlery.providers.kubernetes.drift import digest
 from chandlery.providers.kubernetes.pods import USER
 from chandlery.providers.kubernetes.types import CONFIG_MAPS, Obj
 from chandlery_kinds.database.kubernetes.inputs import DATA, MOUNT, PORT, RUN, Inputs
-from chandlery_kinds.database.postgres.configuration import host_rules, render, settings
+from chandlery_kinds.database.postgres.configuration import ADMIN, host_rules, render, settings
 from chandlery_kinds.database.settings import TABLES
 
 CONFIG = "-config"
@@ -54,7 +54,9 @@ def config(inputs: Inputs) -> Obj:
     files = {
         "postgresql.conf": render({**_start_values(inputs), REVISION: revision(inputs)}),
         # Over the pod's network with a password only, as everywhere.
-        "pg_hba.conf": host_rules(("all",)),
+        "pg_hba.conf": f"{host_rules(('all',))}host    replication  {ADMIN}  all  scram-sha-256\n",
+        # While a backup is restored nobody else is there: the server listens on a socket of the init container's own.
+        "restore_hba.conf": "local   all          all   trust\n",
         "pg_ident.conf": "",
         # initdb asks who it runs as, and an image needn't know the user that we run it as.
         "passwd": f"postgres:x:{USER}:{USER}:PostgreSQL:{DATA}:/bin/false\n",

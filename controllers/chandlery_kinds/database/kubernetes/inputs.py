@@ -16,8 +16,15 @@ MOUNT: Final = "/etc/chandlery"
 SECRET: Final = "/run/chandlery-admin"  # noqa: S105
 """The driver's own password, for the container that makes the data."""
 DATA: Final = "/var/lib/chandlery"
+BACKUPS: Final = "/backups"
 RUN: Final = "/run/postgres"
 """Unix socket."""
+
+FIND: Final = "for d in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin; do PATH=$PATH:$d; done\n"
+"""Where distributions keep the programs, for images that don't have them in PATH."""
+STOP_SECONDS: Final = 90
+MARK: Final = "chandlery-backup"
+"""In the folder of a backup that is whole."""
 
 _MIB: Final = 2**20
 DEFAULT_MEMORY: Final = 512 * _MIB
@@ -37,6 +44,8 @@ class Inputs:
     image_said: str
     """What people said of the image; empty when it is our own choice, which a newer operator may make otherwise."""
     pull_secrets: tuple[str, ...] = ()
+    restore: Mapping[str, str] | None = None
+    """The backup that the data begin with: claim, path, name (the newest without)."""
 
     @classmethod
     def of(
@@ -47,13 +56,14 @@ class Inputs:
         pull_secrets: Sequence[str] = (),
         *,
         major: str = "",
+        restore: Mapping[str, str] | None = None,
     ) -> Inputs:
         """`major` is that of the data which are there already: no newer one can read them."""
         version = str(obj.spec.version or major or NEWEST)
         default = f"{_REPOSITORY}:{_RELEASES.get(version, version)}"
         chosen, said = image("postgres", default, parameters, catalogue)
         secrets = tuple(parameters.get("pullSecrets") or pull_secrets)
-        return cls(Owner.of(obj, "postgresql"), obj.spec, chosen, said, secrets)
+        return cls(Owner.of(obj, "postgresql"), obj.spec, chosen, said, secrets, restore)
 
     @property
     def service_port(self) -> int:
@@ -74,5 +84,6 @@ class Inputs:
         return {
             **{name: spec[name] for name in names if name in spec},
             "image": self.image_said,
+            **({"restore": dict(self.restore)} if self.restore else {}),
             "pullSecrets": list(self.pull_secrets),
         }

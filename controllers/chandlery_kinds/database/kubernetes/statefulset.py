@@ -14,18 +14,26 @@ from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.services import HEADLESS
 from chandlery.providers.kubernetes.types import STATEFUL_SETS, Obj
 from chandlery_kinds.database.kubernetes.config import CONFIG
-from chandlery_kinds.database.kubernetes.inputs import DATA, MOUNT, PORT, RUN, SECRET, Inputs
+from chandlery_kinds.database.kubernetes.inputs import (
+    BACKUPS,
+    DATA,
+    FIND,
+    MOUNT,
+    PORT,
+    RUN,
+    SECRET,
+    STOP_SECONDS,
+    Inputs,
+)
+from chandlery_kinds.database.kubernetes.restore import restore_script
 from chandlery_kinds.database.postgres.configuration import ADMIN
 
 GRACE_SECONDS = 120
 """For the last checkpoint when a pod ends."""
-STOP_SECONDS = 90
 _MIB = 2**20
 
 # A folder is the database once it holds the mark. initdb that was cut short leaves one without it, which is taken away
 # where the image has `rm`, and passed over elsewhere. The mark is written through to the disk by initdb as well.
-_FIND = "for d in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin; do PATH=$PATH:$d; done\n"
-"""Where distributions keep the programs, for images that don't have them in PATH."""
 _INITIALISE = """set -eu
 {find}n=0
 for made in {data}/pgdata-*; do
@@ -33,9 +41,10 @@ for made in {data}/pgdata-*; do
   if [ -e "$made" ] && command -v rm >/dev/null; then rm -rf "$made" || :; fi
 done
 while [ -e {data}/pgdata-$n ]; do n=$((n+1)); done
-initdb --pgdata={data}/pgdata-$n --no-sync {options}
-: > {data}/pgdata-$n/chandlery-initialised
-initdb --pgdata={data}/pgdata-$n --sync-only
+made={data}/pgdata-$n
+{fill}
+: > "$made/chandlery-initialised"
+initdb --pgdata="$made" --sync-only
 """
 _SERVE = """{find}for made in {data}/pgdata-*; do
   if [ -e "$made/chandlery-initialised" ]; then exec {command}; fi
@@ -47,7 +56,7 @@ exit 1
 
 def found(command: str) -> list[str]:
     """A command that gets the folder of the database as `$made`."""
-    return ["sh", "-c", _SERVE.format(find=_FIND, data=DATA, command=command)]
+    return ["sh", "-c", _SERVE.format(find=FIND, data=DATA, command=command)]
 
 
 def stateful_set(inputs: Inputs, live: Obj | None = None) -> Obj:
@@ -97,6 +106,7 @@ def template(inputs: Inputs) -> dict[str, Any]:
             "initContainers": [_initialise(inputs)],
             "containers": [_server(inputs)],
             "volumes": [
+                *_backups(inputs),
                 {"name": "config", "configMap": {"name": owner.base + CONFIG, "defaultMode": 0o444}},
                 {
                     "name": "admin",
@@ -111,6 +121,12 @@ def template(inputs: Inputs) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _backups(inputs: Inputs) -> list[dict[str, Any]]:
+    if inputs.restore is None:
+        return []
+    return [{"name": "backups", "persistentVolumeClaim": {"claimName": inputs.restore["claim"], "readOnly": True}}]
 
 
 def _mounts() -> list[dict[str, Any]]:
@@ -140,18 +156,23 @@ def _initialise(inputs: Inputs) -> dict[str, Any]:
             "--no-instructions",
         )
     )
+    fill = f'initdb --pgdata="$made" --no-sync {options}'
+    mounts = [*_mounts(), {"name": "admin", "mountPath": SECRET, "readOnly": True}]
+    if inputs.restore is not None:
+        fill = restore_script(inputs.restore, options)
+        mounts.append({"name": "backups", "mountPath": BACKUPS, "readOnly": True})
     return {
         "name": "initialise",
         "image": inputs.image,
-        "command": ["sh", "-c", _INITIALISE.format(find=_FIND, data=DATA, options=options)],
+        "command": ["sh", "-c", _INITIALISE.format(find=FIND, data=DATA, fill=fill)],
         "securityContext": pods.CONTAINER_SECURITY,
         "resources": _resources(inputs),
-        "volumeMounts": [*_mounts(), {"name": "admin", "mountPath": SECRET, "readOnly": True}],
+        "volumeMounts": mounts,
     }
 
 
 def _server(inputs: Inputs) -> dict[str, Any]:
-    asks = f"{_FIND}pg_isready --quiet --host={RUN} --port={PORT} --username={ADMIN} --timeout=3"
+    asks = f"{FIND}pg_isready --quiet --host={RUN} --port={PORT} --username={ADMIN} --timeout=3"
     alive = ["sh", "-c", f"{asks}; [ $? -le 1 ]"]  # exit code 1 says that it starts, recovers or ends
     return {
         "name": "database",

@@ -8,7 +8,7 @@ from typing import Any
 
 from chandlery.model.parts import Exposure, ExposureType
 from chandlery.providers.kubernetes.ownership import Owner
-from chandlery.providers.kubernetes.types import NETWORK_POLICIES, Obj
+from chandlery.providers.kubernetes.types import NETWORK_POLICIES, OWNER_UID, Obj
 
 PARAMETER = "networkPolicy"
 OPERATOR = {"app.kubernetes.io/name": "chandlery", "app.kubernetes.io/component": "operator"}
@@ -47,7 +47,7 @@ def network_policy(
         return []
     more = asked if isinstance(asked, Mapping) else {}
     clients = [*({"ipBlock": {"cidr": str(cidr)}} for cidr in cidrs), *(more.get("from") or ())]
-    own = {"podSelector": {"matchLabels": owner.selector}}
+    own = {"podSelector": {"matchLabels": {OWNER_UID: owner.uid}}}  # also those that make backups
     operator = {"namespaceSelector": {}, "podSelector": {"matchLabels": OPERATOR}}
     rules = [
         {"from": clients or [{"podSelector": {}}], "ports": _ports(doors.clients)},

@@ -175,7 +175,7 @@ def problem(pod: Obj | None) -> tuple[str, str] | None:
             return str(condition.get("reason") or "Unschedulable"), str(
                 condition.get("message") or "can't be scheduled"
             )
-    for container in status.get("containerStatuses") or ():
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         waiting = (container.get("state") or {}).get("waiting") or {}
         reason = waiting.get("reason", "")
         if reason and reason not in ("ContainerCreating", "PodInitializing"):

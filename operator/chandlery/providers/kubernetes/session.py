@@ -105,9 +105,12 @@ class KubernetesSession:
 
     async def delete(self, obj: Obj) -> None:
         """Delete this very child; nothing happens when it is gone or being deleted."""
-        meta = obj["metadata"]
-        if not meta.get("deletionTimestamp"):
-            await self.api.delete(self.type_of(obj), meta.get("namespace", ""), meta["name"], uid=meta["uid"])
+        meta, kind = obj["metadata"], self.type_of(obj)
+        if meta.get("deletionTimestamp"):
+            return
+        # the API leaves a Job's pods behind unless it is told not to
+        how = "Background" if kind.group == "batch" else ""
+        await self.api.delete(kind, meta.get("namespace", ""), meta["name"], uid=meta["uid"], propagation=how)
 
     async def served(self, crd: str, version: str = "") -> bool:
         """Whether a CRD (`clusters.postgresql.cnpg.io`) is installed, established, and has this version."""

@@ -24,6 +24,7 @@ BUDGETS: Final = ResourceType("policy", "v1", "poddisruptionbudgets", "PodDisrup
 NETWORK_POLICIES: Final = ResourceType("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 CNPG_CLUSTERS: Final = ResourceType("postgresql.cnpg.io", "v1", "clusters", "Cluster")
 JOBS: Final = ResourceType("batch", "v1", "jobs", "Job")
+CRON_JOBS: Final = ResourceType("batch", "v1", "cronjobs", "CronJob")
 SERVICE_MONITORS: Final = ResourceType("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor")
 CERTIFICATES: Final = ResourceType("cert-manager.io", "v1", "certificates", "Certificate")
 KUBEVIRT_MACHINES: Final = ResourceType("kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
@@ -51,6 +52,7 @@ BY_KIND: Final = {
         NETWORK_POLICIES,
         CNPG_CLUSTERS,
         JOBS,
+        CRON_JOBS,
         SERVICE_MONITORS,
         CERTIFICATES,
         KUBEVIRT_MACHINES,
