@@ -21,12 +21,12 @@ if _HIDDEN:
     sys.modules["rich"] = None  # type: ignore[assignment]
 try:
     import structlog
-    from structlog.contextvars import bound_contextvars, merge_contextvars
+    from structlog.contextvars import bind_contextvars, bound_contextvars, merge_contextvars
 finally:
     if _HIDDEN:
         del sys.modules["rich"]
 
-__all__ = ["REDACTED", "Secret", "bound", "configure", "get_logger"]
+__all__ = ["REDACTED", "Secret", "bound", "configure", "get_logger", "rebind"]
 
 Format = Literal["json", "console"]
 
@@ -35,6 +35,7 @@ FIRST: Final = ("timestamp", "level", "event", "kind", "namespace", "name", "uid
 _DEPTH: Final = 6  # deeper values are shown by repr: a log line is no place for a whole object
 
 bound = bound_contextvars  # `with bound(kind="Cache", name="a"):` adds words to every line inside, child tasks included
+rebind = bind_contextvars  # another value for one of these words, until that block ends
 
 
 def get_logger(name: str = "chandlery", **values: Any) -> Any:

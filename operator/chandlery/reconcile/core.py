@@ -18,6 +18,7 @@ from chandlery.driver.provider import Leaves, ProviderFactory
 from chandlery.foundation.clock import SYSTEM, Clock
 from chandlery.foundation.context import Context, Logger
 from chandlery.foundation.errors import ChandleryError
+from chandlery.foundation.events import Bus
 from chandlery.model.base import Ref
 from chandlery.model.scalars import Duration
 from chandlery.reconcile.answers import Answers
@@ -34,6 +35,7 @@ from chandlery.reconcile.loop import Loop, Next
 from chandlery.reconcile.metrics import Metrics
 from chandlery.reconcile.queue import WorkQueue
 from chandlery.reconcile.reader import ApiReader
+from chandlery.reconcile.said import Audited, Said
 from chandlery.reconcile.sessions import Sessions
 from chandlery.reconcile.settings import LoopSettings
 from chandlery.reconcile.store import Store
@@ -104,6 +106,11 @@ class Core:
         self.sessions = Sessions(providers, self.catalogue, self.reader, clock, self._notify)
         self.binder = Binder(api)
         self.recorder = Recorder(api, clock, logger=self._logger)
+        self.bus = Bus(logger=self._logger)
+        """Whoever wants to hear what is said about objects subscribes here."""
+        self.bus.subscribe(Said, self._record, name="events")
+        self.bus.subscribe(Said, self._count, name="metrics")
+        self.bus.subscribe(Audited, self._audited, name="audit")
         self.drivers = Drivers(self.metrics, self.settings.deadlines)
         self.answers = Answers()
         writer = Writer(api, self._stored, fence, self._lost, self.answers)
@@ -120,9 +127,8 @@ class Core:
             reader=self.reader,
             binder=self.binder,
             writer=writer,
-            recorder=self.recorder,
+            bus=self.bus,
             fence=fence,
-            audit=self._audited,
             refer=self._refer,
             random=self._jitter,
         )
@@ -345,10 +351,23 @@ class Core:
     def _notify(self, uid: str) -> None:
         self._loop.call_soon_threadsafe(self.engine.wake, uid)
 
-    def _audited(self, what: str, key: Key, why: str) -> None:
-        if what == "retained":
+    # What is said on the bus
+
+    def _record(self, said: Said) -> None:
+        """A Kubernetes Event; of what went as asked only where that is wanted."""
+        if not said.routine or self.settings.routine_events:
+            self.recorder.record(said.obj, said.type, said.reason, said.message)
+
+    def _count(self, said: Said) -> None:
+        self.metrics.said(str(said.obj.get("kind", "")), said.type, said.reason)
+
+    def _audited(self, done: Audited) -> None:
+        key = done.key
+        if done.what == "retained":
             self.metrics.retained.labels(key.kind).inc()
         if self._audit is not None:
-            self._audit(what, key, why)
+            self._audit(done.what, key, done.why)
         else:
-            self._logger.warning(what, audit=True, kind=key.kind, namespace=key.namespace, name=key.name, why=why)
+            self._logger.warning(
+                done.what, audit=True, kind=key.kind, namespace=key.namespace, name=key.name, why=done.why
+            )

@@ -70,15 +70,13 @@ class Deletion:
 
     def _say_deleted(self, raw: Obj, obj: AnyResource) -> None:
         policy = getattr(obj.spec, "deletion_policy", DeletionPolicy.DELETE)
-        if policy is DeletionPolicy.DELETE and not self._env.settings.routine_events:
-            return  # as asked; what stays behind is told in any case
         name = external_name(obj)
         said = {
             DeletionPolicy.DELETE: ("Deleted", f"{name} and its data are gone."),
             DeletionPolicy.RETAIN: ("Retained", f"{name} stays with its data, as spec.deletionPolicy says."),
             DeletionPolicy.SNAPSHOT: ("Deleted", f"{name} is gone; a last snapshot was taken."),
         }
-        self._env.recorder.record(raw, "Normal", *said[policy])
+        self._env.say(raw, "Normal", *said[policy], routine=policy is DeletionPolicy.DELETE)
 
     async def _release(self, key: Key, raw: Obj) -> float | None:
         try:
@@ -123,7 +121,7 @@ class Deletion:
         name = external_name(obj) if obj is not None else f"{key.kind.lower()}-{raw['metadata'].get('uid', '')}"[:63]
         why = error.condition_message()
         message = f"{name} was not deleted and stays where it is: {why}"
-        self._env.recorder.record(raw, "Warning", "Retained", message)
+        self._env.say(raw, "Warning", "Retained", message)
         self._env.audit("retained", key, message)
 
     async def _tell(self, key: Key, raw: Obj, place: Place | None, error: ChandleryError | None) -> None:

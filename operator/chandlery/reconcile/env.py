@@ -15,12 +15,14 @@ from chandlery.driver.provider import provider_of
 from chandlery.foundation import telemetry
 from chandlery.foundation.clock import Clock
 from chandlery.foundation.context import Context
+from chandlery.foundation.events import Bus
+from chandlery.foundation.logging import bound, rebind
 from chandlery.model.base import Ref
 from chandlery.reconcile.api import Api, Key, Obj, ResourceType
 from chandlery.reconcile.binding import Binder
 from chandlery.reconcile.classes import Catalogue, Place
 from chandlery.reconcile.drivers import Drivers
-from chandlery.reconcile.events import Recorder
+from chandlery.reconcile.said import Audited, Said
 from chandlery.reconcile.sessions import Sessions
 from chandlery.reconcile.settings import LoopSettings
 from chandlery.reconcile.store import Store
@@ -32,13 +34,18 @@ _TRACE: ContextVar[str] = ContextVar("chandlery_pass", default="")
 
 
 @contextmanager
-def traced_pass(key: Key, clock: Clock) -> Iterator[None]:
-    """A span around one pass; logs and the spans of driver calls in it have its trace id."""
+def traced_pass(key: Key, obj: Obj, clock: Clock) -> Iterator[None]:
+    """A span around one pass; every log line in it, whoever writes it, says which object and which pass it is about."""
     trace = f"{_IDS.getrandbits(128):032x}"
     token = _TRACE.set(trace)
+    meta = obj["metadata"]
+    words = {"kind": key.kind, "namespace": key.namespace, "name": key.name}
+    facts = {"uid": meta.get("uid", ""), "generation": meta.get("generation", 0), "trace_id": trace}
+    driver = (obj.get("status") or {}).get("driver", "")
     try:
-        with telemetry.span(
-            "reconcile", Context(clock=clock, trace_id=trace), kind=key.kind, namespace=key.namespace, name=key.name
+        with (
+            bound(**words, **facts, driver=driver),
+            telemetry.span("reconcile", Context(clock=clock, trace_id=trace), **words),
         ):
             yield
     finally:
@@ -61,14 +68,21 @@ class Environment:
     reader: Reader
     binder: Binder
     writer: Writer
-    recorder: Recorder
+    bus: Bus
+    """Where the loop and drivers say what happens."""
     fence: Callable[[], int]
     """The fencing token; raises Fenced when another replica leads."""
-    audit: Callable[[str, Key, str], None] = lambda _what, _key, _why: None
-    """One line in the audit log: what was done without a person asking for it, to which object, and why."""
     refer: Callable[[Key, Sequence[Ref]], None] = lambda _key, _refs: None
     """What the object refers to now: a change there enqueues it."""
     random: Callable[[], float] = field(default=random.random)
+
+    def say(self, obj: Obj, kind: str, reason: str, message: str, *, routine: bool = False) -> None:
+        """Tell whoever listens; `kind` is Normal or Warning."""
+        self.bus.publish(Said(obj, kind, reason, message, routine))
+
+    def audit(self, what: str, key: Key, why: str) -> None:
+        """Tell what was done without a person asking for it, to which object, and why."""
+        self.bus.publish(Audited(what, key, why))
 
     async def context(self, key: Key, obj: Obj, place: Place) -> DriverContext:
         """A driver's context for one object.
@@ -81,13 +95,13 @@ class Environment:
         meta = obj["metadata"]
 
         def event(kind: str, reason: str, message: str) -> None:
-            self.recorder.record(obj, kind, reason, message)
+            self.say(obj, kind, reason, message)
 
-        words = {"kind": key.kind, "namespace": key.namespace, "name": key.name}
+        rebind(driver=place.driver)
+        trace = _TRACE.get() or f"{_IDS.getrandbits(128):032x}"
+        words = {"kind": key.kind, "namespace": key.namespace, "name": key.name, "driver": place.driver}
+        facts = {"uid": meta.get("uid", ""), "generation": meta.get("generation", 0), "trace_id": trace}
         base = Context(
-            clock=self.clock,
-            trace_id=_TRACE.get() or f"{_IDS.getrandbits(128):032x}",
-            fencing_token=self.fence(),
-            logger=_LOGGER.bind(**words, uid=meta.get("uid", ""), generation=meta.get("generation", 0)),
+            clock=self.clock, trace_id=trace, fencing_token=self.fence(), logger=_LOGGER.bind(**words, **facts)
         )
         return DriverContext(base, self.reader, session, place.parameters, place.class_name, event)

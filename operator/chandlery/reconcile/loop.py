@@ -76,7 +76,7 @@ class Loop:
         raw = self._env.store.get(key)
         if raw is None:
             return Next()
-        with traced_pass(key, self._env.clock):
+        with traced_pass(key, raw, self._env.clock):
             if raw["metadata"].get("deletionTimestamp"):
                 self._newborn.pop(key, None)
                 return Next(await self._deletion.run(key, raw))
@@ -178,7 +178,7 @@ class Loop:
                 self._made(job, ctx)
             else:
                 await driver.update(ctx, job.obj, replace(job.observed, plan=decision.plan))
-                self._updated(job, ctx, decision.plan)
+                self._updated(job, decision.plan)
         except ChandleryError as error:
             ctx.event("Warning", error.code, error.condition_message())
             job.observed = (
@@ -195,12 +195,12 @@ class Loop:
         else:
             job.created = True  # said with the status, when it is known whether there is anything to wait for
 
-    def _updated(self, job: Job, ctx: DriverContext, done: Plan) -> None:
-        """Say it, unless it is what the spec's last change asked for and nobody feels it: status says that already."""
+    def _updated(self, job: Job, done: Plan) -> None:
+        """Routine is what the spec's last change asked for and nobody feels."""
         asked = (job.raw.get("status") or {}).get("observedGeneration") != job.raw["metadata"].get("generation")
-        if self._env.settings.routine_events or not asked or done.disruption >= Disruption.RESTART:
-            fields = ", ".join(d.field for d in done.changes)
-            ctx.event("Normal", "Updated", f"Changed {fields} ({done.disruption.label}).")
+        fields = ", ".join(d.field for d in done.changes)
+        routine = asked and done.disruption < Disruption.RESTART
+        self._env.say(job.raw, "Normal", "Updated", f"Changed {fields} ({done.disruption.label}).", routine=routine)
 
     async def _claim(self, job: Job) -> None:
         assert job.place is not None
@@ -255,9 +255,9 @@ class Loop:
         status = status_of(outcome, job.raw.get("status") or {}, self._env.clock.now())
         await self._env.writer.status(self._env.types[job.key.kind], job.key, job.raw, status)
         created = job.created or (newborn is not None and newborn.created)
-        if created and job.place is not None and (self._env.settings.routine_events or not _ready(job)):
+        if created and job.place is not None:
             said = f"Made by the driver {job.place.driver} as the class {job.place.class_name} says."
-            self._env.recorder.record(job.raw, "Normal", "Created", said)
+            self._env.say(job.raw, "Normal", "Created", said, routine=_ready(job))
 
     def _check_facts(self, job: Job) -> None:
         """Warn, once for each field, of what a driver says and the API server will drop without a word."""

@@ -61,6 +61,12 @@ class Metrics:
             ("kind",),
             registry=into,
         )
+        self._said = Counter(
+            "chandlery_said_total",
+            "What the loop and drivers said about objects, as Events do.",
+            ("kind", "type", "reason"),
+            registry=into,
+        )
         self.leader = Gauge("chandlery_leader", "1 while this replica leads.", registry=into)
         self._children: dict[tuple[str, ...], Any] = {}
 
@@ -78,6 +84,10 @@ class Metrics:
     def waited(self, kind: str, seconds: float) -> None:
         if self.enabled:
             self._child(self._waits, kind).observe(seconds)
+
+    def said(self, kind: str, type_: str, reason: str) -> None:
+        if self.enabled:
+            self._child(self._said, kind, type_, reason).inc()
 
     def request(self, verb: str, resource: str, code: str) -> None:
         if self.enabled:
