@@ -27,8 +27,8 @@ METRICS_USER: Final = "chandlery-metrics"
 _EXPORTER: Final = "docker.io/oliver006/redis_exporter:v1.80.0"
 _REPOSITORIES: Final = {
     CacheEngine.VALKEY: ("docker.io/valkey/valkey", "9.1.1"),
-    CacheEngine.REDIS: ("docker.io/library/redis", "8.2.1"),
-    CacheEngine.MEMCACHED: ("docker.io/library/memcached", "1.6.39"),
+    CacheEngine.REDIS: ("docker.io/library/redis", "8.2.9"),
+    CacheEngine.MEMCACHED: ("docker.io/library/memcached", "1.6.45"),
 }
 
 

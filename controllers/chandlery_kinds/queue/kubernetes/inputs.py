@@ -23,7 +23,7 @@ MONITOR_PORT: Final = 8222
 METRICS_PORT: Final = 7777
 _EXPORTER: Final = "docker.io/natsio/prometheus-nats-exporter:0.17.3"
 _REPOSITORY: Final = "docker.io/library/nats"
-_VERSION: Final = "2.12.1"
+_VERSION: Final = "2.12.15"
 _IN_TEMPLATE: Final = (
     "version",
     "placement",
