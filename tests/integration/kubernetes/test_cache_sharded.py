@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 import pytest
 import redis.asyncio as redis
@@ -60,6 +61,9 @@ async def test_keys_survive_more_shards_a_killed_primary_and_fewer_shards(kube):
     await kube.ready("Cache", "wide", 60)
     async with client(kube, "wide") as cache:
         assert await count(cache, numbers) == len(numbers)
+
+    if not os.environ.get("CHANDLERY_HEAVY"):
+        return
 
     # a pod that is made anew has another address and is another member
     copy = next(member["name"] for member in status["members"] if member["role"] == "shard replica")

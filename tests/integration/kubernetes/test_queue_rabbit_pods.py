@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 
@@ -16,6 +17,7 @@ from chandlery.providers.local.engines.apt import available
 
 pytestmark = [
     pytest.mark.engine,
+    pytest.mark.skipif(not os.environ.get("CHANDLERY_HEAVY"), reason="takes a while: CHANDLERY_HEAVY=1"),
     pytest.mark.timeout(300),
     pytest.mark.skipif(bool(available()), reason=f"RabbitMQ comes from Debian packages: {available()}"),
 ]

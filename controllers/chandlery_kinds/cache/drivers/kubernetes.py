@@ -26,8 +26,8 @@ class CacheDriver(KubernetesDriver[Cache]):
             ("policy", ("poddisruptionbudgets",)),
             ("networking.k8s.io", ("networkpolicies",)),
         ),
-        Rule(("",), ("pods",), ("get", "list", "watch", "patch", "delete")),
-        Rule(("",), ("persistentvolumeclaims",), ("get", "list", "watch", "patch", "delete")),
+        Rule(("",), ("pods",), ("list", "watch", "patch", "delete")),
+        Rule(("",), ("persistentvolumeclaims",), ("list", "watch", "patch", "delete")),
         *FURTHER_RULES,
     )
 

@@ -28,8 +28,8 @@ class DatabaseDriver(KubernetesDriver[Database]):
             ("networking.k8s.io", ("networkpolicies",)),
             ("postgresql.cnpg.io", ("clusters",)),
         ),
-        Rule(("",), ("pods",), ("get", "list", "watch", "patch", "delete")),
-        Rule(("",), ("persistentvolumeclaims",), ("get", "list", "watch", "patch", "delete")),
+        Rule(("",), ("pods",), ("list", "watch", "patch", "delete")),
+        Rule(("",), ("persistentvolumeclaims",), ("list", "watch", "patch", "delete")),
         Rule(("apiextensions.k8s.io",), ("customresourcedefinitions",), ("get",)),
     )
 

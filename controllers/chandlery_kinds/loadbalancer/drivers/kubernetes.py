@@ -26,7 +26,7 @@ class LoadBalancerDriver(KubernetesDriver[LoadBalancer]):
             ("networking.k8s.io", ("networkpolicies",)),
             ("gateway.networking.k8s.io", ("gateways", "httproutes", "tlsroutes", "tcproutes")),
         ),
-        Rule(("",), ("pods",), ("get", "list", "watch", "delete")),
+        Rule(("",), ("pods",), ("list", "watch", "delete")),
         Rule(("apiextensions.k8s.io",), ("customresourcedefinitions",), ("get",)),
     )
 

@@ -26,8 +26,8 @@ class QueueDriver(KubernetesDriver[Queue]):
             ("policy", ("poddisruptionbudgets",)),
             ("networking.k8s.io", ("networkpolicies",)),
         ),
-        Rule(("",), ("pods",), ("get", "list", "watch")),
-        Rule(("",), ("persistentvolumeclaims",), ("get", "list", "watch", "patch", "delete")),
+        Rule(("",), ("pods",), ("list", "watch")),
+        Rule(("",), ("persistentvolumeclaims",), ("list", "watch", "patch", "delete")),
         *FURTHER_RULES,
     )
 

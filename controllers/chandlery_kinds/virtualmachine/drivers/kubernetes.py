@@ -27,9 +27,9 @@ class VirtualMachineDriver(KubernetesDriver[VirtualMachine]):
             ("kubevirt.io", ("virtualmachines",)),
             ("cdi.kubevirt.io", ("datavolumes",)),
         ),
-        Rule(("kubevirt.io",), ("virtualmachineinstances",), ("get", "list", "watch", "delete")),
-        Rule(("",), ("pods",), ("get", "list", "watch")),
-        Rule(("",), ("persistentvolumeclaims",), ("get", "list", "watch", "patch", "delete")),
+        Rule(("kubevirt.io",), ("virtualmachineinstances",), ("list", "watch", "delete")),
+        Rule(("",), ("pods",), ("list", "watch")),
+        Rule(("",), ("persistentvolumeclaims",), ("list", "watch", "patch", "delete")),
         Rule(("apiextensions.k8s.io",), ("customresourcedefinitions",), ("get",)),
     )
 
