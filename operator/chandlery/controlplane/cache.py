@@ -32,7 +32,7 @@ _PARSED_LIMIT = 2048
 class Entry:
     """One object at one revision."""
 
-    __slots__ = ("_obj", "key", "maker", "name", "namespace", "raw", "rev", "views")
+    __slots__ = ("_obj", "digest", "key", "maker", "name", "namespace", "raw", "rev", "views")
 
     _parsed: ClassVar[deque[Entry]] = deque()
 
@@ -45,6 +45,8 @@ class Entry:
         """The Resource whose rules made `raw`; None when it came from the disk, so maybe from older rules."""
         self.views: dict[Any, Any] | None = None
         """Other forms of this object, by whatever names them (a Resource, a format): worked out once."""
+        self.digest = ""
+        """What the audit log knows this object by; "" until it asked."""
         self._obj: Obj | None = None
         if obj is not None:
             self._keep(obj)

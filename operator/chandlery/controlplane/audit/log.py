@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from chandlery.controlplane.cache import Entry
 from chandlery.controlplane.types import Obj, UserInfo
 
 _READS = frozenset({"get", "list", "watch"})
@@ -36,6 +37,15 @@ def digest(obj: Obj | bytes | None, key: bytes = b"") -> str:
     if key:
         return hmac.new(key, content, hashlib.sha256).hexdigest()
     return hashlib.sha256(content).hexdigest()
+
+
+def _known(entry: Entry | Obj | None, key: bytes) -> str:
+    """The digest of what is stored: worked out once for each, for what one change leaves, the next one finds."""
+    if not isinstance(entry, Entry):
+        return digest(entry, key)
+    if not entry.digest:
+        entry.digest = digest(entry.raw, key)
+    return entry.digest
 
 
 def _canonical(obj: Obj) -> bytes:
@@ -92,8 +102,8 @@ class AuditLog:
         subresource: str = "",
         namespace: str = "",
         name: str = "",
-        before: Obj | bytes | None = None,
-        after: Obj | bytes | None = None,
+        before: Entry | Obj | None = None,
+        after: Entry | Obj | None = None,
         impersonator: str = "",
         source: str = "",
         user_agent: str = "",
@@ -125,8 +135,8 @@ class AuditLog:
         key = self._key if (group, resource) == ("", "secrets") else b""
         optional = {
             "reason": reason,
-            "before": digest(before, key),
-            "after": digest(after, key),
+            "before": _known(before, key),
+            "after": _known(after, key),
             "impersonator": impersonator,
             "sourceIP": source,
             "userAgent": user_agent,

@@ -12,6 +12,12 @@ from chandlery.controlplane.fields.sets import Node
 
 def reconcile_with_schema(t: Type, managed: Managed) -> bool:
     """Replace sets that reach below what is atomic now, in place; whether any was replaced."""
+    if t.folds is None:
+        # Metadata has the same schema in every version, so nothing there became atomic.
+        t.folds = any(_may_fold(child, set()) for name, child in t.fields.items() if name != "metadata")
+        t.folds |= t.elem is not None and _may_fold(t.elem, set())
+    if not t.folds:
+        return False
     changed = False
     for identity, entry in list(managed.items()):
         fields = _fold(t, entry.fields)
@@ -19,6 +25,17 @@ def reconcile_with_schema(t: Type, managed: Managed) -> bool:
             managed[identity] = entry.with_fields(fields)
             changed = True
     return changed
+
+
+def _may_fold(t: Type, seen: set[int]) -> bool:
+    """Whether anything here or below is atomic though it has parts."""
+    if t is DEDUCED or id(t) in seen:
+        return False
+    seen.add(id(t))
+    if _is_atomic(t):
+        return True
+    below = [*t.fields.values(), *([t.elem] if t.elem is not None else []), *([t.item] if t.is_list else [])]
+    return any(_may_fold(child, seen) for child in below)
 
 
 def _fold(t: Type, fields: Node) -> Node:

@@ -28,6 +28,7 @@ class Type:
         "elem",
         "elements",
         "fields",
+        "folds",
         "is_list",
         "is_map",
         "item",
@@ -54,6 +55,8 @@ class Type:
         """Default values of those keys."""
         self.elements: dict[str, str] = {}
         """Path elements of this list's elements by their only key, as far as they were asked for."""
+        self.folds: bool | None = None
+        """Whether a change of the schema could have made something here or below atomic; worked out when asked for."""
 
 
 def _untyped_atomic() -> Type:

@@ -106,8 +106,7 @@ class App:
         target, resource, code = call.target, call.resource, response.status
         name, after = target.name or call.made, None
         if resource is not None and code < 400 and name:
-            entry = self._core.find(resource, target.namespace if resource.namespaced else "", name)
-            after = None if entry is None else entry.raw
+            after = self._core.find(resource, target.namespace if resource.namespaced else "", name)
         audit.record(
             user=call.user or UserInfo(""),
             verb=call.verb or call.request.method.lower(),

@@ -6,6 +6,7 @@ import time
 from urllib.parse import parse_qsl
 
 from chandlery.controlplane import errors
+from chandlery.controlplane.cache import Entry
 from chandlery.controlplane.selectors import parse_fields
 from chandlery.controlplane.server.documents import not_found
 from chandlery.controlplane.server.http import Request, Response
@@ -60,7 +61,7 @@ class Call:
         self.resource: Resource | None = None
         self.made = ""
         """The name of what was created."""
-        self.before: bytes | None = None
+        self.before: Entry | None = None
         self.reason = ""
 
 

@@ -64,8 +64,7 @@ class Running:
             raise ApiError(503, "ServiceUnavailable", "the control plane is shutting down")
         call.resource, call.warnings = resource, ctx.warnings
         if target.name:
-            entry = self._core.find(resource, ctx.namespace, target.name)
-            call.before = None if entry is None else entry.raw
+            call.before = self._core.find(resource, ctx.namespace, target.name)
         return await self._mutate(call, ctx)
 
     def end_watches(self) -> None:
