@@ -88,7 +88,7 @@ class Harness:
         self.provider = LocalProvider(self.root, cache_dir=self.cache, port_range=self.port_range)
         self.provider.open()
 
-    async def converge(self, obj: Any, seconds: float = 60.0) -> Observation:
+    async def converge(self, obj: Any, seconds: float = 120.0) -> Observation:
         """Until it is ready and nothing is different."""
         loop = asyncio.get_running_loop()
         deadline, problem = loop.time() + seconds, "nothing was seen"
