@@ -114,7 +114,7 @@ class Archive:
         problem = self._record.get("problem", "")
         if not running or archived is None:
             why = problem or self._last_words() or "it is starting"
-            text = f"The write-ahead log is not archived now: {why}. {promise}"
+            text = f"The write-ahead log is not archived now: {why.rstrip('.')}. {promise}"
             return Condition(type=CONDITION, status=ConditionStatus.FALSE, reason="Stopped", message=text)
         if primary.position - archived > BEHIND_BYTES:
             text = f"The archive is behind by more than {BEHIND_BYTES >> 20} MiB. {promise}"
