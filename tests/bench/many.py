@@ -2,9 +2,9 @@
 
     python tests/bench/many.py [--caches 200] [--databases 50] [--minutes 15]
 
-Applies all at once to a fresh `chandlery up`, waits until each is Ready, has a client write to and read from each, kills
-the operator once and sees that no engine was disturbed, deletes all, and looks for what was left. Conditions that
-speak of a failure on the way are printed. Ends with code 1 when something wasn't as it must be.
+Applies all at once to a fresh `chandlery up`, waits until each is Ready, has a client use each, kills the operator and
+sees that no engine was disturbed, deletes all, and looks for what was left. Conditions that speak of a failure on the
+way are printed. Ends with code 1 when something wasn't as it must be.
 """
 
 from __future__ import annotations
@@ -32,7 +32,17 @@ from chandlery.providers.local.process import MARK
 from chandlery_kinds.cache.resp import RespClient
 
 BIN = Path(sys.executable).parent
-USUAL = {"", "Starting", "Progressing", "Replicating", "Creating", "Reconciling", "Available", "InstallingEngine"}
+USUAL = {
+    "",
+    "Settled",
+    "Starting",
+    "Progressing",
+    "Replicating",
+    "Creating",
+    "Reconciling",
+    "Available",
+    "InstallingEngine",
+}
 
 
 class Many:

@@ -10,15 +10,19 @@ import asyncio
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from chandlery.app.config_cli import config
 from chandlery.app.engines_cli import app as engines_app
-from chandlery.app.home import Home, default_data_dir
+from chandlery.app.home import Home
+from chandlery.app.options import Apply, DataDir, Namespace, Output, OutputOption, Port, Store, StoreOption, home_of
 from chandlery.app.service_cli import app as service_app
-from chandlery.foundation.errors import ChandleryError
+from chandlery.foundation.errors import ChandleryError, EngineFailed
+
+if TYPE_CHECKING:
+    from chandlery.app.up import UpOptions
 
 T = TypeVar("T")
 
@@ -34,25 +38,21 @@ app.add_typer(engines_app)
 app.add_typer(service_app)
 app.command()(config)
 
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        metavar="DIR",
-        envvar="CHANDLERY_DATA_DIR",
-        help="Where everything is kept. Default: /var/lib/chandlery for root, else ~/.local/share/chandlery.",
-    ),
-]
 Kubeconfig = Annotated[
     Path | None,
     typer.Option("--kubeconfig", metavar="FILE", help="The cluster's kubeconfig. Default: the data directory's own."),
 ]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the object.")]
-Output = Annotated[str, typer.Option("--output", "-o", metavar="table|json", help="How to print.")]
 
 
-def _home(data_dir: Path | None) -> Home:
-    return Home((data_dir or default_data_dir()).expanduser().absolute())
+def _kubeconfig(home: Home, named: Path | None) -> Path:
+    """The file that leads to the API server; ends with what to do when nothing runs."""
+    from chandlery.app.keeping import is_kept
+
+    if named is not None:
+        return named
+    if not home.kubeconfig.exists() or not is_kept(home):
+        _fail(f"nothing runs on {home.root}. Start it with `chandlery up`, or name another directory with --data-dir.")
+    return home.kubeconfig
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
@@ -66,21 +66,19 @@ def up(
         bool, typer.Option("--detach", "-d", help="Return when all is Ready; it goes on running.")
     ] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay attached, even with --detach.")] = False,
-    port: Annotated[
-        int, typer.Option(help="Port of the control plane. Default: that of the last run, or a free one.")
-    ] = 0,
-    store: Annotated[
-        str, typer.Option(help="Where the control plane keeps objects: sqlite, memory or etcd.")
-    ] = "sqlite",
+    port: Port = 0,
+    store: StoreOption = Store.SQLITE,
     kubeconfig: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Run the engines here for this cluster's API, without a control plane."),
     ] = None,
-    apply: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", help="A manifest or a folder of them to apply; repeatable.")
-    ] = None,
+    apply: Apply = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for everything to be Ready.")] = 300.0,
     wait: Annotated[bool, typer.Option(help="Wait until what was applied is Ready.")] = True,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be run and applied, and what is wrong with it; do nothing."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")] = False,
 ) -> None:
     """Start control plane, operator and engines on this machine.
@@ -90,7 +88,7 @@ def up(
     from chandlery.app.progress import Progress
     from chandlery.app.up import Up, UpOptions
 
-    home = _home(data_dir)
+    home = home_of(data_dir)
     options = UpOptions(
         data_dir=home.root,
         detach=detach and not foreground,
@@ -101,10 +99,14 @@ def up(
         timeout=timeout,
         wait=wait,
     )
+    if dry_run:
+        _dry_run(options)
+        return
     progress = Progress(quiet=quiet)
     launch = Up(options, progress)
+    launch.read()
     launch.start()
-    mine = launch.keeper is not None
+    mine, hopeless = launch.keeper is not None, False
     try:
         applied = _run(launch.bring_up())
         if applied:
@@ -118,12 +120,25 @@ def up(
     except KeyboardInterrupt:
         progress.note("stopping")
         raise
-    except ChandleryError:
-        # What failed in the foreground must not go on unseen; a detached one stays, to be looked at.
+    except EngineFailed:
+        hopeless = True  # what can't even start is not left to try for ever
         raise
     finally:
-        if mine and not options.detach:
+        # What failed in the foreground must not go on unseen; a detached one stays, to be looked at.
+        if mine and (hopeless or not options.detach):
             _stop(home, progress)
+
+
+def _dry_run(options: UpOptions) -> None:
+    from chandlery.app.dry_run import report
+
+    done, problems = report(options)
+    for line in done:
+        print(line)
+    for problem in problems:
+        sys.stderr.write(f"error: {problem}\n")
+    if problems:
+        sys.exit(1)
 
 
 @app.command()
@@ -136,7 +151,7 @@ def down(
     """Stop engines, operator and control plane. Data stays, and `chandlery up` goes on from there."""
     from chandlery.app.progress import Progress
 
-    home = _home(data_dir)
+    home = home_of(data_dir)
     if purge and not yes and home.root.exists():
         typer.confirm(f"Remove {home.root} with all data of all engines?", abort=True, err=True)
     _stop(home, Progress(quiet=quiet))
@@ -171,13 +186,10 @@ def status(
     data_dir: DataDir = None,
     kubeconfig: Kubeconfig = None,
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Only this namespace.")] = "",
-    output: Output = "table",
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Show what runs, what is Ready, and how to connect."""
-    home = _home(data_dir)
-    config = kubeconfig or home.kubeconfig
-    if not config.exists():
-        _fail(f"nothing runs on {home.root}. Start it with `chandlery up`.")
+    config = _kubeconfig(home_of(data_dir), kubeconfig)
     _run(_print_status(config, None, namespace=namespace, output=output))
 
 
@@ -225,7 +237,7 @@ def binding(
     from chandlery.app.show import binding as read_binding
 
     async def read() -> dict[str, str]:
-        api, obj = await _find(target, namespace, kubeconfig or _home(data_dir).kubeconfig)
+        api, obj = await _find(target, namespace, _kubeconfig(home_of(data_dir), kubeconfig))
         try:
             return dict(await read_binding(api, obj))
         finally:
@@ -254,7 +266,7 @@ def run(
     """Run a program with bindings as files below $SERVICE_BINDING_ROOT (servicebinding.io)."""
     from chandlery.app.bind import run as run_bound
 
-    home = _home(data_dir)
+    home = home_of(data_dir)
     run_bound(home, kubeconfig or home.kubeconfig, namespace, bind or [], command, timeout)
 
 
@@ -283,8 +295,8 @@ def logs(
     """Show the engine's own log."""
     from chandlery.app.logs import show_logs
 
-    home = _home(data_dir)
-    _, obj = _run(_find_and_close(target, namespace, home.kubeconfig))
+    home = home_of(data_dir)
+    _, obj = _run(_find_and_close(target, namespace, _kubeconfig(home, None)))
     _run(show_logs(home, obj, follow=follow, lines=lines))
 
 
@@ -303,9 +315,9 @@ def console(
     """Connect this terminal to a virtual machine's serial console. Ctrl-] leaves it."""
     from chandlery.app import console as serial
 
-    home = _home(data_dir)
+    home = home_of(data_dir)
     name = target.partition("/")[2] if target.startswith(("vm/", "cvm/")) else target.removeprefix("virtualmachine/")
-    _, obj = _run(_find_and_close(f"virtualmachine/{name}", namespace, home.kubeconfig))
+    _, obj = _run(_find_and_close(f"virtualmachine/{name}", namespace, _kubeconfig(home, None)))
     path = serial.socket_of(home, obj)
     serial.note(f"the console of virtualmachine/{name}; Ctrl-] leaves it")
     serial.attach(path)

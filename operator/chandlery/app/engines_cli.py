@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from chandlery.app.home import Home, default_data_dir
+from chandlery.app.options import DataDir, Output, OutputOption, home_of
 from chandlery.foundation.errors import ChandleryError
 
 if TYPE_CHECKING:
@@ -24,11 +24,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", metavar="DIR", envvar="CHANDLERY_DATA_DIR", help="Where everything is kept."),
-]
-Output = Annotated[str, typer.Option("--output", "-o", metavar="table|json", help="How to print.")]
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="[ENGINE[@VERSION]]...", help="As in qemu or valkey@9.0. Default: all.")
 ]
@@ -39,7 +34,7 @@ def _engines(data_dir: Path | None) -> Engines:
     from chandlery.foundation.config import load
     from chandlery.providers.local.engines import Engines
 
-    home = Home((data_dir or default_data_dir()).expanduser().absolute())
+    home = home_of(data_dir)
     return Engines((load(LocalSettings).cache_dir or home.root) / "engines")
 
 
@@ -56,7 +51,7 @@ def _chosen(engines: Engines, names: list[str] | None) -> list[EngineEntry]:
 def list_engines(
     here: Annotated[bool, typer.Option("--here", help="Only those that are installed.")] = False,
     data_dir: DataDir = None,
-    output: Output = "table",
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """List the catalogue: what is here, where it is, and where the rest comes from."""
     from chandlery.app.show import print_table
@@ -92,7 +87,7 @@ def install(
     force: Annotated[bool, typer.Option("--force", help="Install anew what is there already.")] = False,
     data_dir: DataDir = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    output: Output = "table",
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Install engines into the data directory. Needs no rights; nothing on the system is changed."""
     from chandlery.app.progress import Progress
@@ -135,7 +130,7 @@ async def _install(engines: Engines, entries: list[EngineEntry], progress: Progr
 
 
 @app.command()
-def verify(names: Names = None, data_dir: DataDir = None, output: Output = "table") -> None:
+def verify(names: Names = None, data_dir: DataDir = None, output: OutputOption = Output.TABLE) -> None:
     """Check engines that are here: every file's checksum, and that they start and are the version they should be."""
     from chandlery.app.show import print_table
 

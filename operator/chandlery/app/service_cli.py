@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chandlery.app.home import default_data_dir
+from chandlery.app.options import Apply, DataDir, Port, Store, StoreOption, home_of
 
 if TYPE_CHECKING:
     from chandlery.app.up import UpOptions
@@ -19,26 +19,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", metavar="DIR", envvar="CHANDLERY_DATA_DIR", help="Where everything is kept."),
-]
-Port = Annotated[int, typer.Option(help="Port of the control plane. Default: that of the last run, or a free one.")]
-Store = Annotated[str, typer.Option(help="Where the control plane keeps objects: sqlite, memory or etcd.")]
 Kubeconfig = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Run the engines here for this cluster's API instead.")
-]
-Apply = Annotated[
-    list[Path] | None, typer.Option(metavar="PATH", help="A manifest or a folder of them to apply at each start.")
 ]
 
 
 def _options(
-    data_dir: Path | None, port: int, store: str, kubeconfig: Path | None, apply: list[Path] | None
+    data_dir: Path | None, port: int, store: Store, kubeconfig: Path | None, apply: list[Path] | None
 ) -> UpOptions:
     from chandlery.app.up import UpOptions
 
-    root = (data_dir or default_data_dir()).expanduser().absolute()
+    root = home_of(data_dir).root
     config = kubeconfig.expanduser().absolute() if kubeconfig else None
     return UpOptions(data_dir=root, detach=True, port=port, store=store, kubeconfig=config, apply=list(apply or ()))
 
@@ -47,7 +38,7 @@ def _options(
 def print_unit(
     data_dir: DataDir = None,
     port: Port = 0,
-    store: Store = "sqlite",
+    store: StoreOption = Store.SQLITE,
     kubeconfig: Kubeconfig = None,
     apply: Apply = None,
 ) -> None:
@@ -61,7 +52,7 @@ def print_unit(
 def install(
     data_dir: DataDir = None,
     port: Port = 0,
-    store: Store = "sqlite",
+    store: StoreOption = Store.SQLITE,
     kubeconfig: Kubeconfig = None,
     apply: Apply = None,
     start: Annotated[bool, typer.Option(help="Start it now, and at each login or boot.")] = True,

@@ -91,6 +91,18 @@ class Up:
     def kubeconfig(self) -> Path:
         return self.options.kubeconfig or self.home.kubeconfig
 
+    def read(self) -> list[Obj]:
+        """What is to be applied.
+
+        Raises:
+            InvalidConfiguration: a file can't be read, isn't a manifest, or is of a kind that can't be applied here.
+        """
+        found = [obj for path in self.options.apply for obj in manifests.read(path)]
+        for obj in found:
+            if manifests.type_of_object(obj).namespaced:
+                obj.setdefault("metadata", {}).setdefault("namespace", "default")
+        return found
+
     def start(self) -> None:
         """Start the keeper, unless one is at work.
 
@@ -115,10 +127,7 @@ class Up:
             await self._apply(api, manifests.crds())
             await self._established(api)
             await self._apply(api, local_classes())
-            wanted = [obj for path in self.options.apply for obj in manifests.read(path)]
-            for obj in wanted:
-                if manifests.type_of_object(obj).namespaced:
-                    obj["metadata"].setdefault("namespace", "default")
+            wanted = self.read()
             await self._apply(api, wanted)
             if wanted:
                 self.progress.done(f"{len(wanted)} objects applied")
