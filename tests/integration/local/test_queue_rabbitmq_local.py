@@ -317,6 +317,32 @@ async def test_what_needs_a_restart_and_a_disk_that_is_full(local):
 
 
 @slow
+async def test_a_first_start_that_is_killed_begins_again(local):
+    obj = local.queue("orders", engine="rabbitmq", storage={"size": "64Mi"})
+    await local.driver.create(local.ctx, obj)
+    instance = local.instance(obj)
+    database = instance.data_dir / "node-0" / "node-0@localhost"
+    for left in ("schema.DAT", "rabbit_durable_queue.DCD"):
+        process = local.instance(obj).process("node-0")
+        await until(lambda left=left: (database / left).exists(), 120)
+        await kill(process.state().pid)
+        observed = await local.driver.observe(local.ctx, obj)
+
+        async def started():
+            observed = await local.driver.observe(local.ctx, obj)
+            if observed.differences:
+                await local.driver.update(local.ctx, obj, replace(observed, plan=Plan(observed.differences)))
+            return local.instance(obj).process("node-0").state().running
+
+        assert not observed.ready
+        await until(started, 60)
+    seen = await local.converge(obj, 120)
+    async with client(seen.binding) as app:
+        await app.publish("fine")
+    await local.delete(obj)
+
+
+@slow
 async def test_a_cluster_of_three_goes_on_when_one_is_killed(local):
     obj = local.queue("orders", engine="rabbitmq", storage={"size": "64Mi"}, replicas=3, ordering="fifo")
     seen = await local.converge(obj, 240)

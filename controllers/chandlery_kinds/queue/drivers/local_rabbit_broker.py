@@ -17,7 +17,7 @@ from chandlery.foundation.validation import Quantity
 from chandlery.providers.local import ProcessSpec, StopStep
 from chandlery.providers.local.driver import crash_loop, require_port
 from chandlery.providers.local.engines import Engine
-from chandlery.providers.local.files import make_dir, write_atomic
+from chandlery.providers.local.files import make_dir, remove_tree, write_atomic
 from chandlery.providers.local.ports import is_free
 from chandlery_kinds.queue import rabbitmq as rabbit
 from chandlery_kinds.queue.drivers.broker_tls import BrokerTls
@@ -147,10 +147,17 @@ class RabbitBroker(RabbitQueue):
                 self.instance.move_port(what if node.index == 0 else f"{what}-{node.index}")
         node = self.node(node.index)
         files = _Files(self.instance.engine("rabbitmq", self.spec.version))
+        self._begin_anew(node)
         self._write(node)
         await node.process.start(ProcessSpec(self._argv(files), env=self._environment(files, node), stop=STOP))
         self.instance.record.setdefault("config", {})[node.name] = self._digest(node)
         self.instance.save()
+
+    def _begin_anew(self, node: Node) -> None:
+        """A first start that was cut short leaves a database that RabbitMQ can't go on with. It never held anything."""
+        if self.instance.record.get("served") or not node.state.restarts:
+            return
+        remove_tree(self.instance.data_dir / node.name)
 
     def _write(self, node: Node) -> None:
         self.instance.write_config(f"{node.name}.conf", self._render(node))
@@ -224,6 +231,9 @@ class RabbitBroker(RabbitQueue):
     # -- differences
 
     async def server_differences(self, nodes: list[Node], inside: Inside | None) -> list[Difference]:
+        if inside is not None and inside.queue and not self.instance.record.get("served"):
+            self.instance.record["served"] = True
+            self.instance.save()
         made_with = int(self.instance.record.get("replicas", self.count))
         if made_with != self.count:
             change = ("scale",)
