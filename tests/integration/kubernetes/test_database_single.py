@@ -171,7 +171,7 @@ async def test_days_of_a_database(kube):
     assert left == ["data-two-database-0", "two-database-auth"]
 
 
-METHODS = ["physical", *(["logical"] if os.environ.get("CHANDLERY_ALL_BACKUPS") else [])]
+METHODS = ["physical", *(["logical"] if os.environ.get("CHANDLERY_HEAVY") else [])]
 
 
 @pytest.mark.parametrize("method", METHODS)

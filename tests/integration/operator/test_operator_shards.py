@@ -15,6 +15,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
 import yaml
 
 from chandlery.providers.kubernetes.types import CRDS, STATEFUL_SETS
@@ -184,6 +185,7 @@ async def _shared_by(api, number):
     return len(found) == SHARDS and len(set(found.values())) == number
 
 
+@pytest.mark.skipif(not os.environ.get("CHANDLERY_HEAVY"), reason="takes a while: CHANDLERY_HEAVY=1")
 async def test_a_leader_that_stood_still_writes_nothing_when_it_wakes_up(tmp_path):
     async with stage(tmp_path, 0) as (api, replicas):
 
