@@ -82,7 +82,7 @@ def caches_by_memcached(spec):
 
 def rabbits(spec):
     inputs = rabbit.inputs_of(an(Queue, spec), {}, {})
-    content = rabbit.files(inputs, "a")
+    content = rabbit.files(inputs, "a", "cluster.local")
     return rabbit.children(inputs, content, rabbit.workload(inputs, content, None).workload)
 
 
@@ -200,8 +200,8 @@ def test_pods_of_backups_keep_to_the_restricted_standard_and_are_behind_no_servi
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["command"]
     assert not [e for e in container["env"] if "secretKeyRef" in str(e)]
-    for service in (m for m in made if m["kind"] == "Service"):
-        assert not service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    for manifest in (m for m in made if m["kind"] == "Service"):
+        assert not manifest["spec"]["selector"].items() <= template["metadata"]["labels"].items()
 
 
 @pytest.mark.parametrize("case", CASES)
