@@ -57,8 +57,13 @@ class ClusterServers(ValkeyNodes):
     # -- what is on record
 
     def wanted_settings(self) -> dict[str, str]:
-        """A copy stays in its shard: which process belongs where is the driver's to say."""
-        return {"cluster-allow-replica-migration": "no", **super().wanted_settings()}
+        """A copy stays in its shard: which process belongs where is the driver's to say.
+
+        The driver sees at once when a process ends; the cluster's own timeout is for one that hangs, and a machine
+        under load must not look like that.
+        """
+        own = {"cluster-allow-replica-migration": "no", "cluster-node-timeout": "3000"}
+        return {**own, **super().wanted_settings()}
 
     def names(self) -> list[str]:
         return [f"shard-{shard}-node-{number}" for shard in range(self.shards) for number in range(self.group)]
