@@ -196,7 +196,7 @@ class ControlPlane:
         self.ready.set()
         # What start-up made lives as long as the process: the collector need not look at it again.
         gc.freeze()
-        gc.set_threshold(50_000, 50, 1_000)
+        gc.set_threshold(50_000, 50, 100)
         self._warm = asyncio.create_task(asyncio.to_thread(_warm_up), name="warm-up")
 
     def _failing(self) -> list[str]:
