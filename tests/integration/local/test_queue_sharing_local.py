@@ -1,7 +1,6 @@
 """Queues on one broker, dead letters in another queue, and passwords that are replaced: on real NATS servers."""
 
 import asyncio
-import contextlib
 import json
 from dataclasses import replace
 
@@ -193,21 +192,20 @@ async def test_dead_letters_go_into_another_queue_and_wait_for_it(local, shared)
 
 
 async def _serves(local, obj):
-    """Until it serves, although something is still missing."""
+    """Until it serves, although something is still missing, as the loop goes about it."""
 
     async def works():
-        with contextlib.suppress(Unavailable):
-            observed = await local.driver.observe(local.ctx, obj)
+        observed = await local.driver.observe(local.ctx, obj)
+        try:
             if not observed.exists:
                 await local.driver.create(local.ctx, obj)
-                return False
-            changes = tuple(change for change in observed.differences if change.payload[0] != "target")
-            if changes:
-                await local.driver.update(local.ctx, obj, replace(observed, plan=Plan(changes)))
-            return observed.ready and not changes
-        return False
+            elif observed.differences:
+                await local.driver.update(local.ctx, obj, replace(observed, plan=Plan(observed.differences)))
+        except (DependencyNotReady, Unavailable):
+            observed = await local.driver.observe(local.ctx, obj)
+        return observed.ready
 
-    await until(works, 30)
+    await until(works, 60)
 
 
 async def _given_up(local, obj):

@@ -268,7 +268,7 @@ class NatsQueue(LocalQueue, ABC):
                 case "restore":
                     await self.restore.begin()
                 case "target":
-                    await self._target()
+                    pass  # after the rest: what can be done is done first
                 case "rotate" | "expire":
                     for difference in await self.server_differences(self.nodes(), users):
                         await self.act(difference.payload[0], list(difference.payload[1:]), users, difference)
@@ -276,6 +276,8 @@ class NatsQueue(LocalQueue, ABC):
                     await self.act(what, rest, users, change)
         if puts or moves:
             await self._put(puts, moves)
+        if any(change.payload[0] == "target" for change in observed.plan.changes):
+            await self._target()
 
     async def _put(self, puts: Mapping[str, bool], moves: bool) -> None:
         async with AsyncExitStack() as stack:
