@@ -37,7 +37,8 @@ async def binding(api: Api, obj: Obj) -> Mapping[str, str]:
 def connect_command(obj: Obj, entries: Mapping[str, str]) -> str:
     """How to connect, without showing a password: the command reads it from the Secret's file or asks kubectl."""
     namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
-    uri = f"$(chandlery binding {obj['kind'].lower()}/{name} -n {namespace} uri)"
+    read = f"chandlery binding {obj['kind'].lower()}/{name} -n {namespace}"
+    uri = f"$({read} uri)"
     match entries.get("type", ""):
         case "redis":
             return f'valkey-cli -u "{uri}"'
@@ -46,7 +47,12 @@ def connect_command(obj: Obj, entries: Mapping[str, str]) -> str:
         case "mysql" | "mariadb":
             return f'mariadb "{uri}"'
         case "nats":
-            return f'nats --server "{uri}" account info'
+            trust = f" --tlsca <({read} ca.crt)" if entries.get("ca.crt") else ""
+            return f'nats --server "{uri}"{trust} account info'
+        case "rabbitmq":
+            trust = f" --ssl --cacert=<({read} ca.crt)" if entries.get("ca.crt") else ""
+            target = f"--exchange={entries.get('exchange')} --routing-key={entries.get('routing-key')}"
+            return f'amqp-publish --url="{uri}"{trust} {target} --body=hello'
         case "http" | "https" | "tcp":
             return f"curl {entries.get('uri', '')}"
         case "ssh":
