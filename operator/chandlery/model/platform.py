@@ -109,6 +109,8 @@ class ResourceClass(Resource[ResourceClassSpec, PlatformStatus]):
             PrinterColumn("Kind", "string", ".spec.kind"),
             PrinterColumn("Driver", "string", ".spec.driver"),
             PrinterColumn("Default", "boolean", ".spec.default"),
+            PrinterColumn("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
+            PrinterColumn("Users", "integer", ".status.users"),
             PrinterColumn("Provider", "string", ".spec.providerConfigRef.name", priority=1),
         ),
         selectable=(".spec.kind", ".spec.driver"),
@@ -157,6 +159,7 @@ class ProviderConfig(Resource[ProviderConfigSpec, PlatformStatus]):
         namespaced=False,
         columns=(
             PrinterColumn("Provider", "string", ".spec.provider"),
+            PrinterColumn("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
             PrinterColumn("Users", "integer", ".status.users"),
         ),
     )

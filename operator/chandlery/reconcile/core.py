@@ -33,6 +33,7 @@ from chandlery.reconcile.guard import Gate, guarded
 from chandlery.reconcile.informer import Informer
 from chandlery.reconcile.loop import Loop, Next
 from chandlery.reconcile.metrics import Metrics
+from chandlery.reconcile.platform_status import PlatformStatus
 from chandlery.reconcile.queue import WorkQueue
 from chandlery.reconcile.reader import ApiReader
 from chandlery.reconcile.said import Audited, Said
@@ -132,6 +133,10 @@ class Core:
             refer=self._refer,
             random=self._jitter,
         )
+        self.platform = PlatformStatus(
+            api, clock, store, self.catalogue, self.kinds, list(providers), fence, self._logger
+        )
+        self._tell_platform = guarded(self.platform.tell, fence, self._gate, None)
         queue = WorkQueue(
             clock=clock,
             base=self.settings.backoff_base,
@@ -167,6 +172,7 @@ class Core:
         if before_work is not None:
             await before_work()
         self._spawn(self.recorder.run())
+        self._spawn(self._platform())
         for _ in range(self.settings.workers):
             self._spawn(self.engine.work())
 
@@ -228,14 +234,19 @@ class Core:
             self.catalogue.classes[name] = obj
             if before is not None and before.get("spec") == obj.get("spec"):
                 return
+        self.platform.changed()
         self._wake_users(name)
 
     def _config_changed(self, event: str, obj: Obj) -> None:
         name = obj["metadata"]["name"]
+        before = self.catalogue.configs.get(name)
         if event == "DELETED":
             self.catalogue.configs.pop(name, None)
         else:
             self.catalogue.configs[name] = obj
+            if before is not None and before.get("spec") == obj.get("spec"):
+                return
+        self.platform.changed()
         for class_name, found in self.catalogue.classes.items():
             if (found.get("spec", {}).get("providerConfigRef") or {}).get("name") == name:
                 self._wake_users(class_name)
@@ -315,6 +326,14 @@ class Core:
         if not task.cancelled() and task.exception() is not None:
             self._logger.error("a task of the loop ended", exc_info=task.exception())
             self.crashed.set()
+
+    async def _platform(self) -> None:
+        """Keep the status of classes and configurations."""
+        while True:
+            for key in self.platform.everything():
+                with contextlib.suppress(ChandleryError):  # another replica leads, or none: it tells
+                    await self._tell_platform(key)
+            await self.platform.wait()
 
     def sweep_soon(self) -> None:
         """Events may have been lost: make a full list now."""

@@ -9,6 +9,7 @@ from chandlery.model.base import Names
 
 CLUSTER: Final = (
     Rule(("platform.chandlery.dev",), ("resourceclasses", "providerconfigs"), ("get", "list", "watch")),
+    Rule(("platform.chandlery.dev",), ("resourceclasses/status", "providerconfigs/status"), ("patch",)),
     # kopf learns from these which kinds are served; drivers, whether an operator they delegate to is installed
     Rule(("apiextensions.k8s.io",), ("customresourcedefinitions",), ("get", "list", "watch")),
 )

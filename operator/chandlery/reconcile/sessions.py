@@ -92,7 +92,8 @@ class Sessions:
                 field="spec.providerConfigRef.name",
                 value=config,
             )
-        return str(found["metadata"].get("uid", "")) + "/" + str(found["metadata"].get("resourceVersion", ""))
+        # by generation: a status or a label makes no new session
+        return str(found["metadata"].get("uid", "")) + "/" + str(found["metadata"].get("generation", ""))
 
     async def _setup(self, config: str) -> ProviderSetup:
         if not config:
