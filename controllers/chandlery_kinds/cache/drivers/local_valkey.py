@@ -296,11 +296,11 @@ class ValkeyServers(ValkeyNodes):
         if late:
             raise Unavailable(f"waiting for {', '.join(late)} to be in step before the next restart", retry_after=0.1)
         due = {node.name for node in nodes}
-        node = next((node for node in copies if node.name in due), None)
-        if node is None and copies:
+        first = next((copy for copy in copies if copy.name in due), None)
+        if first is None and copies:
             await self._promote(max(copies, key=lambda copy: copy.offset).index, planned=True)
             return  # the old primary is started again as a copy by the next pass
-        await self.restart(node or everybody[self.primary_index])
+        await self.restart(first or everybody[self.primary_index])
 
     # -- backups
 
@@ -334,7 +334,11 @@ class ValkeyServers(ValkeyNodes):
         self.ctx.event(kind, "FailedOver", f"{old.name} {why}; {heir.name} is the primary now")
 
     async def _catch_up(self, old: Node, heir: Node) -> None:
-        """While the old primary still answers (it is scaled away), lose nothing: stop writes, wait for the copy."""
+        """While the old primary still answers (it is scaled away), lose nothing: stop writes, wait for the copy.
+
+        Raises:
+            Unavailable: the copy is too far behind; the primary goes on for now.
+        """
         clock = self.ctx.base.clock
         try:
             async with await self.connect(old.port) as source, await self.connect(heir.port) as copy:
@@ -345,8 +349,12 @@ class ValkeyServers(ValkeyNodes):
                     if info(await copy.command("INFO", "replication")).get("slave_repl_offset") == sent:
                         return
                     await clock.sleep(0.01)
+                await source.command("CLIENT", "UNPAUSE")
         except ChandleryError:
             return  # it hangs: there is nothing more to be had from it
+        raise Unavailable(
+            f"{heir.name} is still behind {old.name}, which stays primary until it isn't", retry_after=1.0
+        )
 
     async def _move_port(self, node: Node, now_on: int) -> None:
         async with await self.connect(now_on) as client:
