@@ -91,7 +91,10 @@ class Store:
                 hint="Create or mount it; the backup is tried again by itself.",
             )
         try:
-            destination.mkdir(mode=0o755, exist_ok=True)
+            if not destination.exists():
+                destination.mkdir()
+                # Passable, not readable: where we are root, engines that run as another user must get to their folder.
+                destination.chmod(0o711 if os.geteuid() == 0 else 0o700)
         except OSError as error:
             raise os_error(error, "making", destination) from error
         make_dir(self.folder)

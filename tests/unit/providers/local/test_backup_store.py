@@ -1,6 +1,7 @@
 """Folders of backups: what is listed is whole, what is kept, what is damaged."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -47,6 +48,18 @@ def test_a_destination_that_is_not_mounted_is_not_made(tmp_path):
     with pytest.raises(Unavailable, match=r"isn't there") as caught:
         Store(tmp_path / "mnt" / "backups" / "database.a.b.c").prepare(OWNER)
     assert caught.value.retry_after is not None
+
+
+def test_engines_of_another_user_get_through_a_destination_that_was_made_for_them(tmp_path):
+    before = os.umask(0o077)
+    try:
+        Store(tmp_path / "backups" / "database.a.b.c").prepare(OWNER)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "backups").stat().st_mode & 0o777 == (0o711 if os.geteuid() == 0 else 0o700)
+    (tmp_path / "given").mkdir(mode=0o750)
+    Store(tmp_path / "given" / "database.a.b.c").prepare(OWNER)
+    assert (tmp_path / "given").stat().st_mode & 0o777 == 0o750, "a folder of somebody else's stays as it is"
 
 
 def test_the_newest_is_chosen_or_the_one_that_is_named_or_the_last_before_a_moment(tmp_path):
