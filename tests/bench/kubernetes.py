@@ -216,6 +216,10 @@ class Simulator:
             await self.api._ask("patch", "PATCH", kind, path, {"status": status}, params={}, content=content)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.CancelledError):  # at the end
+            await self._answer(reader, writer)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         engine = self.engines.get(writer.get_extra_info("sockname")[0])
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while engine is not None and (head := await reader.readline()):
@@ -292,7 +296,7 @@ async def ready(api: HttpApi, count: int, seconds: float) -> None:
         if time.monotonic() > ends:
             stuck = next(obj for obj in items if (obj.get("status") or {}).get("phase") != "Ready")
             raise SystemExit(f"{done} of {count} are Ready; {json.dumps(stuck.get('status'), indent=1)}")
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(max(0.5, count / 500))
 
 
 async def measure(count: int, pause: float) -> None:
@@ -307,7 +311,7 @@ async def measure(count: int, pause: float) -> None:
         try:
             while not kubeconfig.exists():
                 await asyncio.sleep(0.05)
-            async with HttpApi(from_kubeconfig(kubeconfig)) as api:
+            async with HttpApi(from_kubeconfig(kubeconfig), timeout=300.0) as api:
                 await prepare(api)
                 simulator = asyncio.create_task(Simulator(api).run())
                 operator = Process(kubeconfig)
@@ -341,7 +345,7 @@ async def measure(count: int, pause: float) -> None:
                     raise SystemExit(f"a steady state made writes: {writes}")
         finally:
             plane.terminate()
-            plane.wait(20)
+            plane.wait(120)
 
 
 def main() -> None:

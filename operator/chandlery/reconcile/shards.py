@@ -32,6 +32,8 @@ from chandlery.reconcile.leader import identity
 
 LABEL: Final = "chandlery.dev/shards"
 """On all Leases of one group of replicas: the group's name."""
+COUNT: Final = "chandlery.dev/shard-count"
+"""Annotation of a replica's Lease. With another count an object may be in two shards: see `_round`."""
 _RENEW_AT: Final = 1 / 4
 _TRUST: Final = 2 / 3
 _FORGET: Final = 4.0
@@ -218,7 +220,12 @@ class Shards:
         leases = await self._leases()
         await self._renew(term, leases)
         alive = self._alive(term, leases)
-        wanted = owners(alive, self._count)
+        peers = frozenset(m for m in alive if self._count_of(m, leases) == self._count)
+        if peers == alive:
+            wanted = owners(peers, self._count)
+        else:  # the count is being changed: whoever has something keeps it, nobody takes more
+            self._logger.warning("replicas with another number of shards", holders=sorted(alive - peers))
+            wanted = dict.fromkeys(term.held, term.holder)
         for shard in [s for s in term.held if wanted[s] != term.holder]:
             term.leaving.add(shard)
             if not self._busy[shard]:
@@ -298,6 +305,11 @@ class Shards:
 
     # Leases
 
+    def _count_of(self, holder: str, leases: Mapping[str, Obj]) -> int:
+        lease = leases.get(self._member_name(holder))
+        told = ((lease or {}).get("metadata", {}).get("annotations") or {}).get(COUNT, "")
+        return int(told) if told.isdigit() else self._count
+
     async def _leases(self) -> dict[str, Obj]:
         page = await self._api.list(LEASES, self._namespace, labels=f"{LABEL}={self._name}")
         return {lease["metadata"]["name"]: lease for lease in page.items}
@@ -309,7 +321,9 @@ class Shards:
         return f"{self._name}-shard-{shard}"
 
     def _member(self, holder: str) -> Obj:
-        return self._lease(self._member_name(holder), holder, 0)
+        made = self._lease(self._member_name(holder), holder, 0)
+        made["metadata"]["annotations"] = {COUNT: str(self._count)}
+        return made
 
     def _lease(self, name: str, holder: str, transitions: int) -> Obj:
         meta = {"name": name, "namespace": self._namespace, "labels": {LABEL: self._name}}

@@ -40,12 +40,12 @@ class Group:
         self.members = []
         self._names = (f"replica-{number}" for number in itertools.count())
 
-    def add(self):
+    def add(self, count=COUNT):
         made = Shards(
             self.api,
             "system",
             "chandlery",
-            count=COUNT,
+            count=count,
             ttl=TTL,
             clock=self.clock,
             identify=lambda: next(self._names),
@@ -53,8 +53,8 @@ class Group:
         self.members.append(made)
         return made
 
-    async def join(self):
-        made = self.add()
+    async def join(self, count=COUNT):
+        made = self.add(count)
         await made.acquire()
         await self.turn(0.1)
         return made
@@ -150,6 +150,19 @@ async def test_one_that_stood_still_finds_its_time_over_and_begins_anew(group):
     assert frozen.holder != name
     assert sum(group.shares) == COUNT
     assert min(group.shares) > 0
+
+
+async def test_while_the_number_of_shards_changes_no_object_has_two_replicas(group):
+    old = await group.join()
+    assert len(old.held) == COUNT
+    new = await group.join(2 * COUNT)
+    await group.turn(3 * TTL)
+    assert not new.held  # the same object is in a shard of the old one's
+    assert len(old.held) == COUNT
+    group.members.remove(old)
+    await old.release()
+    await group.turn(TTL)
+    assert len(new.held) == 2 * COUNT
 
 
 async def test_an_orderly_end_hands_over_at_once(group):
