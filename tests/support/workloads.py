@@ -37,6 +37,7 @@ from chandlery.providers.kubernetes.types import (
     Obj,
 )
 
+PROBE_SECONDS = 0.5
 _NEVER_ROOT = ("initdb", "postgres", "mariadb", "pg_")
 JOB_NAME = "batch.kubernetes.io/job-name"
 _ADDRESSES = iter(range(1, 60000))
@@ -64,6 +65,8 @@ class Running:
     paths: dict[str, str] = field(default_factory=dict)
     """Mounts, and where they are on this machine."""
     users: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+    probed: dict[str, tuple[float, bool]] = field(default_factory=dict)
+    """When the probe of a container was last run, and what it said."""
     told: str = ""
 
 
@@ -335,7 +338,7 @@ class Workloads:
                 if process is not None:
                     known.restarts[name] = known.restarts.get(name, 0) + 1
                 self._start(name, known)
-            up = await _listens(known.ip, [p["containerPort"] for p in container.get("ports", ())])
+            up = await self._up(container, known)
             containers.append(
                 {
                     "name": name,
@@ -431,7 +434,7 @@ class Workloads:
         domain = pod["spec"].get("subdomain")
         if domain:
             namespace, base = pod["metadata"]["namespace"], domain.removesuffix("-nodes")
-            names = rf"({re.escape(base)}-\d+)\.{re.escape(domain)}(\.{re.escape(namespace)}\.svc)?"
+            names = rf"({re.escape(base)}-\d+)\.{re.escape(domain)}(\.{re.escape(namespace)}\.svc(\.cluster\.local)?)?"
             text = re.sub(names, lambda found: self._named(namespace, found[1]), text)
         for everywhere in ("* -::*", "0.0.0.0"):
             text = text.replace(everywhere, known.ip)
@@ -442,6 +445,18 @@ class Workloads:
             if name.endswith("-0"):
                 text = text.replace(f"{name.removesuffix('-0')}.{pod['metadata']['namespace']}.svc", other.ip)
         return text.replace("bind *:", f"bind {known.ip}:").replace("ipv4@*:", f"ipv4@{known.ip}:")
+
+    async def _up(self, container: Obj, known: Running) -> bool:
+        """Whether a container serves: by its own readiness probe where its program is here, else by its ports."""
+        command = container.get("readinessProbe", {}).get("exec", {}).get("command") or [""]
+        if command[0] not in self.binaries:
+            return await _listens(known.ip, [p["containerPort"] for p in container.get("ports", ())])
+        now = asyncio.get_running_loop().time()
+        at, said = known.probed.get(container["name"], (0.0, False))
+        if now - at > PROBE_SECONDS:
+            said = await asyncio.to_thread(self._run_in, known, container["name"], command) == 0
+            known.probed[container["name"]] = (now, said)
+        return said
 
     def _named(self, namespace: str, pod: str) -> str:
         return self.names.setdefault((namespace, pod), _address())

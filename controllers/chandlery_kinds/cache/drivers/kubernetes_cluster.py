@@ -175,7 +175,7 @@ class ClusterPods(ValkeyWorkload):
         if not inside:
             inside = await self._slots(states)
         desired, kept = await self._desired()
-        found += inside + self.there.differences(desired) + self._left_claims()
+        found += inside + self.there.differences(desired, self._cost) + self._left_claims()
         found += self._live_differences(nodes, await self.users())
         found += self._handovers() + self._restart_differences(nodes)
         broken = [name for name, state in states.items() if state.get("cluster_state") != "ok"]

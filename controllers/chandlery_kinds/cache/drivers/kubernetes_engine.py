@@ -34,7 +34,7 @@ from chandlery_kinds.cache.kubernetes import exporter
 from chandlery_kinds.cache.kubernetes.config import TLS_FILES, probe, tls_settings
 from chandlery_kinds.cache.kubernetes.inputs import PORT, TLS_PORT, Inputs
 from chandlery_kinds.cache.kubernetes.nodes import Node
-from chandlery_kinds.cache.kubernetes.statefulset import CONFIG
+from chandlery_kinds.cache.kubernetes.statefulset import CONFIG, ONLY_TLS
 from chandlery_kinds.cache.model import Cache
 from chandlery_kinds.cache.resp import RespClient, info, pairs
 from chandlery_kinds.cache.valkey import RESTART_SETTINGS, desired_settings, field_of, setting_differences
@@ -66,6 +66,16 @@ class ValkeyWorkload(Workload[Cache]):
     @abstractmethod
     async def _desired(self) -> tuple[list[Obj], Any]:
         """Every child but what holds generated values."""
+
+    def _cost(self, kind: str, _path: str) -> Disruption:
+        """Encryption comes and goes with new pods: file and template go out together, when pods may be replaced."""
+        template = ((self.stateful or {}).get("spec") or {}).get("template")
+        if template is None or kind not in (SECRETS.kind, STATEFUL_SETS.kind):
+            return Disruption.NONE
+        has = any(volume["name"] == "tls" for volume in template["spec"].get("volumes", ()))
+        only = ONLY_TLS in (template["metadata"].get("annotations") or {})
+        same = (has, only) == (self.inputs.tls is not None, self.inputs.only_tls)
+        return Disruption.NONE if same else Disruption.RESTART
 
     def _hosts(self) -> Sequence[str]:
         """`host:port` of every node, where clients must know them."""

@@ -67,7 +67,7 @@ class ValkeyPods(ValkeyWorkload):
         desired, kept = await self._desired()
         found = self._storage_differences() + self.rotation_differences() + await self._tls_differences(nodes)
         found += self._primary_differences(nodes)
-        found += self.there.differences(desired)
+        found += self.there.differences(desired, self._cost)
         found += self._live_differences(nodes, await self.users())
         found += self._restart_differences(nodes)
         primary = self._primary(nodes)

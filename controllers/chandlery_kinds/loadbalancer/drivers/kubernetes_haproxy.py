@@ -13,8 +13,9 @@ from chandlery.foundation.errors import ChandleryError, DependencyNotReady, Engi
 from chandlery.model.base import Condition, ConditionStatus, Endpoint
 from chandlery.model.parts import ExposureType
 from chandlery.providers.kubernetes.children import Children
+from chandlery.providers.kubernetes.driver import agreed
 from chandlery.providers.kubernetes.pods import budget, problem
-from chandlery.providers.kubernetes.templates import UPGRADE, Kept, keep, upgrade_condition
+from chandlery.providers.kubernetes.templates import Kept, keep, upgrade_condition
 from chandlery.providers.kubernetes.types import (
     BUDGETS,
     DEPLOYMENTS,
@@ -179,7 +180,7 @@ class HaproxyPods:
         files = [*(pem for pems in certificates.values() for pem in pems), *client_cas.values(), *pool_cas.values()]
         auth = self._auth()
         secret = config(self.inputs, configuration, files, auth["admin.pem"], auth["ca.crt"])
-        upgrade = self.obj.metadata.annotations.get(UPGRADE, "")
+        upgrade = agreed(self.spec, self.obj.metadata.annotations, self.ctx.base.now())
         asked = {**self.inputs.asked, "certificates": sorted(where.certificates.items())}
         kept = keep(deployment(self.inputs, mark_of(configuration)), self.live, asked, upgrade=upgrade)
         manifests = [

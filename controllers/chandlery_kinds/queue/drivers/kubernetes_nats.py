@@ -10,7 +10,7 @@ from chandlery.foundation.errors import ChandleryError, DependencyNotReady, Engi
 from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import certificates
 from chandlery.providers.kubernetes.certificates import Certificates
-from chandlery.providers.kubernetes.children import Children
+from chandlery.providers.kubernetes.children import Children, Cost
 from chandlery.providers.kubernetes.drift import digest
 from chandlery.providers.kubernetes.driver import AUTH, Workload
 from chandlery.providers.kubernetes.foreign import look
@@ -207,10 +207,10 @@ class NatsPods(Workload[Queue]):
         desired, kept, words = await self._desired(wanted)
         found += changes
         if not any(change.payload[0] == "scale" for change in changes):
-            found += self.there.differences(desired, _cost)
+            found += self.there.differences(desired, self._cost(kept))
             if len(servers) == self.servers_now:
                 found += forgotten([server.facts for server in servers], names)
-        found += self._reload_differences(servers, words)
+        found += self._reload_differences(servers, words, kept)
         if inside:
             found += content.differences(self.name, self.spec, inside)
         problems = {server.name: server.problem for server in servers if server.problem}
@@ -289,12 +289,22 @@ class NatsPods(Workload[Queue]):
                 server.problem = error.message
         return {}
 
-    def _reload_differences(self, servers: list[Server], words: Configuration) -> list[Difference]:
+    def _cost(self, kept: Kept) -> Cost:
+        """A file that needs new pods goes out with them: a server that ended in between would not come back."""
+        together = self.live is not None and _revision(self.live) != _revision(kept.workload)
+
+        def cost(kind: str, path: str) -> Disruption:
+            restarts = kind == STATEFUL_SETS.kind and ".template" in path
+            return Disruption.RESTART if restarts or (together and kind == SECRETS.kind) else Disruption.NONE
+
+        return cost
+
+    def _reload_differences(self, servers: list[Server], words: Configuration, kept: Kept) -> list[Difference]:
         """Servers that haven't read the present file or certificate."""
         material = self.certificates.present if self.certificates is not None else None
         found = []
         for server in servers:
-            replaced = server.pod["metadata"].get("annotations", {}).get(REVISION) != words.fixed
+            replaced = server.pod["metadata"].get("annotations", {}).get(REVISION) != _revision(kept.workload)
             if not server.facts or replaced:  # a new pod reads the file by itself
                 continue
             old = words.tag not in (server.facts.get("tags") or ())
@@ -378,5 +388,6 @@ class NatsPods(Workload[Queue]):
         }
 
 
-def _cost(kind: str, path: str) -> Disruption:
-    return Disruption.RESTART if kind == STATEFUL_SETS.kind and ".template" in path else Disruption.NONE
+def _revision(workload: Obj) -> str:
+    """What stands for the part of the configuration that the pods of a StatefulSet started with."""
+    return str((workload["spec"]["template"]["metadata"].get("annotations") or {}).get(REVISION, ""))

@@ -17,7 +17,7 @@ from chandlery.providers.kubernetes.driver import AUTH, Workload
 from chandlery.providers.kubernetes.foreign import look
 from chandlery.providers.kubernetes.pods import problem
 from chandlery.providers.kubernetes.templates import Kept, upgrade_condition
-from chandlery.providers.kubernetes.types import SERVICE_MONITORS, STATEFUL_SETS, Obj
+from chandlery.providers.kubernetes.types import SECRETS, SERVICE_MONITORS, STATEFUL_SETS, Obj
 from chandlery.providers.local.rotation import Password
 from chandlery_kinds.queue import rabbitmq as rabbit
 from chandlery_kinds.queue.drivers.kubernetes_nats import APPLICATION, KINDS
@@ -93,7 +93,7 @@ class RabbitPods(Workload[Queue]):
         return rabbit.wanted(self.name, self.spec, VHOST, users)
 
     async def _desired(self) -> tuple[list[Obj], Kept]:
-        content = files(self.inputs, self.auth()["admin"])
+        content = files(self.inputs, self.auth()["admin"], self.session.cluster_domain)
         kept = workload(self.inputs, content, self.there.get(STATEFUL_SETS), self.upgrade)
         more = await self.certificates.children() if self.certificates is not None else []
         return children(self.inputs, content, kept.workload, more, monitors=self.monitors), kept
@@ -260,8 +260,8 @@ class RabbitPods(Workload[Queue]):
         members = []
         for pod in self._pods():
             name, ip = pod["metadata"]["name"], (pod.get("status") or {}).get("podIP")
-            index = int(name.rpartition("-")[2])
-            ready = node_name(self.inputs, index) in running or f"rabbit@{ip}" in running
+            known = node_name(self.inputs, name, self.session.cluster_domain)
+            ready = known in running or f"rabbit@{ip}" in running
             address = {"address": f"{ip}:{client_port(self.inputs)}"} if ip else {}
             members.append({"name": name, "role": "member", "ready": ready, **address})
         facts: dict[str, Any] = {
@@ -333,4 +333,6 @@ class RabbitPods(Workload[Queue]):
 
 
 def _cost(kind: str, path: str) -> Disruption:
-    return Disruption.RESTART if kind == STATEFUL_SETS.kind and ".template" in path else Disruption.NONE
+    """A file goes out with the pods that can read it: one that ended in between would not come back."""
+    restarts = (kind == STATEFUL_SETS.kind and ".template" in path) or (kind == SECRETS.kind and ".data" in path)
+    return Disruption.RESTART if restarts else Disruption.NONE

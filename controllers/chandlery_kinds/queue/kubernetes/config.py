@@ -71,6 +71,7 @@ def text(
         config["tls"] = _tls(inputs)
     tag = _TAG + digest(config)
     fixed = {key: value for key, value in config.items() if key not in _LIVE}
+    fixed["encrypted"] = inputs.tls is not None
     if inputs.clustered:
         fixed["cluster"] = {key: value for key, value in config["cluster"].items() if key != "routes"}
     config["server_tags"] = [tag]

@@ -48,9 +48,9 @@ def inputs_of(
     return Inputs(Owner.of(obj, "rabbitmq"), obj.spec, chosen, said, secrets, parameters=parameters)
 
 
-def node_name(inputs: Inputs, index: int) -> str:
-    """As Erlang has it."""
-    return f"rabbit@{inputs.owner.base}-{index}.{inputs.domain}"
+def node_name(inputs: Inputs, pod: str, cluster_domain: str) -> str:
+    """As Erlang has it: by the whole name, which a pod knows of itself before the cluster's DNS does."""
+    return f"rabbit@{pod}.{inputs.domain}.{cluster_domain}"
 
 
 def client_port(inputs: Inputs) -> int:
@@ -64,14 +64,16 @@ class Files:
     data: Mapping[str, str]
     fixed: str
     """Digest of all that a running server doesn't take: everything here."""
+    cluster_domain: str
 
 
-def files(inputs: Inputs, admin_password: str) -> Files:
+def files(inputs: Inputs, admin_password: str, cluster_domain: str) -> Files:
     """rabbitmq.conf and what belongs to it."""
     spec = inputs.spec
     peers: tuple[str, ...] = ()
     if spec.replicas > 1:
-        peers = tuple(node_name(inputs, index) for index in range(spec.replicas))
+        names = (f"{inputs.owner.base}-{index}" for index in range(spec.replicas))
+        peers = tuple(node_name(inputs, name, cluster_domain) for name in names)
     node = rabbit.RabbitNode("", PORT, MANAGEMENT_PORT, peers, _tls(inputs))
     text = rabbit.render(spec, node, admin_password, _EVERYWHERE)
     if inputs.metrics:
@@ -82,7 +84,7 @@ def files(inputs: Inputs, admin_password: str) -> Files:
         "advanced.config": rabbit.advanced(spec),
         "enabled_plugins": f"[{','.join(plugins)}].\n",
     }
-    return Files(data, digest(data))
+    return Files(data, digest(data), cluster_domain)
 
 
 def _tls(inputs: Inputs) -> rabbit.RabbitTls | None:
@@ -180,7 +182,7 @@ def _stateful_set(inputs: Inputs, content: Files, live: Obj | None) -> Obj:
                     "terminationGracePeriodSeconds": 120,
                     **pods.placement(owner, spec.placement, inputs.pull_secrets),
                     "initContainers": [_cookie(inputs)],
-                    "containers": [_container(inputs)],
+                    "containers": [_container(inputs, content.cluster_domain)],
                     "volumes": volumes,
                 },
             },
@@ -209,7 +211,7 @@ def _cookie(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _container(inputs: Inputs) -> dict[str, Any]:
+def _container(inputs: Inputs, cluster_domain: str) -> dict[str, Any]:
     ports = [
         {"name": "client", "containerPort": client_port(inputs), "protocol": "TCP"},
         {"name": "management", "containerPort": MANAGEMENT_PORT, "protocol": "TCP"},
@@ -235,7 +237,7 @@ def _container(inputs: Inputs) -> dict[str, Any]:
         "RABBITMQ_ENABLED_PLUGINS_FILE": f"{MOUNT}/enabled_plugins",
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",
         "RABBITMQ_USE_LONGNAME": "true",
-        "RABBITMQ_NODENAME": f"rabbit@$(POD_NAME).{inputs.domain}",
+        "RABBITMQ_NODENAME": node_name(inputs, "$(POD_NAME)", cluster_domain),
         "RABBITMQ_DIST_PORT": str(DISTRIBUTION_PORT),
         "RABBITMQ_MNESIA_BASE": f"{DATA}/rabbitmq",
         "RABBITMQ_LOG_BASE": f"{RUN}/log",

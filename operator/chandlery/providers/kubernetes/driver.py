@@ -83,6 +83,12 @@ class KubernetesDriver(ABC, Generic[R]):
         return await (await self.begin(ctx, obj)).delete()
 
 
+def agreed(spec: Any, annotations: Mapping[str, str], now: datetime) -> str:
+    """For `templates.keep`: a digest that a person agreed to, or ANY while the maintenance window is open."""
+    window = window_of(spec)
+    return ANY if window is not None and window.open_at(now) else annotations.get(UPGRADE, "")
+
+
 ROTATION = "rotation"
 """Key of the Secret with generated passwords under which their rotation is on record."""
 
@@ -235,11 +241,8 @@ class Workload(Generic[R]):
 
     @property
     def upgrade(self) -> str:
-        """For `templates.keep`: a digest that a person agreed to, or ANY while the maintenance window is open."""
-        window = window_of(self.spec)
-        if window is not None and window.open_at(self.ctx.base.now()):
-            return ANY
-        return str(self.obj.metadata.annotations.get(UPGRADE, ""))
+        """For `templates.keep`."""
+        return agreed(self.spec, self.obj.metadata.annotations, self.ctx.base.now())
 
     @property
     def opens(self) -> datetime | None:
