@@ -1,11 +1,63 @@
-"""An application that uses a queue: it connects, publishes and takes messages by what its binding says."""
+"""Queues in tests: several that know one another, a clock that goes ahead, and an application that uses one."""
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 import nats
 import nats.errors
+from local_harness import Harness
+
+from chandlery.driver.protocol import DriverContext
+from chandlery.foundation.clock import SystemClock
+from chandlery.foundation.context import Context
+from chandlery.providers.local.rotation import ROTATE_ANNOTATION
+
+
+class Shifted(SystemClock):
+    """The machine's clock, set forward by a test: what is due in an hour is due now."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
+class Namespace(Harness):
+    """Several objects by name, which the drivers find as the loop would give them."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.clock = Shifted()
+
+    @property
+    def ctx(self) -> DriverContext:
+        return replace(super().ctx, base=Context(clock=self.clock))
+
+    def queue(self, name: str, **spec: Any) -> Any:
+        made = self.object(**spec)
+        return self.know(made.model_copy(update={"metadata": made.metadata.model_copy(update={"name": name})}))
+
+    def know(self, obj: Any) -> Any:
+        raw = obj.model_dump(by_alias=True, exclude_none=True, mode="json")
+        self.reader.objects[obj.kind, "default", obj.metadata.name] = raw
+        return obj
+
+    def rotated(self, obj: Any, value: str) -> Any:
+        """The object with the annotation that asks for new passwords."""
+        meta = obj.metadata.model_copy(update={"annotations": {ROTATE_ANNOTATION: value}})
+        return self.know(obj.model_copy(update={"metadata": meta}))
+
+    def forget(self, obj: Any) -> None:
+        del self.reader.objects[obj.kind, "default", obj.metadata.name]
+
+    async def together(self, *objects: Any) -> list[Any]:
+        """As the loop does, which works on all of them at once."""
+        return await asyncio.gather(*(self.converge(obj) for obj in objects))
 
 
 class Client:

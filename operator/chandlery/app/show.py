@@ -50,7 +50,7 @@ def connect_command(obj: Obj, entries: Mapping[str, str]) -> str:
             trust = f" --tlsca <({read} ca.crt)" if entries.get("ca.crt") else ""
             return f'nats --server "{uri}"{trust} account info'
         case "rabbitmq":
-            trust = f" --ssl --cacert=<({read} ca.crt)" if entries.get("ca.crt") else ""
+            trust = f" --cacert=<({read} ca.crt)" if entries.get("ca.crt") else ""
             target = f"--exchange={entries.get('exchange')} --routing-key={entries.get('routing-key')}"
             return f'amqp-publish --url="{uri}"{trust} {target} --body=hello'
         case "http" | "https" | "tcp":

@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 import aio_pika
 import pytest
 from aio_pika.exceptions import AMQPError
-from local_harness import Harness, kill, shared_cache, until
+from local_harness import kill, shared_cache, until
+from queue_clients import Namespace
 
 from chandlery.driver.protocol import Plan
 from chandlery.foundation.errors import FailedPrecondition, InvalidSpec
 from chandlery.providers.local import pids
 from chandlery.providers.local.engines.apt import available
 from chandlery.providers.local.ports import is_free
-from chandlery.providers.local.rotation import ROTATE_ANNOTATION
 from chandlery_kinds.queue.drivers.local import QueueDriver
 from chandlery_kinds.queue.model import Queue
 
@@ -34,23 +34,6 @@ SPEC = {
     "deadLetter": {},
     "users": [{"name": "till", "rights": ["publish"], "subjects": ["orders.new"]}],
 }
-
-
-class Namespace(Harness):
-    """Several queues by name, which the drivers find as the loop would give them."""
-
-    def queue(self, name, **spec):
-        made = self.object(**spec)
-        return self.know(made.model_copy(update={"metadata": made.metadata.model_copy(update={"name": name})}))
-
-    def know(self, obj):
-        raw = obj.model_dump(by_alias=True, exclude_none=True, mode="json")
-        self.reader.objects["Queue", "default", obj.metadata.name] = raw
-        return obj
-
-    def annotated(self, obj, value):
-        meta = obj.metadata.model_copy(update={"annotations": {ROTATE_ANNOTATION: value}})
-        return self.know(obj.model_copy(update={"metadata": meta}))
 
 
 @pytest.fixture
@@ -181,8 +164,8 @@ async def follows_changes_with_a_client_connected(local, obj):
 
 
 async def has_its_passwords_replaced(local, obj, before):
-    obj = local.know(local.changed(obj, rotation={"schedule": "@yearly", "gracePeriod": "3s"}))
-    obj = local.annotated(obj, "now")
+    obj = local.know(local.changed(obj, rotation={"schedule": "@yearly", "gracePeriod": "1h"}))
+    obj = local.rotated(obj, "now")
     lost = asyncio.Event()
     async with client(before.binding) as held:
         held.connection.close_callbacks.add(lambda *_: lost.set())
@@ -192,12 +175,14 @@ async def has_its_passwords_replaced(local, obj, before):
             await new.publish("new")
             assert not lost.is_set()
             await (await held.take()).ack()
+            local.clock.ahead = timedelta(hours=2)
 
             async def ended():
                 await local.converge(obj)
                 return lost.is_set()
 
-            await until(ended, 30)
+            await until(ended, 60)
+            local.clock.ahead = timedelta()
             await new.publish("still here")
             await (await new.take()).ack()
     assert await refused(connects(before.binding))

@@ -3,47 +3,22 @@
 import asyncio
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import nats
 import nats.errors
 import pytest
-from local_harness import Harness, kill, until
-from queue_clients import Client
+from local_harness import kill, until
+from queue_clients import Client, Namespace
 
 from chandlery.driver.protocol import Plan
 from chandlery.foundation.errors import DependencyNotReady, FailedPrecondition, InvalidSpec, Unavailable
 from chandlery.providers.local import pids
-from chandlery.providers.local.rotation import ROTATE_ANNOTATION
 from chandlery_kinds.queue.drivers.local import QueueDriver
 from chandlery_kinds.queue.model import Queue
 
 pytestmark = pytest.mark.engine
 STORAGE = {"size": "64Mi"}
-
-
-class Namespace(Harness):
-    """Several queues by name, which the drivers find as the loop would give them."""
-
-    def queue(self, name, *, annotations=None, uid="", **spec):
-        made = self.object(uid, **spec)
-        meta = made.metadata.model_copy(update={"name": name, "annotations": annotations or {}})
-        return self.know(made.model_copy(update={"metadata": meta}))
-
-    def know(self, obj):
-        raw = obj.model_dump(by_alias=True, exclude_none=True, mode="json")
-        self.reader.objects["Queue", "default", obj.metadata.name] = raw
-        return obj
-
-    def annotated(self, obj, value):
-        meta = obj.metadata.model_copy(update={"annotations": {ROTATE_ANNOTATION: value}})
-        return self.know(obj.model_copy(update={"metadata": meta}))
-
-    def forget(self, obj):
-        del self.reader.objects["Queue", "default", obj.metadata.name]
-
-    async def together(self, *objects):
-        """As the loop does, which works on all of them at once."""
-        return await asyncio.gather(*(self.converge(obj) for obj in objects))
 
 
 @pytest.fixture
@@ -215,12 +190,12 @@ async def _given_up(local, obj):
 
 
 async def test_passwords_are_replaced_and_nobody_is_thrown_out_before_the_grace_period_ends(local):
-    spec = {"storage": STORAGE, "rotation": {"schedule": "@yearly", "gracePeriod": "2s"}}
+    spec = {"storage": STORAGE, "rotation": {"schedule": "@yearly", "gracePeriod": "1h"}}
     orders = local.queue("orders", **spec, users=[{"name": "reader", "rights": ["consume"]}])
     before = await local.converge(orders)
     async with Client(before.binding) as old, Client(before.user_bindings["orders-user-reader"]) as reader:
         await old.publish("before")
-        orders = local.annotated(orders, "now")
+        orders = local.rotated(orders, "now")
         after = await local.converge(orders)
         assert {cost for _, cost in local.plans} <= {"none", "reload"}
         assert after.binding.entries["password"] != before.binding.entries["password"]
@@ -230,12 +205,14 @@ async def test_passwords_are_replaced_and_nobody_is_thrown_out_before_the_grace_
         async with Client(after.binding) as new:
             await new.publish("after")
             assert len(await reader.pull(3)) == 3
+            assert (old.closed, reader.closed) == (0, 0)
+            local.clock.ahead = timedelta(hours=2)
 
             async def ended():
                 await local.converge(orders)
                 return old.closed and reader.closed
 
-            await until(ended, 30)
+            await until(ended, 60)
             assert new.closed == 0
             await new.publish("still")
     assert await refused(before.binding.entries)
@@ -248,7 +225,7 @@ async def test_the_password_of_a_guest_is_replaced_too(local):
     refunds = local.queue("refunds", brokerRef={"name": "orders"})
     _, before = await local.together(orders, refunds)
     async with Client(before.binding) as old:
-        refunds = local.annotated(refunds, "now")
+        refunds = local.rotated(refunds, "now")
 
         async def replaced():
             _, now = await local.together(orders, refunds)
