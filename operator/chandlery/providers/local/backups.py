@@ -30,7 +30,7 @@ ANNOTATION = "chandlery.dev/backup-requested-at"
 CONDITION = "BackedUp"
 LIST_LENGTH = 20
 LOOK_SECONDS = 2.0
-FIRST_PAUSE, LONGEST_PAUSE = 10.0, 3600.0
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 900.0
 
 
 def backup_job(instance: Instance) -> tuple[str, str]:
@@ -127,6 +127,8 @@ class Backups:
         found = due(self.spec.schedule, since=since, now=now, zone=self.spec.time_zone, suspended=self.spec.suspended)
         reason = self._reason(found, entries, problem)
         pause = max(0.0, self._record.get("not_before", 0.0) - now.timestamp())
+        if requested(self.obj.metadata.annotations, ANNOTATION, self._record.get("tried")) and reason:
+            pause = 0.0  # somebody asks anew: the cause may be mended
         differences = []
         if reason and serves and running is None and not pause:
             differences.append(Difference("backup", reason, "none since", payload=("backup", reason)))
@@ -221,6 +223,7 @@ class Backups:
             return await self._make(job, reason)
 
         title = f"backing up {self.obj.metadata.name}"
+        self.instance.provider.background.forget(self._key)  # the back-off is ours, and on record
         return self.instance.provider.background.start(self._key, title, work, self.instance.wake)
 
     async def _make(self, job: Job, reason: str) -> str:
@@ -271,6 +274,7 @@ class Backups:
             {
                 "failures": failures,
                 "not_before": now.timestamp() + pause,
+                "tried": self.obj.metadata.annotations.get(ANNOTATION, "").strip(),
                 "failed": {"name": name, "startedAt": stamp(now), "message": message},
             }
         )
