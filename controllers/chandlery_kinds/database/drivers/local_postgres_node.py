@@ -17,6 +17,7 @@ from chandlery.providers.local.files import make_dir, remove_tree
 from chandlery.providers.local.tools import run_tool
 from chandlery_kinds.database.model import DatabaseSpec
 from chandlery_kinds.database.postgres.configuration import ADMIN, REPLICATOR, host_rules, render
+from chandlery_kinds.database.standby import at_least, parse_control
 
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 2.0
@@ -270,7 +271,24 @@ class NodeFiles:
         require_port(node.port)
         engine = self.engine
         argv = [str(engine.binary), "-D", str(self.data(node)), "-c", f"config_file={self.config_file(node)}"]
+        argv += await self._not_less_than_the_primary(node)
         await node.process.start(ProcessSpec(argv, env=engine.env, cwd=self.data(node), stop=STOP))
+
+    async def _not_less_than_the_primary(self, node: Node) -> list[str]:
+        """A copy doesn't start with less of certain settings than the primary had when it wrote what is to be replayed.
+
+        While such a setting is being lowered the copy keeps the old value, which its control file holds; the next start
+        after it has replayed the change takes the new one.
+        """
+        data = self.data(node)
+        if not (data / "standby.signal").exists():
+            return []
+        done = await run_tool(self.instance, [str(self.engine.tool("pg_controldata")), str(data)], env=self.engine.env)
+        try:
+            text = self.config_file(node).read_text()
+        except OSError:
+            text = ""
+        return at_least(parse_control(done.output), text)
 
     async def connect(self, port: int, database: str = "postgres", user: str = ADMIN, password: str = "") -> Any:
         """A connection.
