@@ -149,3 +149,23 @@ async def test_a_writer_that_goes_away_does_not_stop_its_write(plane, connection
     while (await connection.ask("GET", f"{CMS}/left-behind"))[0] != 200:
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.05)
+
+
+async def test_an_answer_that_is_never_read_is_given_up(plane, connection, monkeypatch):
+    monkeypatch.setattr("chandlery.controlplane.server.connection.STALL_SECONDS", 0.5)
+    body = json.dumps({"metadata": {"name": "large"}, "data": {"x": "y" * 900_000}}).encode()
+    status, _ = await connection.ask("POST", CMS, body)
+    assert status == 201
+    known = set(plane.plane._http.connections)
+    other = await bench.Connection(bench.Target(plane.kubeconfig)).open()
+    assert (await other.ask("GET", "/version"))[0] == 200
+    [held] = set(plane.plane._http.connections) - known
+    other.writer.transport.pause_reading()
+    for _ in range(60):  # more than all buffers on the way take
+        other.writer.write(head(other, f"GET {CMS}/large?pretty=false HTTP/1.1"))
+    deadline = asyncio.get_running_loop().time() + 60
+    while held in plane.plane._http.connections:
+        assert asyncio.get_running_loop().time() < deadline, "the connection is still held"
+        await asyncio.sleep(0.1)
+    other.writer.transport.abort()
+    assert (await connection.ask("DELETE", f"{CMS}/large"))[0] == 200

@@ -28,6 +28,8 @@ HEAD_LIMIT = 64 * 1024
 BODY_SECONDS = 60.0
 HEAD_SECONDS = 30.0
 IDLE_SECONDS = 300.0
+STALL_SECONDS = 60.0
+"""How long a client may leave an answer unread (a watch has a bound of its own)."""
 _BUFFERED = 256 * 1024
 _WAITING = 16
 _SCREENED = 64 * 1024
@@ -95,6 +97,7 @@ class Connection(asyncio.Protocol):
         "_reading",
         "_request",
         "_server",
+        "_stalled_since",
         "_target",
         "close_after",
         "header_block",
@@ -124,6 +127,7 @@ class Connection(asyncio.Protocol):
         self._peer_known = False
         self._idle_since = self.waiting_since
         self._drained: asyncio.Future[None] | None = None
+        self._stalled_since = 0.0
         self._reading = True
         self._broken = False
         self._pending: deque[Request] = deque()
@@ -160,6 +164,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         if self._drained is None:
             self._drained = self._loop.create_future()
+            self._stalled_since = self._loop.time()
 
     def resume_writing(self) -> None:
         drained, self._drained = self._drained, None
@@ -379,6 +384,9 @@ class Connection(asyncio.Protocol):
 
     def reap(self, now: float) -> None:
         since = self.waiting_since
+        if self._drained is not None and self.on_lost is None and now - self._stalled_since > STALL_SECONDS:
+            self.abort()
+            return
         if since and self.task is None:
             if self._request is not None:
                 if now - since > BODY_SECONDS:
