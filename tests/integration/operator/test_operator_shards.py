@@ -141,9 +141,10 @@ def trespasses(writes, shards):
         if resource == "leases":
             last[name] = agent
             continue
-        cache = name[:3]
-        lease = f"sharded-shard-{shard_of(Key('Cache', 'shop', cache), shards)}" if shards else "led"
-        writers[cache].add(agent)
+        key = Key("ResourceClass", "", name) if resource == "resourceclasses" else Key("Cache", "shop", name[:3])
+        lease = f"sharded-shard-{shard_of(key, shards)}" if shards else "led"
+        if key.kind == "Cache":
+            writers[key.name].add(agent)
         if last.get(lease) != agent:
             found.append((agent, verb, resource, name, f"{lease} is {last.get(lease)}'s"))
     return found, writers
