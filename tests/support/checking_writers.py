@@ -52,9 +52,9 @@ class Writer(ABC):
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # a client library may swallow it: say it until it is heard
+            await asyncio.wait({self._task}, timeout=0.5)
 
     async def _run(self) -> None:
         while True:
