@@ -89,7 +89,8 @@ class DeadLetter(Model):
     queue: Annotated[
         LocalRef | None,
         Field(
-            description="Another Queue on the same broker. Default: one that is made beside this, named <queue>-dead."
+            description="Another Queue of the same engine and namespace. Default: one that is made beside this, named "
+            "<queue>-dead."
         ),
     ] = None
     max_age: Annotated[
