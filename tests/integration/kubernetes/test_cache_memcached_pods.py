@@ -45,9 +45,13 @@ async def test_one_and_then_two_with_certificates_and_new_passwords(kube):
         return (await kube.secret("small"))["password"] != old["password"]
 
     await eventually(rotated)
+
+    async def works():
+        async with await client(kube, "small"):
+            return True
+
+    await eventually(works, 60)
     await kube.ready("Cache", "small")
-    async with await client(kube, "small"):
-        pass
     [(host, port)] = await kube.workloads.behind(kube.namespace, "small-cache")
     with pytest.raises(Unauthenticated):
         await MemcachedClient.connect(host, port, user=old["username"], password=old["password"])

@@ -182,8 +182,8 @@ class ClusterPods(ValkeyWorkload):
         silent = [node for node in wanted if not node.answers]
         behind = [node for node in wanted if node.answers and not node.in_step]
         lonely = any(self.map.owner(shard) is None for shard in range(self.shards))
-        serves = not (silent or broken or lonely) and await self._client_works(wanted[0])
-        ready = serves and not behind
+        served = await self._serves(wanted[0]) if not (silent or broken or lonely) else None
+        ready = served is not None and not behind
         reason, message = ("", "") if ready else self._explain(nodes, silent, broken, behind)
         newer = next((one.newer for one in kept if one.newer), "")
         return self._seen(
@@ -192,10 +192,9 @@ class ClusterPods(ValkeyWorkload):
             message=message,
             differences=tuple(found),
             endpoint=self._endpoint(),
-            binding=self._binding(acl.DEFAULT, self.auth()["password"]),
+            binding=await self._bound(acl.DEFAULT, served),
             user_bindings={
-                f"{self.owner.name}-user-{user.name}": self._binding(user.name, await self.user_password(user.name))
-                for user in self.spec.users
+                f"{self.owner.name}-user-{user.name}": await self._bound(user.name, served) for user in self.spec.users
             },
             facts=self._facts(nodes),
             conditions=(self._balanced(), *upgrade_condition(self.address, newer, self.opens)),
@@ -211,13 +210,6 @@ class ClusterPods(ValkeyWorkload):
             reason="Even" if even else "Moving",
             message="" if even else self.moving or "slots are about to move",
         )
-
-    async def _client_works(self, node: Node) -> bool:
-        try:
-            async with await self._connect(node, acl.DEFAULT) as client:
-                return bool(await client.command("PING") == "PONG")
-        except ChandleryError:
-            return False
 
     def _explain(self, nodes: list[Node], silent: list[Node], broken: list[str], behind: list[Node]) -> tuple[str, str]:
         for node in nodes:

@@ -172,10 +172,35 @@ class ValkeyWorkload(Workload[Cache]):
             self.session.silent.pop(uid, None)
         return node
 
-    async def _connect(self, node: Node, user: str = acl.ADMIN, seconds: float = ANSWER_SECONDS) -> RespClient:
+    async def _serves(self, node: Node) -> int | None:
+        """What an application would do, with the binding's own credentials.
+
+        Which of its passwords, newest first, is the first that works; None when none does. A new one is told in the
+        binding when the engine has it.
+        """
+        for number, password in enumerate(self.passwords(acl.DEFAULT)):
+            try:
+                async with await self._connect(node, acl.DEFAULT, password=password) as client:
+                    return number if await client.command("PING") == "PONG" else None
+            except Unauthenticated:
+                continue
+            except ChandleryError:
+                return None
+        return None
+
+    async def _bound(self, user: str, number: int | None) -> Binding:
+        """The binding of a user, where this one of the passwords works (None: who knows; then the oldest may)."""
+        if user not in self.generated():
+            return self._binding(user, await self.user_password(user))
+        passwords = self.passwords(user)
+        return self._binding(user, passwords[-1 if number is None else min(number, len(passwords) - 1)])
+
+    async def _connect(
+        self, node: Node, user: str = acl.ADMIN, seconds: float = ANSWER_SECONDS, password: str = ""
+    ) -> RespClient:
         assert node.pod is not None
         host, port = self.session.resolve(node.pod, PORT)
-        password = self.auth()["admin" if user == acl.ADMIN else "password"]
+        password = password or self.auth()["admin"]
         context = None
         if node.only_tls:
             material = self.certificates.present if self.certificates is not None else self._last_material()

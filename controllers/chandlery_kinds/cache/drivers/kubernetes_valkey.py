@@ -71,8 +71,8 @@ class ValkeyPods(ValkeyWorkload):
         found += self._live_differences(nodes, await self.users())
         found += self._restart_differences(nodes)
         primary = self._primary(nodes)
-        serves = primary is not None and await self._client_works(primary)
-        ready = serves and all(node.in_step for node in nodes)
+        served = await self._client_works(primary) if primary is not None else None
+        ready = served is not None and all(node.in_step for node in nodes)
         reason, message = ("", "") if ready else self._explain(nodes, primary)
         return self._seen(
             ready=ready,
@@ -80,10 +80,9 @@ class ValkeyPods(ValkeyWorkload):
             message=message,
             differences=tuple(found),
             endpoint=self._endpoint(),
-            binding=self._binding(acl.DEFAULT, self.auth()["password"]),
+            binding=await self._bound(acl.DEFAULT, served),
             user_bindings={
-                f"{self.owner.name}-user-{user.name}": self._binding(user.name, await self.user_password(user.name))
-                for user in self.spec.users
+                f"{self.owner.name}-user-{user.name}": await self._bound(user.name, served) for user in self.spec.users
             },
             facts=self._facts(nodes, primary),
             conditions=upgrade_condition(self.address, kept.newer, self.opens),
@@ -113,15 +112,11 @@ class ValkeyPods(ValkeyWorkload):
         ordinal = self.primary_name.rpartition("-")[2]
         return max(wanted, int(ordinal) + 1) if self.inputs.replicated and ordinal.isdigit() else wanted
 
-    async def _client_works(self, node: Node) -> bool:
-        """What an application would do, with the binding's own credentials, where the Service sends it."""
+    async def _client_works(self, node: Node) -> int | None:
+        """As `_serves`, where the Service sends clients."""
         if not node.answers or node.pod is None or (self.inputs.replicated and node.label != "primary"):
-            return False
-        try:
-            async with await self._connect(node, acl.DEFAULT) as client:
-                return bool(await client.command("PING") == "PONG")
-        except ChandleryError:
-            return False
+            return None
+        return await self._serves(node)
 
     def _primary(self, nodes: list[Node]) -> Node | None:
         if not self.inputs.replicated:

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, DependencyNotReady, EngineFailed, NotSupported, Unavailable
+from chandlery.foundation.errors import (
+    ChandleryError,
+    DependencyNotReady,
+    EngineFailed,
+    NotSupported,
+    Unauthenticated,
+    Unavailable,
+)
 from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import certificates
 from chandlery.providers.kubernetes.certificates import Certificates
@@ -214,9 +221,9 @@ class NatsPods(Workload[Queue]):
         if inside:
             found += content.differences(self.name, self.spec, inside)
         problems = {server.name: server.problem for server in servers if server.problem}
-        works = bool(inside) and not problems and self._in_step(live) and await self._client_works()
+        served = await self._works_with() if inside else None
+        works = served is not None and not problems and self._in_step(live)
         reason, message = ("", "") if works else self._explain(problems)
-        password = self.rotation.password(APPLICATION)
         return Observation(
             exists=True,
             ready=works,
@@ -225,8 +232,10 @@ class NatsPods(Workload[Queue]):
             differences=tuple(found),
             external_name=identity,
             endpoint=Endpoint(host=self._host(), port=self.inputs.service_port),
-            binding=self._binding(password.name, password.value),
-            user_bindings={f"{self.name}-user-{u.name}": await self._user_binding(u.name) for u in self.spec.users},
+            binding=await self._bound(APPLICATION, served or 0),
+            user_bindings={
+                f"{self.name}-user-{u.name}": await self._bound(u.name, served or 0) for u in self.spec.users
+            },
             facts=self._facts(inside, servers),
             conditions=upgrade_condition(self.address, kept.newer, self.opens),
             poll_after=self.poll(self._poll(works, found), kept.newer),
@@ -244,13 +253,9 @@ class NatsPods(Workload[Queue]):
     def _pods(self) -> list[Obj]:
         return [pod for pod in self.there.pods if not pod["metadata"].get("deletionTimestamp")]
 
-    async def _connect(self, pod: Obj, user: str = js.ADMIN) -> JetStream:
+    async def _connect(self, pod: Obj, login: str = js.ADMIN, password: str = "") -> JetStream:
         host, port = self.session.resolve(pod, PORT)
-        if user == APPLICATION:
-            present = self.rotation.password(APPLICATION)
-            login, password = present.name, present.value
-        else:
-            login, password = user, self.auth()[{js.ADMIN: "admin", SYSTEM_USER: "system"}[user]]
+        password = password or self.auth()[{js.ADMIN: "admin", SYSTEM_USER: "system"}[login]]
         material = certificates.material(self.there)
         speaks_tls = any(volume["name"] == "tls" for volume in pod["spec"].get("volumes", ()))
         context = material.context() if material is not None and speaks_tls else None
@@ -314,13 +319,25 @@ class NatsPods(Workload[Queue]):
                 found.append(Difference(what, "the present one", "an earlier one", payload=("reload", server.name)))
         return found
 
-    async def _client_works(self) -> bool:
-        """The real thing: log in with the binding's credentials and ask for the queue."""
-        try:
-            async with await self._connect(self._pods()[0], APPLICATION) as api:
-                return await api.consumer(js.stream_name(self.name), js.CONSUMER) is not None
-        except (ChandleryError, IndexError):
-            return False
+    async def _works_with(self) -> int | None:
+        """The real thing: log in with the binding's credentials and ask for the queue.
+
+        Which of its passwords, newest first, is the first that works; None when none does. A new one is told in the
+        binding when the servers have it.
+        """
+        pods = self._pods()
+        for number, password in enumerate(self.rotation.passwords(APPLICATION) if pods else ()):
+            try:
+                for pod in pods:
+                    async with await self._connect(pod, password.name, password.value) as api:
+                        if await api.consumer(js.stream_name(self.name), js.CONSUMER) is None:
+                            return None
+            except Unauthenticated:
+                continue
+            except ChandleryError:
+                return None
+            return number
+        return None
 
     def _in_step(self, live: Obj | None) -> bool:
         """All servers are there, and of the present template."""
@@ -342,11 +359,13 @@ class NatsPods(Workload[Queue]):
     def _host(self) -> str:
         return str(self.spec.exposure.hostname or f"{self.owner.base}.{self.owner.namespace}.svc")
 
-    async def _user_binding(self, name: str) -> Binding:
+    async def _bound(self, name: str, number: int | None) -> Binding:
+        """The binding of a user, where this one of the passwords works (None: who knows; then the oldest may)."""
         if name not in self.generated():
             return self._binding(name, await self.user_password(name))
-        present = self.rotation.password(name)
-        return self._binding(present.name, present.value)
+        passwords = self.rotation.passwords(name)
+        chosen = passwords[-1 if number is None else min(number, len(passwords) - 1)]
+        return self._binding(chosen.name, chosen.value)
 
     def _binding(self, user: str, password: str) -> Binding:
         host, port = self._host(), self.inputs.service_port

@@ -173,8 +173,11 @@ class RabbitPods(Workload[Queue]):
             differences=tuple(found),
             external_name=identity,
             endpoint=Endpoint(host=self._host(), port=self._port()),
-            binding=await self._bound(APPLICATION, number),
-            user_bindings={f"{self.name}-user-{u.name}": await self._bound(u.name, number) for u in self.spec.users},
+            binding=await self._bound(APPLICATION, number if served is not None else None),
+            user_bindings={
+                f"{self.name}-user-{u.name}": await self._bound(u.name, number if served is not None else None)
+                for u in self.spec.users
+            },
             facts=self._facts(inside, served[1] if served is not None else None),
             conditions=upgrade_condition(self.address, kept.newer, self.opens),
             poll_after=self.poll(DRIFT_POLL if works and not number else STARTING_POLL, kept.newer),
@@ -221,10 +224,10 @@ class RabbitPods(Workload[Queue]):
     def _port(self) -> int:
         return self.spec.exposure.port or client_port(self.inputs)
 
-    async def _bound(self, name: str, number: int) -> Binding:
-        """With the newest password that works: a new one is told when the broker has it."""
+    async def _bound(self, name: str, number: int | None) -> Binding:
+        """With the newest password that works (None: who knows; then the oldest may)."""
         passwords = await self._passwords(name)
-        return self._binding(passwords[min(number, len(passwords) - 1)])
+        return self._binding(passwords[-1 if number is None else min(number, len(passwords) - 1)])
 
     def _binding(self, password: Password) -> Binding:
         tls = self.inputs.tls
