@@ -93,13 +93,13 @@ async def test_a_given_certificate_is_used_and_followed_when_it_changes(local):
     ca = authority()
     obj = local.object(tls={"certificateSecret": {"name": "mine"}})
     with pytest.raises(AssertionError, match=r"spec\.tls\.certificateSecret: the Secret mine isn't there"):
-        await local.converge(obj, seconds=1)
+        await local.converge(obj, seconds=0.2)
     local.reader.secrets["default", "mine"] = {"tls.crt": b"x"}
     with pytest.raises(AssertionError, match=r"the Secret mine has no tls\.key"):
-        await local.converge(obj, seconds=1)
+        await local.converge(obj, seconds=0.2)
     local.reader.secrets["default", "mine"] = given(ca, "127.0.0.1") | {"tls.key": given(ca, "x")["tls.key"]}
     with pytest.raises(AssertionError, match=r"isn't the key of tls\.crt"):
-        await local.converge(obj, seconds=1)
+        await local.converge(obj, seconds=0.2)
     local.reader.secrets["default", "mine"] = given(ca, "127.0.0.1")
     seen = await local.converge(obj)
     assert seen.binding.entries["ca.crt"] == ca.certificate
@@ -268,7 +268,7 @@ async def test_a_port_that_another_has_is_named(local, free_ports):
         other.listen()
         moved = local.changed(obj, exposure={"port": wanted})
         with pytest.raises(AssertionError, match=f"port {wanted} is taken"):
-            await local.converge(moved, seconds=1)
+            await local.converge(moved, seconds=0.2)
     assert (await local.converge(moved)).endpoint.port == wanted
 
 

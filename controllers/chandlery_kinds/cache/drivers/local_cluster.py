@@ -7,6 +7,7 @@ changes, and names a new primary at once where the cluster would take seconds to
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,8 @@ from chandlery_kinds.cache.model import Cache
 from chandlery_kinds.cache.resp import info
 from chandlery_kinds.cache.valkey import NodeConfig
 
-WATCHING_POLL = 1.0
+WATCHING_POLL = 5.0
+"""The end of a process is told at once, and a node that hangs is given up by the cluster itself."""
 MOVING_POLL = 0.1
 FAILOVER_SECONDS = 5.0
 STEP_POLL = 0.02
@@ -135,8 +137,8 @@ class ClusterServers(ValkeyNodes):
         self.instance.reload()
         nodes = {name: self.node(name) for name in self.known_names()}
         states: dict[str, Mapping[str, str]] = {}
-        for name, node in nodes.items():
-            answers = await self.ask(node, "CLUSTER NODES", "CLUSTER INFO")
+        asked = await asyncio.gather(*(self.ask(node, "CLUSTER NODES", "CLUSTER INFO") for node in nodes.values()))
+        for name, answers in zip(nodes, asked, strict=True):
             view = cluster.parse(answers[0]) if answers else None
             if view is not None:
                 self.views[name] = view
@@ -436,9 +438,9 @@ class ClusterServers(ValkeyNodes):
 
     async def _look(self) -> None:
         """The present views: those of observe belong to another pass."""
-        for name in self.known_names():
-            node = self.node(name)
-            answers = await self.ask(node, "CLUSTER NODES")
+        names = self.known_names()
+        asked = await asyncio.gather(*(self.ask(self.node(name), "CLUSTER NODES") for name in names))
+        for name, answers in zip(names, asked, strict=True):
             view = cluster.parse(answers[0]) if answers else None
             if view is not None:
                 self.views[name] = view
