@@ -19,7 +19,7 @@ from chandlery.reconcile.api import PROVIDER_CONFIGS, RESOURCE_CLASSES, STATUS_M
 from chandlery.reconcile.classes import Catalogue, made_by
 from chandlery.reconcile.store import Store
 
-_INTERVAL: Final = 60.0
+_INTERVAL: Final = 300.0
 _SOON: Final = 1.0
 
 Verdict = tuple[str, str, str]

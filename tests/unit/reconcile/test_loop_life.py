@@ -118,7 +118,7 @@ async def test_a_settled_object_costs_nothing(stage):
     core = await stage.start()
     await stage.apply("Cache")
     await stage.ready("Cache")
-    await stage.clock.advance(120)  # its class has one user more by then
+    await stage.clock.advance(400)  # its class has one user more by then
     writes, passes = len(stage.writes()), core.engine.passes
     await stage.clock.advance(3600)
     assert len(stage.writes()) == writes

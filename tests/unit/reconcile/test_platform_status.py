@@ -18,7 +18,7 @@ async def test_a_class_says_whether_it_works_and_who_uses_it(stage):
     for name in ("one", "two"):
         await stage.apply("Cache", name)
         await stage.ready("Cache", name)
-    await stage.clock.advance(120)
+    await stage.clock.advance(400)
     assert await said(stage, RESOURCE_CLASSES, "cache-default") == ("True", "Available", 2)
     assert await said(stage, RESOURCE_CLASSES, "queue-default") == ("True", "Available", 0)
 
@@ -54,7 +54,7 @@ async def test_a_status_opens_no_session_anew_and_wakes_nobody(stage):
     await stage.clock.settle()
     assert core.engine.passes == passes
     assert await core.sessions.get("memory", "elsewhere") is session
-    await stage.clock.advance(120)
+    await stage.clock.advance(400)
     assert await said(stage, PROVIDER_CONFIGS, "elsewhere") == ("True", "Available", 1), "what is so is told again"
 
 

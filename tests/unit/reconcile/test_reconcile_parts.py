@@ -442,7 +442,7 @@ async def test_sessions_are_shared_renewed_and_closed(api, clock):
         await sessions.get("acme", "")
     with pytest.raises(ProviderNotFound, match="no ProviderConfig"):
         await sessions.get("memory", "far")
-    config = {"metadata": {"name": "far", "uid": "c", "resourceVersion": "1"}, "spec": {"provider": "memory"}}
+    config = {"metadata": {"name": "far", "uid": "c", "generation": 1}, "spec": {"provider": "memory"}}
     config["spec"]["credentialsSecretRef"] = {"namespace": "ops", "name": "keys"}
     catalogue.configs["far"] = config
     with pytest.raises(ProviderNotFound, match="names a Secret that does not exist"):
@@ -452,7 +452,7 @@ async def test_sessions_are_shared_renewed_and_closed(api, clock):
     assert await sessions.get("memory", "far") is far
     sessions.forget("far")  # its credentials were refused: read them again
     assert await sessions.get("memory", "far") is not far
-    catalogue.configs["far"] = {**config, "metadata": {**config["metadata"], "resourceVersion": "2"}}
+    catalogue.configs["far"] = {**config, "metadata": {**config["metadata"], "generation": 2}}
     await sessions.get("memory", "far")
     assert provider.opened == 4
     await sessions.close()
