@@ -47,6 +47,20 @@ async def test_life_of_a_single_cache(kube):
     async with client(kube, "one", "one-cache") as cache:
         with pytest.raises(redis.ResponseError, match="no permissions"):
             await cache.config_get("*")
+
+    # a new password works beside the old one, with clients connected
+    note = {"chandlery.dev/rotate-requested-at": "now"}
+    await kube.apply("Cache", "one", {"memory": "32Mi", "users": [{"name": "app"}]}, annotations=note)
+
+    async def rotated():
+        return (await kube.secret("one"))["password"] != binding["password"]
+
+    await eventually(rotated)
+    [(host, port)] = await kube.workloads.behind(kube.namespace, "one-cache")
+    for words in (binding, await kube.secret("one")):
+        async with redis.Redis(host=host, port=port, password=words["password"]) as cache:
+            assert await cache.ping()
+
     kinds = (STATEFUL_SETS, SERVICES, PODS, CLAIMS)
     await kube.delete("Cache", "one")
     assert [o["metadata"]["name"] for k in kinds for o in (await kube.api.list(k, kube.namespace)).items] == []
@@ -76,6 +90,31 @@ async def test_copies_follow_and_one_takes_over(kube):
         assert await cache.get("kept") == "yes"
     async with client(kube, "two", "two-cache-read") as reader:
         assert await reader.get("kept") == "yes"
+
+
+async def test_a_primary_hands_over_before_its_pod_is_scaled_away(kube):
+    spec = {"memory": "32Mi", "mode": "replicated", "replicas": 2}
+    await kube.apply("Cache", "less", spec)
+    await kube.ready("Cache", "less")
+    kube.workloads.kill("less-cache-0")
+    kube.workloads.kill("less-cache-1")
+
+    async def last_leads():
+        status = await kube.ready("Cache", "less")
+        return status["primary"] == "less-cache-2"
+
+    await eventually(last_leads, 60)
+    async with client(kube, "less", "less-cache") as cache:
+        await cache.set("kept", "yes")
+    await kube.apply("Cache", "less", {**spec, "replicas": 1})
+
+    async def smaller():
+        status = await kube.ready("Cache", "less")
+        return len(status["members"]) == 2 and status["primary"] != "less-cache-2"
+
+    await eventually(smaller, 60)
+    async with client(kube, "less", "less-cache") as cache:
+        assert await cache.get("kept") == "yes"
 
 
 async def test_a_changed_template_rolls_copies_first_and_loses_nothing(kube):

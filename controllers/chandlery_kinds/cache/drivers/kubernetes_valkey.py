@@ -103,7 +103,8 @@ class ValkeyPods(ValkeyWorkload):
     def _leaving(self, pods: dict[str, Obj], names: list[str]) -> list[Node]:
         if not self.inputs.replicated:
             return []
-        return [Node(name, pod) for name, pod in pods.items() if name not in names and name == self.primary_name]
+        going = [Node(name, pod) for name, pod in pods.items() if name not in names]
+        return [node for node in going if node.name == self.primary_name or node.label == "primary"]
 
     @property
     def _instances(self) -> int:
@@ -259,10 +260,10 @@ class ValkeyPods(ValkeyWorkload):
     async def _promote(self, name: str) -> None:
         """Make a pod the primary: on record first, so that whoever comes next goes on from here."""
         was = self.primary_name
+        old = next((node for node in self._nodes() if node.name == was and was != name), None)
         if was != name:
             await self._take_note(PRIMARY, name)
         heir = self._node(name)
-        old = next((node for node in self._nodes() if node.name == was and was != name), None)
         if old is not None and old.pod is not None:
             await self._step_down(old, heir)
         async with await self._connect(heir) as client:
