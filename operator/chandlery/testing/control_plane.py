@@ -18,7 +18,7 @@ import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from chandlery.controlplane.plane import ControlPlane
 from chandlery.controlplane.settings import ControlPlaneSettings
@@ -97,7 +97,7 @@ class RunningControlPlane:
 
 @contextmanager
 def start_control_plane(
-    data_dir: Path | None = None, *, store: str = "memory", **options: Any
+    data_dir: Path | None = None, *, store: Literal["sqlite", "memory", "etcd"] = "memory", **options: Any
 ) -> Iterator[RunningControlPlane]:
     """A running control plane for the length of a `with`; in a temporary directory when none is given.
 
