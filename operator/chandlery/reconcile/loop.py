@@ -190,7 +190,8 @@ class Loop:
 
     def _made(self, job: Job, ctx: DriverContext) -> None:
         before = job.raw.get("status", {})
-        if before.get("externalName") and before.get("phase") in {"Ready", "Updating", "Degraded"}:
+        # A first start that had to wait or failed left a name and a phase as well, but nothing to connect to.
+        if before.get("externalName") and (before.get("binding") or before.get("endpoint")):
             ctx.event("Warning", "Recreated", f"{before['externalName']} was gone and has been made anew.")
         else:
             job.created = True  # said with the status, when it is known whether there is anything to wait for

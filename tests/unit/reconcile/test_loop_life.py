@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from chandlery.foundation.errors import Unavailable
 from chandlery.model.examples import example_spec
 from chandlery_kinds import KINDS
 
@@ -111,6 +112,15 @@ async def test_a_lost_resource_is_made_again_and_said(stage):
     await stage.until(lambda _: "instance" in stage.world.exists(name), "Cache", limit=5)
     await stage.ready("Cache")
     assert [e for e in await stage.events() if e[0] == "Recreated"]
+
+
+async def test_a_first_start_that_failed_is_no_loss(stage):
+    stage.world.fail(Unavailable("not now", retry_after=1.0), times=3, verb="make")
+    await stage.start()
+    await stage.apply("Cache")
+    await stage.until(lambda obj: "not now" in str((obj.get("status") or {}).get("conditions")), "Cache", limit=30)
+    await stage.ready("Cache")
+    assert [e for e in await stage.events() if e[0] == "Recreated"] == []
 
 
 async def test_a_settled_object_costs_nothing(stage):
