@@ -44,7 +44,8 @@ async def test_the_log_of_a_running_engine_stays_short_and_no_line_is_lost(tmp_p
     instance = provider.instance("cache-1")
     instance.create(kind="Cache", namespace="default", name="a", uid="1")
     process = instance.process("node-0")
-    talk = "import itertools\nfor n in itertools.count(): print('line', n, 'x' * 50, flush=True)\n"
+    talk = "import itertools, time\nfor n in itertools.count():\n"
+    talk += " print('line', n, 'x' * 50, flush=True)\n n % 100 or time.sleep(0.002)\n"
     await process.start(ProcessSpec([sys.executable, "-S", "-c", talk]))
     follower = Follower(process.log_path)
     seen = follower.last(0)
