@@ -14,7 +14,7 @@ from chandlery.foundation.context import Context
 from chandlery.foundation.errors import Fenced, Timeout, Unavailable
 from chandlery.reconcile.leader import Elector
 
-CTX = Context(clock=SYSTEM).child(timeout=120)
+CTX = Context(clock=SYSTEM)
 
 
 @pytest.fixture
