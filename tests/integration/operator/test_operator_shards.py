@@ -28,8 +28,8 @@ from chandlery_kinds.cache import KIND
 
 ROOT = Path(__file__).parents[3]
 CACHES = type_of(KIND.names)
-NAMES = [f"c{number:02}" for number in range(14)]
-SHARDS, SECONDS = 12, 6.0
+NAMES = [f"c{number:02}" for number in range(10)]
+SHARDS, SECONDS = 12, 5.0
 TIMES = int(os.environ.get("CHANDLERY_HANDOVERS", "1"))
 AGENTS = ("ann", "bob", "cid")
 
