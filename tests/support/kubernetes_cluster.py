@@ -34,7 +34,7 @@ TYPES = {kind.name: type_of(kind.names) for kind in KINDS}
 NAMES = {kind.name: kind.names for kind in KINDS}
 
 
-async def eventually(check: Callable[[], Any], seconds: float = 45.0) -> Any:
+async def eventually(check: Callable[[], Any], seconds: float = 90.0) -> Any:
     """Until the check gives something true, without raising."""
     loop = asyncio.get_running_loop()
     ends, problem, found = loop.time() + seconds, None, None
@@ -129,7 +129,7 @@ class Cluster:
         where = TYPES[kind] if isinstance(kind, str) else kind
         return await self.api.get(where, self.namespace, name)
 
-    async def ready(self, kind: str, name: str, seconds: float = 60.0) -> dict[str, Any]:
+    async def ready(self, kind: str, name: str, seconds: float = 120.0) -> dict[str, Any]:
         """Its status, once it is ready and nothing is different."""
 
         async def check() -> Any:

@@ -56,7 +56,7 @@ async def test_life_of_a_single_cache(kube):
         return (await kube.secret("one"))["password"] != binding["password"]
 
     await eventually(rotated)
-    [(host, port)] = await kube.workloads.behind(kube.namespace, "one-cache")
+    [(host, port)] = await eventually(lambda: kube.workloads.behind(kube.namespace, "one-cache"))
     for words in (binding, await kube.secret("one")):
         async with redis.Redis(host=host, port=port, password=words["password"]) as cache:
             assert await cache.ping()

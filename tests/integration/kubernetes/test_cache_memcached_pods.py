@@ -52,7 +52,7 @@ async def test_one_and_then_two_with_certificates_and_new_passwords(kube):
 
     await eventually(works, 60)
     await kube.ready("Cache", "small")
-    [(host, port)] = await kube.workloads.behind(kube.namespace, "small-cache")
+    [(host, port)] = await eventually(lambda: kube.workloads.behind(kube.namespace, "small-cache"))
     with pytest.raises(Unauthenticated):
         await MemcachedClient.connect(host, port, user=old["username"], password=old["password"])
     assert [p["metadata"]["uid"] for p in (await kube.api.list(PODS, kube.namespace)).items] != before

@@ -48,10 +48,10 @@ async def test_copies_and_clients_by_tls_and_a_certificate_that_is_read_again(ku
     kube.workloads.environment |= engine.env
     spec = {"engine": "redis", "memory": "32Mi", "mode": "replicated", "replicas": 1, "tls": {}}
     await kube.apply("Cache", "safe", spec)
-    status = await kube.ready("Cache", "safe", 60)
+    status = await kube.ready("Cache", "safe")
     binding = await kube.secret("safe")
     assert binding["uri"].startswith("rediss://")
-    [(host, port)] = await kube.workloads.behind(kube.namespace, "safe-cache")
+    [(host, port)] = await eventually(lambda: kube.workloads.behind(kube.namespace, "safe-cache"))
     with pytest.raises(redis.ConnectionError):
         async with redis.Redis(host=host, port=port, password=binding["password"]) as plain:
             await plain.ping()
@@ -75,7 +75,7 @@ async def test_copies_and_clients_by_tls_and_a_certificate_that_is_read_again(ku
             return (await kube.secret("safe-cache-tls"))["tls.crt"] != old["tls.crt"]
 
         await eventually(renewed)
-        await kube.ready("Cache", "safe", 60)
+        await kube.ready("Cache", "safe")
         assert await cache.client_id() == identity
     async with client(kube, tmp_path) as cache:
         assert await cache.get("kept") == "yes"

@@ -46,7 +46,7 @@ def spec(*backends: Backend, **more):
 
 
 async def answers(kube, name, times=8):
-    [(host, port), *_] = await kube.workloads.behind(kube.namespace, f"{name}-loadbalancer")
+    [(host, port), *_] = await eventually(lambda: kube.workloads.behind(kube.namespace, f"{name}-loadbalancer"))
     async with aiohttp.ClientSession() as session:
         found = []
         for _ in range(times):

@@ -113,7 +113,7 @@ async def test_other_operators_a_policy_and_what_others_own(kube, tmp_path):
     assert after["metadata"]["generation"] == live["metadata"]["generation"]
 
     # one server shows what the binding's certificate authority signed
-    [(host, port), *_] = await kube.workloads.behind(kube.namespace, "rich-queue")
+    [(host, port), *_] = await eventually(lambda: kube.workloads.behind(kube.namespace, "rich-queue"))
     trust = ssl.create_default_context(cadata=binding["ca.crt"])
     connection = await nats.connect(
         f"nats://{host}:{port}",

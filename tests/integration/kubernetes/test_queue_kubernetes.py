@@ -99,7 +99,7 @@ async def test_certificates_and_passwords_change_while_it_runs(kube):
     await eventually(rotated)
     await kube.ready("Queue", "safe")
     for words in (old, await kube.secret("safe")):
-        [(host, port)] = await kube.workloads.behind(kube.namespace, "safe-queue")
+        [(host, port)] = await eventually(lambda: kube.workloads.behind(kube.namespace, "safe-queue"))
         one = await nats.connect(f"nats://{host}:{port}", user=words["username"], password=words["password"], tls=trust)
         await one.close()
     assert [p["metadata"]["uid"] for p in (await kube.api.list(PODS, kube.namespace)).items] == before
@@ -112,7 +112,7 @@ async def test_five_servers_become_three_and_nothing_is_lost(kube):
     binding = await kube.secret("many")
 
     async def connected():
-        places = await kube.workloads.behind(kube.namespace, "many-queue")
+        places = await eventually(lambda: kube.workloads.behind(kube.namespace, "many-queue"))
         return await nats.connect(
             [f"nats://{host}:{port}" for host, port in places], user=binding["username"], password=binding["password"]
         )
