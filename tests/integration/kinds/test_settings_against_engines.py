@@ -1,5 +1,6 @@
 """The tables of settings against the engines themselves, where these are installed."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -11,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from local_harness import shared_cache
 
 from chandlery.model.settings import Setting, SettingTable
+from chandlery.providers.local.engines import Engines
+from chandlery.providers.local.engines.apt import available
 from chandlery_kinds.cache.settings import TABLES as CACHE
 from chandlery_kinds.cache.settings import memcached_arguments
 from chandlery_kinds.database.settings import TABLES as DATABASE
@@ -154,9 +158,9 @@ def test_haproxy_takes_each_of_them(tmp_path: Path) -> None:
 
 
 def test_memcached_takes_each_of_them(tmp_path: Path) -> None:
-    program = os.environ.get("CHANDLERY_TEST_MEMCACHED") or shutil.which("memcached")
-    if program is None:
-        pytest.skip("memcached is not installed")
+    if shutil.which("memcached") is None and available():
+        pytest.skip(f"memcached is not installed, and {available()}")
+    engine = asyncio.run(Engines(shared_cache()).ensure("memcached"))
     user = ["-u", "root"] if os.geteuid() == 0 else []
     refused = {}
     for setting in usable(CACHE["memcached"]):
@@ -165,11 +169,12 @@ def test_memcached_takes_each_of_them(tmp_path: Path) -> None:
         arguments = memcached_arguments({setting.name: sample(setting)})
         # a bad listening address comes last: whatever is said before is about the setting
         done = subprocess.run(
-            [program, *user, "-U", "0", "-l", "203.0.113.255", *arguments],
+            [engine.binary, *user, "-U", "0", "-l", "203.0.113.255", *arguments],
             capture_output=True,
             text=True,
             check=False,
-            timeout=10,
+            timeout=60,
+            env=os.environ | engine.env,
         )
         if "bind" not in done.stderr.lower():
             refused[setting.name] = done.stderr.strip()
