@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._broken = False
         self._pending: deque[Request] = deque()
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._in_message = False
         self._headers = Headers()
         self._target: list[bytes] = []
@@ -160,6 +160,8 @@ class Connection(asyncio.Protocol):
             self._drained.exception()  # whoever waited may be gone too
         if self.on_lost is not None:
             self.on_lost()
+        # The parser points back at us: without this only the collector, which comes by rarely, would let go of either.
+        self._parser = self.on_lost = None
 
     def pause_writing(self) -> None:
         if self._drained is None:
