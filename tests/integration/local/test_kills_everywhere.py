@@ -1,8 +1,9 @@
 """Kill -9 of engines, operator, control plane or all at once, in the middle of create, update, failover and delete.
 
-CHANDLERY_KILLS=200 kills at two hundred random points, CHANDLERY_KILLS_SEED names the random numbers, and
-CHANDLERY_KILLS_KINDS the kinds. Whatever is killed when: it converges, nothing that was acknowledged is lost
-(clients write all the time), and nothing is left over of what was deleted.
+CHANDLERY_KILLS=200 kills at two hundred random points, CHANDLERY_KILLS_SEED names the random numbers (without it they
+are others in each such run, and the same in each short one), and CHANDLERY_KILLS_KINDS the kinds. Whatever is killed
+when: it converges, nothing that was acknowledged is lost (clients write all the time), and nothing is left over of what
+was deleted.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from chandlery.providers.local.ports import DEFAULT_RANGE, Ports, is_free
 from chandlery.providers.local.process import MARK
 
 KILLS = int(os.environ.get("CHANDLERY_KILLS", "4"))
-SEED = int(os.environ.get("CHANDLERY_KILLS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
+SEED = int(os.environ.get("CHANDLERY_KILLS_SEED", "0")) or (
+    random.SystemRandom().randrange(1, 10**6) if "CHANDLERY_KILLS" in os.environ else 1
+)
 SECONDS = 90.0
 PORTS = Ports(lambda: (), (DEFAULT_RANGE[1] - 4000, DEFAULT_RANGE[1] - 3001))
 VICTIMS = ("engine", "operator", "controlplane", "everything")
