@@ -15,6 +15,7 @@ from typing import Self
 from chandlery.foundation.errors import ProviderError, Timeout, Unauthenticated, Unavailable
 from chandlery_kinds.cache.model import CacheSpec, EvictionPolicy
 from chandlery_kinds.cache.settings import memcached_arguments
+from chandlery_kinds.cache.streams import open_stream
 
 USER = "chandlery"
 PROBE_KEY = "chandlery-is-it-ready"
@@ -64,13 +65,7 @@ class MemcachedClient:
             Timeout: no answer within `seconds`.
         """
         where = f"{host}:{port}"
-        try:
-            async with asyncio.timeout(seconds):
-                reader, writer = await asyncio.open_connection(host, port, ssl=tls)
-        except TimeoutError as error:
-            raise Timeout(f"no connection to {where} within {seconds:g} s") from error
-        except OSError as error:
-            raise Unavailable(f"can't connect to {where}: {error.strerror or error}", retry_after=0.05) from error
+        reader, writer = await open_stream(host, port, seconds, tls)
         client = cls(reader, writer, where, seconds)
         try:
             if await client.store("auth", f"{user} {password}") != "STORED":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from chandlery.foundation.errors import PermissionDenied, ProviderError, Timeout, Unauthenticated, Unavailable
+from chandlery_kinds.cache.streams import open_stream
 
 _PIECE = 1 << 20
 
@@ -51,13 +52,7 @@ class RespClient:
             Timeout: no answer within `seconds`.
         """
         where = f"{host}:{port}"
-        try:
-            async with asyncio.timeout(seconds):
-                reader, writer = await asyncio.open_connection(host, port, ssl=tls)
-        except TimeoutError as error:
-            raise Timeout(f"no connection to {where} within {seconds:g} s") from error
-        except OSError as error:
-            raise Unavailable(f"can't connect to {where}: {error.strerror or error}", retry_after=0.05) from error
+        reader, writer = await open_stream(host, port, seconds, tls)
         client = cls(reader, writer, where, seconds)
         try:
             if password:

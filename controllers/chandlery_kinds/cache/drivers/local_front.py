@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation
@@ -23,7 +24,7 @@ OUTSIDE = "outside"
 """The name of the port that is open to others than this machine."""
 
 
-class Fronted:
+class Fronted(ABC):
     """The ports of one cache in one pass. Made anew each time; keeps nothing."""
 
     def __init__(self, ctx: DriverContext, obj: Cache, instance: Instance) -> None:
@@ -34,9 +35,9 @@ class Fronted:
         tls = obj.spec.tls
         self.certificates = Certificates(ctx, obj, instance) if tls is not None and tls.enabled else None
 
+    @abstractmethod
     def fronts(self) -> list[Front]:
         """The ports at which HAProxy stands in front of the engines."""
-        raise NotImplementedError
 
     @property
     def endpoint_port(self) -> int:
@@ -133,9 +134,9 @@ class Fronted:
 
     # -- the binding
 
+    @abstractmethod
     def address(self) -> Address:
         """Where clients connect, for the binding."""
-        raise NotImplementedError
 
     def address_of(self, key: str) -> Address:
         if self.certificates is None:

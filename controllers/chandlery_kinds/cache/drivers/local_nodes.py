@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from signal import SIGKILL, SIGTERM
@@ -96,9 +97,9 @@ class ValkeyNodes(Fronted):
     def wanted_settings(self) -> dict[str, str]:
         return desired_settings(self.spec)
 
+    @abstractmethod
     def node_config(self, node: Node) -> NodeConfig:
         """What differs from node to node in its configuration file."""
-        raise NotImplementedError
 
     # -- users
 

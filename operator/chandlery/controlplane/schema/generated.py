@@ -10,6 +10,7 @@ string or a number, or not at all: patterns, enumerations and formats are object
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -58,7 +59,7 @@ def predicates(node: Node) -> tuple[Predicate | None, Predicate | None]:
     return made[0], made[1]
 
 
-class _Writer:
+class _Writer(ABC):
     """Functions as text, one for each object and list of the schema, and the values that they use."""
 
     def __init__(self) -> None:
@@ -73,8 +74,9 @@ class _Writer:
         exec(compile("\n".join(self.lines), "<schema>", "exec"), self.globals)  # noqa: S102 - see the module's text
         return self.globals[name]  # type: ignore[no-any-return]
 
+    @abstractmethod
     def root(self, node: Node) -> str:
-        raise NotImplementedError
+        """Add the function for whole objects; its name."""
 
     def bind(self, value: Any) -> str:
         self.count += 1
