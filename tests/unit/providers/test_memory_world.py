@@ -98,3 +98,12 @@ async def test_news_wakes_the_object_that_it_is_about(clock):
     await provider.close(session)
     provider.world.break_instance("cache-1")
     assert woken == ["uid-1"]
+
+
+async def test_a_start_that_is_asked_for_again_does_not_begin_anew(clock):
+    world = World(clock, start_time=1.0)
+    await world.start("one", {})
+    await clock.advance(0.6)
+    await world.start("one", {})
+    await clock.advance(0.6)
+    assert (await world.look("one"))["instance"].data["state"] == "running"

@@ -90,10 +90,10 @@ class World:
                 parts[part] = Part(part, name, dict(data))
 
     async def start(self, name: str, data: Mapping[str, Any]) -> None:
-        """Make and start the instance, or start the one that stands still."""
+        """Make and start the instance, or start the one that stands still; one that starts goes on as it was."""
         async with self.call("start", INSTANCE, name):
             found = self._names.setdefault(name, {}).setdefault(INSTANCE, Part(INSTANCE, name, dict(data)))
-            if found.data.get("state") != "running":
+            if found.data.get("state") not in {"starting", "running"}:
                 self._boot(found)
 
     async def configure(self, name: str, changes: Mapping[str, Any], *, restart: bool, renew: bool = False) -> None:
