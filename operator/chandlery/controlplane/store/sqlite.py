@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import cache
 from pathlib import Path
 
 from chandlery.controlplane.store.base import Change, Conflict, LocalStore, Make, Publish, StoreError
+from chandlery.controlplane.store.writer import Writer
 from chandlery.controlplane.types import Obj
 
-FORMAT = 1
+FORMAT = 2
 """The layout of the file; kept in `PRAGMA user_version`."""
 _APPLICATION = 0x43484E44  # "CHND"
 _LEVELS = ("FULL", "NORMAL", "OFF", "EXTRA")
 
 _SCHEMA = """
 CREATE TABLE log (rev INTEGER PRIMARY KEY, key TEXT NOT NULL, deleted INTEGER NOT NULL, value BLOB NOT NULL);
-CREATE INDEX log_key ON log (key, rev);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO facts VALUES ('compacted', 0), ('revision', 0);
 """
+_SINCE_1 = """
+DROP INDEX log_key;
+"""
+"""From format 1: its index cost every commit as many pages as the rows themselves, and only compaction used it."""
 
 Row = tuple[int, str, int, bytes]
 
@@ -35,6 +40,12 @@ Batch = list[tuple[Change, asyncio.Future[None]]]
 
 _AT_ONCE = 64
 """Rows of one statement: 4 parameters each, of the 999 that any SQLite takes."""
+_ENOUGH = 8
+"""Writes that are committed without a look for more: others make theirs while these go to the disk."""
+_QUIET = 2
+"""Rounds of the loop without another write, after which those that are there are committed."""
+_FORGOTTEN_AT_ONCE = 500
+"""Rows that a compaction deletes before commits get their turn."""
 
 
 @cache
@@ -66,13 +77,16 @@ class SqliteStore(LocalStore):
         self._synchronous = synchronous
         self._publish: Publish | None = None
         self._db: sqlite3.Connection | None = None
-        self._writer: ThreadPoolExecutor | None = None
+        self._writer: Writer | None = None
         self._batch: Batch = []
+        self._seen = self._quiet = 0
         self._flushing = False
+        self._superseded = array("q")
+        """Pairs: a revision, and one that nobody needs any more once history begins after the first."""
         self._idle: asyncio.Future[None] | None = None
 
     async def open(self, publish: Publish) -> Iterable[Change]:
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._writer = Writer("store")
         loop = asyncio.get_running_loop()
         try:
             rows = await loop.run_in_executor(self._writer, self._open)
@@ -105,12 +119,7 @@ class SqliteStore(LocalStore):
         if version == 0 and application == 0:
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise StoreError(f"{self.path} is some other SQLite database: choose another --data-dir")
-            db.execute("BEGIN IMMEDIATE")
-            for statement in _SCHEMA.strip().split(";\n"):
-                db.execute(statement)
-            db.execute(f"PRAGMA application_id={_APPLICATION}")
-            db.execute(f"PRAGMA user_version={FORMAT}")
-            db.execute("COMMIT")
+            self._bring_up(db, _SCHEMA)
         elif application != _APPLICATION:
             raise StoreError(f"{self.path} is some other SQLite database: choose another --data-dir")
         elif version > FORMAT:
@@ -118,11 +127,30 @@ class SqliteStore(LocalStore):
                 f"{self.path} was written by a newer Chandlery (format {version}, this one knows {FORMAT}): "
                 "use that version, or restore a backup from before the upgrade"
             )
+        elif version < FORMAT:
+            self._bring_up(db, _SINCE_1)
         facts = dict(db.execute("SELECT name, value FROM facts"))
         self.compacted = facts["compacted"]
         rows: list[Row] = db.execute("SELECT rev, key, deleted, value FROM log ORDER BY rev").fetchall()
         self.revision = max(facts["revision"], rows[-1][0] if rows else 0)
         return rows
+
+    @staticmethod
+    def _bring_up(db: sqlite3.Connection, statements: str) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        for statement in statements.strip().split(";\n"):
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id={_APPLICATION}")
+        db.execute(f"PRAGMA user_version={FORMAT}")
+        db.execute("COMMIT")
+
+    def _remember(self, change: Change) -> None:
+        before = self._latest.get(change.key)
+        if before is not None:
+            self._superseded.extend((change.rev, before))
+        if change.deleted:
+            self._superseded.extend((change.rev, change.rev))
+        super()._remember(change)
 
     async def txn(
         self,
@@ -151,13 +179,26 @@ class SqliteStore(LocalStore):
         return rev
 
     def _flush(self) -> None:
-        batch, self._batch = self._batch, []
+        """Commit what waits; unless more is on its way, which a few rounds of the loop tell.
+
+        A round in which nobody writes takes microseconds, a commit half a millisecond of disk and two dozen turns of
+        the interpreter's lock: requests that are handled right now are worth waiting for.
+        """
+        batch = self._batch
+        if len(batch) < _ENOUGH:
+            self._quiet = self._quiet + 1 if len(batch) == self._seen else 0
+            if self._quiet < _QUIET:
+                self._seen = len(batch)
+                asyncio.get_running_loop().call_soon(self._flush)
+                return
+        self._batch = []
+        self._seen = self._quiet = 0
         if not batch or self._writer is None:
             self._flushing = False
             return
         rows = [(change.rev, change.key, int(change.deleted), change.value) for change, _ in batch]
-        # Not `run_in_executor`: its futures are made and resolved in Python, for which the thread would wait each time.
-        self._writer.submit(self._commit_and_tell, rows, batch, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._writer.post(lambda: self._commit_and_tell(rows, batch, loop))
 
     def _commit_and_tell(self, rows: list[Row], batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
         failure: Exception | None = None
@@ -216,31 +257,35 @@ class SqliteStore(LocalStore):
         rev = min(rev, self.revision)
         if rev <= self.compacted or self._writer is None:
             return
+        pairs = self._superseded
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().run_in_executor(self._writer, self._compact, rev)
+            # First of all: once rows begin to go, the history up to here has gaps.
+            await loop.run_in_executor(self._writer, self._set_compacted, rev)
+            self.compacted = rev
+            # In the order in which they were superseded: a deletion must not go before what it deleted.
+            while self._writer is not None and pairs and pairs[0] <= rev:
+                some = pairs[: 2 * _FORGOTTEN_AT_ONCE]
+                old = some[1 : 2 * bisect_right(some[::2], rev) : 2]
+                await loop.run_in_executor(self._writer, self._forget, old)
+                del pairs[: 2 * len(old)]
         except sqlite3.Error as error:
             raise StoreError(plain(error, self.path)) from error
-        self.compacted = rev
 
-    def _compact(self, rev: int) -> None:
+    def _set_compacted(self, rev: int) -> None:
         db = self._db
         assert db is not None
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            db.execute(
-                "DELETE FROM log WHERE rev <= :rev AND (deleted OR EXISTS "
-                "(SELECT 1 FROM log AS newer WHERE newer.key = log.key AND newer.rev > log.rev AND newer.rev <= :rev))",
-                {"rev": rev},
-            )
-            db.execute("UPDATE facts SET value = ? WHERE name = 'compacted'", (rev,))
-            # The newest row may go (a deletion): the counter must not go back.
-            db.execute("UPDATE facts SET value = max(value, ?) WHERE name = 'revision'", (self.revision,))
-            db.execute("COMMIT")
-            db.execute("PRAGMA incremental_vacuum(2000)")
-        except sqlite3.Error:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
+        # The newest row may go (a deletion): the counter must not go back.
+        db.execute(
+            "UPDATE facts SET value = CASE name WHEN 'compacted' THEN ? ELSE max(value, ?) END", (rev, self.revision)
+        )
+
+    def _forget(self, revisions: array[int]) -> None:
+        db = self._db
+        assert db is not None
+        places = ",".join("?" * len(revisions))
+        db.execute(f"DELETE FROM log WHERE rev IN ({places})", revisions.tolist())  # noqa: S608 - nothing but question marks
+        db.execute("PRAGMA incremental_vacuum(2000)")
 
     async def close(self) -> None:
         if self._writer is None:
