@@ -54,7 +54,7 @@ def policy_problems(objects: Iterable[Obj]) -> list[str]:
     for obj in objects:
         name = f"{obj['kind']} {obj['metadata']['name']}"
         for spec in pod_specs(obj):
-            found += [f"{name}: {problem}" for problem in _pod_problems(spec)]
+            found += [f"{name}: {problem}" for problem in restricted_problems(spec)]
         if obj["kind"] in ("Role", "ClusterRole"):
             for rule in obj.get("rules") or ():
                 if "*" in (*rule.get("verbs", ()), *rule.get("resources", ()), *rule.get("apiGroups", ())):
@@ -62,7 +62,8 @@ def policy_problems(objects: Iterable[Obj]) -> list[str]:
     return found
 
 
-def _pod_problems(spec: Obj) -> Iterator[str]:
+def restricted_problems(spec: Obj) -> Iterator[str]:
+    """What speaks against a pod under our policy, which holds all of the `restricted` pod security standard."""
     security = spec.get("securityContext") or {}
     for key in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(key):

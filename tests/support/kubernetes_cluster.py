@@ -1,4 +1,8 @@
-"""The operator with its kubernetes drivers against a control plane, with workloads played on this machine."""
+"""The operator with its kubernetes drivers against a control plane, with workloads played on this machine.
+
+With CHANDLERY_CONTAINERS=1 pods are containers of runc under a kubelet as strict as the real one (the folder kubelet);
+else they are processes with paths of their own (workloads).
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,15 @@ from typing import Any
 
 import pytest
 import yaml
+from kubelet.images import Images
+from kubelet.network import DNS, Network
+from kubelet.node import Kubelet
+from kubelet.runtime import missing
 from permission_record import Recorder
 from workloads import Workloads
 
 from chandlery.providers.kubernetes import KubernetesProviderFactory
+from chandlery.providers.kubernetes.types import SERVICES
 from chandlery.providers.local.engines import Engines
 from chandlery.reconcile.api import NAMESPACES, RESOURCE_CLASSES, ResourceType, type_of
 from chandlery.reconcile.client import HttpApi
@@ -53,11 +62,42 @@ async def eventually(check: Callable[[], Any], seconds: float = 90.0) -> Any:
         await asyncio.sleep(0.02)
 
 
+CONTAINERS = bool(os.environ.get("CHANDLERY_CONTAINERS"))
+
+
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningControlPlane]:
-    with start_control_plane(tmp_path_factory.mktemp("kubernetes-drivers")) as plane:
+def network() -> Iterator[Network | None]:
+    """Of pods that are containers; None where they are processes."""
+    if not CONTAINERS:
+        yield None
+        return
+    why = missing()
+    if why:
+        pytest.skip(f"CHANDLERY_CONTAINERS: {why}")
+    made = Network()
+    yield made
+    made.close()
+
+
+def _inside(network: Network | None) -> contextlib.AbstractContextManager[None]:
+    return network.entered() if network is not None else contextlib.nullcontext()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, network: Network | None) -> Iterator[RunningControlPlane]:
+    with _inside(network):
+        context = start_control_plane(tmp_path_factory.mktemp("kubernetes-drivers"))
+        plane = context.__enter__()
         asyncio.run(_prepare(plane.kubeconfig))
+    try:
         yield plane
+    finally:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
+    return Images(tmp_path_factory.mktemp("images"))
 
 
 async def _prepare(path: Path) -> None:
@@ -71,6 +111,8 @@ async def _prepare(path: Path) -> None:
                 RESOURCE_CLASSES,
                 {"metadata": {"name": name.lower()}, "spec": {"kind": name, "driver": "kubernetes", "default": True}},
             )
+        names = {"clusterIP": DNS, "ports": [{"name": "dns", "port": 53, "protocol": "UDP"}]}
+        await api.create(SERVICES, {"metadata": {"name": "kube-dns", "namespace": "kube-system"}, "spec": names})
 
 
 def binaries() -> dict[str, str]:
@@ -92,7 +134,7 @@ def programs() -> list[str]:
 class Cluster:
     """A namespace of a test's own, in a cluster with an operator and workloads."""
 
-    def __init__(self, api: HttpApi, namespace: str, workloads: Workloads, credentials: Any) -> None:
+    def __init__(self, api: HttpApi, namespace: str, workloads: Workloads | Kubelet, credentials: Any) -> None:
         self.api = api
         self.namespace = namespace
         self.workloads = workloads
@@ -161,29 +203,42 @@ class Cluster:
         await eventually(gone, seconds)
 
 
+def _player(
+    api: HttpApi, folder: Path, plane: RunningControlPlane, network: Network | None, images: Images
+) -> Workloads | Kubelet:
+    if network is None:
+        return Workloads(api, folder, binaries(), programs())
+    return Kubelet(api, folder, network, images, int(plane.url.rpartition(":")[2]))
+
+
 @pytest.fixture
-async def kube(cluster: RunningControlPlane, request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
+async def kube(
+    cluster: RunningControlPlane, network: Network | None, images: Images, request: pytest.FixtureRequest
+) -> AsyncIterator[Cluster]:
     credentials = from_kubeconfig(cluster.kubeconfig)
     name = re.sub("[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40] + "-" + os.urandom(2).hex()
     folder = Path(tempfile.mkdtemp(prefix="k-"))  # short: the path of a socket in it has 107 characters at most
-    async with HttpApi(credentials) as api, Workloads(api, folder, binaries(), programs()) as workloads:
-        await api.create(NAMESPACES, {"metadata": {"name": name}})
-        made = Cluster(api, name, workloads, credentials)
-        await made.start()
-        try:
-            yield made
-        finally:
-            for kind in TYPES.values():
-                with contextlib.suppress(Exception):
-                    for obj in (await api.list(kind, name)).items:
-                        await api.delete(kind, name, obj["metadata"]["name"])
-            for kind in TYPES.values():
+    with _inside(network):
+        async with HttpApi(credentials) as api, _player(api, folder, cluster, network, images) as workloads:
+            await api.create(NAMESPACES, {"metadata": {"name": name}})
+            made = Cluster(api, name, workloads, credentials)
+            await made.start()
+            try:
+                yield made
+            finally:
+                if isinstance(workloads, Kubelet):
+                    print(workloads.describe())  # pytest shows it where a test has failed
+                for kind in TYPES.values():
+                    with contextlib.suppress(Exception):
+                        for obj in (await api.list(kind, name)).items:
+                            await api.delete(kind, name, obj["metadata"]["name"])
+                for kind in TYPES.values():
 
-                async def empty(kind: ResourceType = kind) -> bool:
-                    return not (await api.list(kind, name)).items
+                    async def empty(kind: ResourceType = kind) -> bool:
+                        return not (await api.list(kind, name)).items
 
-                with contextlib.suppress(AssertionError):
-                    await eventually(empty, 10)
-            await made.stop()
-    shutil.rmtree(folder, ignore_errors=True)
-    await asyncio.sleep(0.2)  # aiohttp leaves the end of TLS connections to the loop, and has nothing to wait for
+                    with contextlib.suppress(AssertionError):
+                        await eventually(empty, 10)
+                await made.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+        await asyncio.sleep(0.2)  # aiohttp leaves the end of TLS connections to the loop, and has nothing to wait for

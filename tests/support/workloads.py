@@ -1,7 +1,8 @@
-"""Plays the workload controllers and the kubelet on this machine, for tests: pods of StatefulSets and Deployments.
+"""Plays the kubelet on this machine, for tests: pods of StatefulSets, Deployments and Jobs.
 
 A container's command is run for real with the engine from this environment: volumes become folders, each pod gets a
-loopback address of its own (127/8 is all ours), ports stay what they are. What is not played is the container.
+loopback address of its own (127/8 is all ours), ports stay what they are. What is not played is the container;
+the folder kubelet has those.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hashlib
 import json
 import os
 import pwd
@@ -19,27 +19,16 @@ import signal
 import subprocess
 import traceback
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from chandlery.driver.objects import ResourceType
-from chandlery.foundation.errors import AlreadyExists, ChandleryError, NotFound
-from chandlery.providers.kubernetes.types import (
-    CLAIMS,
-    CONFIG_MAPS,
-    DEPLOYMENTS,
-    JOBS,
-    PODS,
-    SECRETS,
-    SERVICES,
-    STATEFUL_SETS,
-    Obj,
-)
+from controllers import Controllers
+
+from chandlery.foundation.errors import ChandleryError, NotFound
+from chandlery.providers.kubernetes.types import CONFIG_MAPS, PODS, SECRETS, SERVICES, Obj
 
 PROBE_SECONDS = 0.5
 _NEVER_ROOT = ("initdb", "postgres", "mariadb", "pg_")
-JOB_NAME = "batch.kubernetes.io/job-name"
 _ADDRESSES = iter(range(1, 60000))
 
 
@@ -70,7 +59,7 @@ class Running:
     told: str = ""
 
 
-class Workloads:
+class Workloads(Controllers):
     """Runs until closed.
 
     Args:
@@ -81,7 +70,7 @@ class Workloads:
     """
 
     def __init__(self, api: Any, folder: Path, binaries: dict[str, str], programs: list[str] | None = None) -> None:
-        self.api = api
+        super().__init__(api)
         self.folder = folder
         self.binaries = binaries
         self.programs = programs or []
@@ -90,8 +79,6 @@ class Workloads:
         self.pods: dict[str, Running] = {}
         self.names: dict[tuple[str, str], str] = {}
         """Addresses by namespace and pod: stands for DNS; a new pod of the name gets a new one."""
-        self.frozen: set[str] = set()
-        """Names of pods that are not brought back."""
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -154,91 +141,13 @@ class Workloads:
 
     async def _pass(self) -> None:
         pods = (await self.api.list(PODS)).items
-        for kind in (STATEFUL_SETS, DEPLOYMENTS):
-            for workload in (await self.api.list(kind)).items:
-                uid = workload["metadata"]["uid"]
-                mine = [p for p in pods if any(o["uid"] == uid for o in p["metadata"].get("ownerReferences", ()))]
-                with contextlib.suppress(AlreadyExists, NotFound):
-                    await self._workload(kind, workload, mine)
-        for job in (await self.api.list(JOBS)).items:
-            mine = [p for p in pods if p["metadata"]["labels"].get(JOB_NAME) == job["metadata"]["name"]]
-            with contextlib.suppress(AlreadyExists, NotFound):
-                await self._job(job, mine)
+        await self.control(pods)
         for pod in pods:
             with contextlib.suppress(NotFound):
                 await self._pod(pod)
         alive = {pod["metadata"]["uid"] for pod in pods}
         for uid in [uid for uid in self.pods if uid not in alive]:
             self._end(self.pods.pop(uid))
-
-    # controllers
-
-    async def _workload(self, kind: ResourceType, workload: Obj, mine: list[Obj]) -> None:
-        spec, meta = workload["spec"], workload["metadata"]
-        revision = hashlib.sha256(json.dumps(spec["template"], sort_keys=True).encode()).hexdigest()[:10]
-        if not meta.get("deletionTimestamp"):
-            names = [f"{meta['name']}-{i}" for i in range(spec["replicas"])]
-            there = {p["metadata"]["name"]: p for p in mine}
-            for index, name in enumerate(names):
-                if name not in there and name not in self.frozen:
-                    await self._make(kind, workload, name, index, f"{meta['name']}-{revision}")
-            for name, pod in there.items():
-                if name not in names and not pod["metadata"].get("deletionTimestamp"):
-                    await self.api.delete(PODS, meta["namespace"], name)
-            await self._roll(kind, workload, mine, f"{meta['name']}-{revision}")
-        current = f"{meta['name']}-{revision}"
-        ready = sum(1 for p in mine if _ready(p) and not p["metadata"].get("deletionTimestamp"))
-        status = {
-            "observedGeneration": meta["generation"],
-            "replicas": len(mine),
-            "readyReplicas": ready,
-            "availableReplicas": ready,
-            "updatedReplicas": sum(1 for p in mine if _revision(p) == current),
-        }
-        if kind is STATEFUL_SETS:
-            status |= {"updateRevision": current, "currentRevision": current}
-        if any(workload.get("status", {}).get(k) != v for k, v in status.items()):
-            await self._status(kind, workload, status)
-
-    async def _roll(self, kind: ResourceType, workload: Obj, mine: list[Obj], revision: str) -> None:
-        strategy = workload["spec"].get("updateStrategy") or workload["spec"].get("strategy") or {}
-        if strategy.get("type") != "RollingUpdate" or len(mine) < workload["spec"]["replicas"]:
-            return
-        old = [p for p in mine if _revision(p) != revision]
-        if (
-            old
-            and all(_ready(p) for p in mine if p not in old)
-            and not any(p["metadata"].get("deletionTimestamp") for p in mine)
-        ):
-            last = max(old, key=lambda p: p["metadata"]["name"])
-            await self.api.delete(PODS, last["metadata"]["namespace"], last["metadata"]["name"])
-
-    async def _job(self, job: Obj, mine: list[Obj]) -> None:
-        """One pod, once; its end is the Job's."""
-        meta, template = job["metadata"], job["spec"]["template"]
-        if meta.get("deletionTimestamp") or (job.get("status") or {}).get("conditions"):
-            return
-        if not mine:
-            owner = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"]}
-            body = {
-                "metadata": {
-                    "name": f"{meta['name']}-pod",
-                    "namespace": meta["namespace"],
-                    "labels": {**template["metadata"]["labels"], JOB_NAME: meta["name"]},
-                    "ownerReferences": [{**owner, "controller": True}],
-                },
-                "spec": {**template["spec"], "nodeName": "node-1"},
-            }
-            await self.api.create(PODS, body)
-            return
-        phase = (mine[0].get("status") or {}).get("phase")
-        if phase in ("Succeeded", "Failed"):
-            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            good = phase == "Succeeded"
-            kinds = ("SuccessCriteriaMet", "Complete") if good else ("FailureTarget", "Failed")
-            conditions = [{"type": kind, "status": "True", "message": "the pod has ended"} for kind in kinds]
-            ended = {"succeeded": 1, "completionTime": now} if good else {"failed": 1}
-            await self._status(JOBS, job, {"startTime": now, "conditions": conditions, **ended})
 
     async def _once(self, pod: Obj, known: Running) -> None:
         """A pod that isn't started again."""
@@ -259,51 +168,6 @@ class Workloads:
             PODS, pod, {"phase": phase, "podIP": known.ip, "containerStatuses": [{**said, "state": state}]}
         )
         known.told = str(code)
-
-    async def _make(self, kind: ResourceType, workload: Obj, name: str, index: int, revision: str) -> None:
-        meta, template = workload["metadata"], workload["spec"]["template"]
-        spec = {**template["spec"], "nodeName": "node-1"}
-        for claim in workload["spec"].get("volumeClaimTemplates") or ():
-            volume = claim["metadata"]["name"]
-            claim_name = f"{volume}-{name}"
-            spec["volumes"] = [
-                *spec.get("volumes", ()),
-                {"name": volume, "persistentVolumeClaim": {"claimName": claim_name}},
-            ]
-            if await self.api.get(CLAIMS, meta["namespace"], claim_name) is None:
-                labels = {**claim["metadata"].get("labels", {}), **workload["spec"]["selector"]["matchLabels"]}
-                made = await self.api.create(
-                    CLAIMS,
-                    {
-                        "metadata": {"name": claim_name, "namespace": meta["namespace"], "labels": labels},
-                        "spec": {**claim["spec"], "volumeName": f"volume-of-{claim_name}"},
-                    },
-                )
-                await self._status(CLAIMS, made, {"phase": "Bound"})
-        labels = {**template["metadata"].get("labels", {}), "controller-revision-hash": revision}
-        if kind is STATEFUL_SETS:
-            labels |= {"statefulset.kubernetes.io/pod-name": name, "apps.kubernetes.io/pod-index": str(index)}
-            spec |= {"hostname": name, "subdomain": workload["spec"]["serviceName"]}
-        owner = {
-            "apiVersion": kind.api_version,
-            "kind": kind.kind,
-            "name": meta["name"],
-            "uid": meta["uid"],
-            "controller": True,
-        }
-        await self.api.create(
-            PODS,
-            {
-                "metadata": {
-                    "name": name,
-                    "namespace": meta["namespace"],
-                    "labels": labels,
-                    "annotations": template["metadata"].get("annotations", {}),
-                    "ownerReferences": [{**owner, "blockOwnerDeletion": True}],
-                },
-                "spec": spec,
-            },
-        )
 
     # kubelet
 
@@ -531,27 +395,6 @@ class Workloads:
                 process.kill()
                 process.wait()
         shutil.rmtree(pod.folder, ignore_errors=True)
-
-    async def _status(self, kind: ResourceType, obj: Obj, status: Obj) -> None:
-        meta = obj["metadata"]
-        await self.api._ask(
-            "patch",
-            "PATCH",
-            kind,
-            kind.path(meta["namespace"], meta["name"], "status"),
-            {"status": status},
-            params={"fieldManager": "kubelet"},
-            content="application/merge-patch+json",
-        )
-
-
-def _revision(pod: Obj) -> str:
-    return str(pod["metadata"]["labels"].get("controller-revision-hash", ""))
-
-
-def _ready(pod: Obj) -> bool:
-    conditions = pod.get("status", {}).get("conditions", ())
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 async def _listens(ip: str, ports: list[int]) -> bool:
