@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import aiohttp
 import asyncpg
 import nats
 import nats.errors
@@ -21,7 +22,7 @@ PAUSE = 0.03
 SECONDS = 2.0
 """How long a writer waits for one answer."""
 FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-FAILURES += (redis.RedisError, nats.errors.Error, nats.js.errors.Error)
+FAILURES += (redis.RedisError, nats.errors.Error, nats.js.errors.Error, aiohttp.ClientError)
 Binding = Callable[[], Awaitable[Mapping[str, str]]]
 
 
@@ -194,3 +195,41 @@ class QueueWriter(Writer):
 
     async def close(self, connection: Any) -> None:
         await connection[0].close()
+
+
+class MachineWriter(Writer):
+    """Has a guest write sectors of its disk, which it acknowledges when the disk has said that they are safe."""
+
+    USER_DATA = r"""#!/bin/sh
+mkdir -p /www/cgi-bin
+for device in /sys/block/vd*; do
+    [ "$(cat "$device/ro")" = 0 ] && ln -sf "/dev/${device##*/}" /dev/safe
+done
+cat >/www/cgi-bin/write <<'END'
+#!/bin/sh
+printf '%-511s\n' "$QUERY_STRING" | dd of=/dev/safe bs=512 seek="$QUERY_STRING" count=1 conv=notrunc,fsync || exit 1
+printf 'Content-Type: text/plain\r\n\r\nsafe %s\n' "$QUERY_STRING"
+END
+cat >/www/cgi-bin/read <<'END'
+#!/bin/sh
+printf 'Content-Type: text/plain\r\n\r\n'
+dd if=/dev/safe bs=512 count="$QUERY_STRING" | tr -d ' \000'
+END
+chmod +x /www/cgi-bin/*
+"""
+
+    async def connect(self, entries: Mapping[str, str]) -> Any:
+        timeout = aiohttp.ClientTimeout(total=20.0)
+        return aiohttp.ClientSession(entries["uri"], timeout=timeout, connector=aiohttp.TCPConnector(force_close=True))
+
+    async def write(self, connection: Any, number: int) -> None:
+        async with connection.get(f"/cgi-bin/write?{number}") as answer:
+            if (await answer.text()).strip() != f"safe {number}":
+                raise OSError(f"the guest answers {answer.status}")
+
+    async def read(self, connection: Any) -> set[int]:
+        async with connection.get(f"/cgi-bin/read?{max(self.acknowledged, default=0) + 1}") as answer:
+            return {int(line) for line in (await answer.text()).split()}
+
+    async def close(self, connection: Any) -> None:
+        await connection.close()

@@ -23,7 +23,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from checking_writers import CacheWriter, CopiedCacheWriter, DatabaseWriter, QueueWriter, Writer
+from checking_writers import CacheWriter, CopiedCacheWriter, DatabaseWriter, MachineWriter, QueueWriter, Writer
 from local_harness import shared_cache
 
 from chandlery.app import manifests
@@ -31,6 +31,7 @@ from chandlery.app.show import binding
 from chandlery.app.up import connect, is_ready
 from chandlery.foundation.errors import ChandleryError
 from chandlery.providers.local import pids
+from chandlery.providers.local.engines.apt import available
 from chandlery.providers.local.ports import DEFAULT_RANGE, Ports, is_free
 from chandlery.providers.local.process import MARK
 
@@ -115,6 +116,18 @@ def services(port: int, target: int) -> list[Service]:
             "node",
         ),
     ]
+    machine: Spec = {
+        "memory": "96Mi",
+        "image": {"name": "tiny"},
+        "disks": [{"name": "safe", "size": "16Mi"}],
+        "network": {"forwards": [{"name": "http", "guestPort": 80}]},
+        "cloudInit": {"userData": MachineWriter.USER_DATA},
+        "shutdownTimeout": "10s",
+    }
+    forwards = [*machine["network"]["forwards"], {"name": "other", "guestPort": 81}]
+    if not available():
+        changes = [{"network": {"forwards": forwards}}, {"network": machine["network"]}, {"memory": "128Mi"}]
+        found.append(Service("VirtualMachine", "machine", machine, changes, MachineWriter))
     named = os.environ.get("CHANDLERY_KILLS_KINDS", "*" if KILLS > 20 else "Cache,Queue,LoadBalancer")
     few = found if KILLS > 20 else found[:4]
     return [s for s in few if named == "*" or s.kind in named.split(",")]
