@@ -104,3 +104,21 @@ def fingerprint(lines: Mapping[str, str]) -> str:
     """A short text that changes when any user's rules do. Redis lists a user's commands in another order each start."""
     joined = "\n".join(" ".join(sorted(lines[name].split())) for name in sorted(lines))
     return hashlib.sha256(joined.encode()).hexdigest()[:16]
+
+
+_SILENT = frozenset({"sanitize-payload", "resetkeys", "resetchannels", "-@all"})
+"""Where a user begins: engines print some of it, or none."""
+
+
+def as_written(users: Sequence[AclUser], lines: Mapping[str, str]) -> bool:
+    """Whether the engine prints these users, and no others, in the words in which they are written here.
+
+    False doesn't mean that they are others: an engine may word a rule in its own way.
+    """
+    if any("-@all" in user.commands for user in users):
+        return False  # what stands before it no longer counts
+    return {user.name: _words(user.line) for user in users} == {name: _words(line) for name, line in lines.items()}
+
+
+def _words(line: str) -> list[str]:
+    return sorted(word.lower() if word[0] in "+-" else word for word in line.split() if word not in _SILENT)

@@ -263,7 +263,8 @@ class ValkeyWorkload(Workload[Cache]):
         seen = ((self.there.get(SECRETS, CONFIG) or {}).get("metadata", {}).get("annotations") or {}).get(ACL_SEEN, "")
         wanted = acl.digest(acl.render_file(users))
         answering = [node for node in nodes if node.answers and node.name not in self.shut]
-        if any(seen != f"{wanted}:{acl.fingerprint(node.acl)}" for node in answering):
+        others = [node for node in answering if not acl.as_written(users, node.acl)]
+        if any(seen != f"{wanted}:{acl.fingerprint(node.acl)}" for node in others):
             found.append(Difference("spec.users", "as in spec", "other rules", Disruption.NONE, True, ("acl",)))
         return found
 
@@ -292,7 +293,7 @@ class ValkeyWorkload(Workload[Cache]):
             await self._take_note(DEFAULTS, orjson.dumps(kept).decode())
 
     async def _load_acl(self) -> None:
-        """Set each user in every server, remove the others, and note how the engine words it."""
+        """Set each user in every server, remove the others; an engine that words rules in its own way is noted."""
         users = await self.users()
         names = {user.name for user in users}
         seen = ""
@@ -304,7 +305,8 @@ class ValkeyWorkload(Workload[Cache]):
                 commands: list[tuple[str, ...]] = [("ACL", "SETUSER", u.name, "reset", *u.rules) for u in users]
                 commands += [("ACL", "DELUSER", name) for name in known if name not in names]
                 await client.pipeline(commands)
-                seen = acl.fingerprint(acl.parse_list(await client.command("ACL", "LIST")))
+                has = acl.parse_list(await client.command("ACL", "LIST"))
+                seen = seen if acl.as_written(users, has) else acl.fingerprint(has)
         live = self.there.get(SECRETS, CONFIG)
         if live is not None and seen:
             note = f"{acl.digest(acl.render_file(users))}:{seen}"

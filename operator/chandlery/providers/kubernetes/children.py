@@ -17,7 +17,7 @@ from chandlery.foundation.errors import (
     PermissionDenied,
 )
 from chandlery.foundation.validation.quantity import Quantity
-from chandlery.providers.kubernetes.drift import changes, stamped
+from chandlery.providers.kubernetes.drift import APPLIED, changes, stamped
 from chandlery.providers.kubernetes.ownership import Owner, annotated
 from chandlery.providers.kubernetes.session import Key, KubernetesSession
 from chandlery.providers.kubernetes.types import CLAIMS, PODS, SECRETS, SERVICES, Obj
@@ -77,9 +77,14 @@ class Children:
                 continue
             if live["metadata"].get("deletionTimestamp"):
                 continue  # made again when it is gone; its end wakes us
+            stamp = manifest["metadata"]["annotations"][APPLIED]
+            if self.session.settled(live, stamp):
+                continue
             manifest = _yield_replicas(manifest, live)
             changed = changes(manifest, live)
-            if changed:
+            if not changed:
+                self.session.settle(live, stamp)
+            else:
                 first = changed[0]
                 most = max(cost(key[0], change.path) for change in changed)
                 secret = key[0] == "Secret"

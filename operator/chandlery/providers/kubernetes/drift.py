@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import orjson
@@ -46,8 +46,8 @@ def changes(desired: Obj, live: Obj) -> list[Change]:
 
 
 def _compare(path: str, desired: Any, live: Any) -> Iterator[Change]:
-    if isinstance(desired, Mapping):
-        if not isinstance(live, Mapping):
+    if isinstance(desired, dict):
+        if not isinstance(live, dict):
             if desired:
                 yield Change(path, _text(desired), _text(live))
             return
@@ -69,13 +69,13 @@ def _lists(path: str, desired: list[Any], live: list[Any]) -> Iterator[Change]:
         for index, (one, other) in enumerate(zip(desired, live, strict=True)):
             yield from _compare(f"{path}[{index}]", one, other)
         return
-    known = {item.get(key): item for item in live if isinstance(item, Mapping)}
+    known = {item.get(key): item for item in live if isinstance(item, dict)}
     for item in desired:  # further items are somebody else's: an injected sidecar, a finalizer
         yield from _compare(f"{path}[{item[key]}]", item, known.get(item[key]))
 
 
 def _key_of(items: list[Any]) -> str | None:
-    if not items or not all(isinstance(item, Mapping) for item in items):
+    if not items or not all(isinstance(item, dict) for item in items):
         return None
     for key in _KEYS:
         values = [item.get(key) for item in items]

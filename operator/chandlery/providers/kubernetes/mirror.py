@@ -29,6 +29,8 @@ class Mirror:
         self.synced = asyncio.Event()
         self.failure: ChandleryError | None = None
         """Why it can't be followed at the moment."""
+        self.settled: dict[Place, tuple[str, str]] = {}
+        """Version of an object, and stamp of the manifest that it was found to be as asked by."""
         self._api = api
         self._notify = notify
         self._clock = clock
@@ -115,6 +117,7 @@ class Mirror:
         known = self._objects.pop(place, None)
         if known is None:
             return
+        self.settled.pop(place, None)
         mine = self._owned.get(_uid(known), set())
         mine.discard(place)
         if not mine:

@@ -112,6 +112,19 @@ class KubernetesSession:
         how = "Background" if kind.group == "batch" else ""
         await self.api.delete(kind, meta.get("namespace", ""), meta["name"], uid=meta["uid"], propagation=how)
 
+    def settled(self, live: Obj, stamp: str) -> bool:
+        """Whether this very version of a child was found to be as the manifest with this stamp asks."""
+        meta, mirror = live["metadata"], self._mirrors.get(self.type_of(live).plural)
+        known = mirror.settled.get((meta.get("namespace", ""), meta["name"])) if mirror is not None else None
+        return known is not None and known == (meta.get("resourceVersion"), stamp)
+
+    def settle(self, live: Obj, stamp: str) -> None:
+        """It was: nobody has to compare it again before one of the two is another."""
+        meta, mirror = live["metadata"], self._mirrors.get(self.type_of(live).plural)
+        place = (meta.get("namespace", ""), meta["name"])
+        if mirror is not None and mirror.get(*place) is live:
+            mirror.settled[place] = (meta["resourceVersion"], stamp)
+
     async def served(self, crd: str, version: str = "") -> bool:
         """Whether a CRD (`clusters.postgresql.cnpg.io`) is installed, established, and has this version."""
         now = self.clock.monotonic()

@@ -64,6 +64,21 @@ def test_the_order_of_an_acls_words_does_not_count():
     assert acl.fingerprint(one) != acl.fingerprint({"app": "user app on #hash ~* -@all +set"})
 
 
+def test_users_that_the_engine_prints_in_our_own_words_need_no_note():
+    users = [acl.admin("secret"), acl.AclUser("till", ("ab",), ("%R~a:*",), (), ("+GET", "-set"))]
+    printed = {
+        "chandlery": f"user chandlery on #{acl.digest('secret')} ~* &* +@all",
+        "till": "user till on #ab %R~a:* resetchannels -@all +get -set",
+    }
+    assert acl.as_written(users, printed)
+    assert not acl.as_written(users, {**printed, "till": printed["till"] + " +del"})
+    assert not acl.as_written(users, {**printed, "till": printed["till"].replace(" on ", " off ")})
+    assert not acl.as_written(users, {**printed, "other": "user other on nopass ~* &* +@all"})
+    assert not acl.as_written(users, {"chandlery": printed["chandlery"]})
+    undone = acl.AclUser("till", ("ab",), (), (), ("+get", "-@all"))
+    assert not acl.as_written([undone], {"till": "user till on #ab resetchannels -@all +get"})
+
+
 def test_a_node_of_a_cluster_says_where_clients_find_it():
     config = NodeConfig(1, "/d", "/a", cluster_port=2, announce=("127.0.0.1", 3))
     text = render({}, config, "chandlery")
