@@ -1,4 +1,4 @@
-"""Databases on Kubernetes: one PostgreSQL by a StatefulSet of ours, several instances by CloudNativePG."""
+"""Databases on Kubernetes: one instance by a StatefulSet of ours, several ones by CloudNativePG."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from chandlery.driver.permissions import Rule
 from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.foundation.errors import NotSupported
 from chandlery.model.base import DeletionPolicy
-from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.driver import KubernetesDriver, Pass, child_rules
-from chandlery.providers.kubernetes.ownership import Owner
+from chandlery.providers.kubernetes.foreign import FURTHER_RULES
 from chandlery_kinds.database.drivers import kubernetes_cnpg as cnpg
+from chandlery_kinds.database.drivers import kubernetes_mariadb as mariadb
 from chandlery_kinds.database.drivers.kubernetes_postgres import PostgresPod
 from chandlery_kinds.database.model import Database, DatabaseEngine, DatabaseSpec
 
@@ -30,22 +30,21 @@ class DatabaseDriver(KubernetesDriver[Database]):
         ),
         Rule(("",), ("pods",), ("list", "watch", "patch", "delete")),
         Rule(("",), ("persistentvolumeclaims",), ("list", "watch", "patch", "delete")),
-        Rule(("apiextensions.k8s.io",), ("customresourcedefinitions",), ("get",)),
+        *FURTHER_RULES,
     )
 
     def refused(self, obj: Database, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
         spec = obj.spec
-        if spec.engine is not DatabaseEngine.POSTGRES:
-            yield Unsupported("spec.engine", spec.engine.value, "it is not run on Kubernetes yet")
-        absent: dict[str, Any] = {"pooler": spec.pooler, "metrics": spec.metrics, "tls": spec.tls}
-        for field, value in absent.items():
-            if value is not None and getattr(value, "enabled", True):
-                yield Unsupported(f"spec.{field}", "set", "databases on Kubernetes don't have it yet")
+        if spec.pooler is not None and spec.pooler.enabled:
+            yield Unsupported("spec.pooler", "set", "databases on Kubernetes don't have it yet")
         if spec.initialization.sql_secrets:
             yield Unsupported("spec.initialization.sqlSecrets", "set", "scripts are not run on Kubernetes yet")
-        if spec.deletion_policy is DeletionPolicy.SNAPSHOT:
-            yield Unsupported("spec.deletionPolicy", "Snapshot", "databases on Kubernetes can't be backed up yet")
-        if spec.instances > 1:
+        if spec.deletion_policy is DeletionPolicy.SNAPSHOT and spec.backup is None:
+            why = "it takes a last backup: say in spec.backup where to"
+            yield Unsupported("spec.deletionPolicy", "Snapshot", why)
+        if spec.engine is DatabaseEngine.MARIADB:
+            yield from mariadb.refused(obj)
+        if spec.instances > 1 and spec.engine is DatabaseEngine.POSTGRES:
             yield from cnpg.refused(obj)
         else:
             yield from _backups(spec)
@@ -80,8 +79,9 @@ async def _way(ctx: DriverContext, obj: Database) -> Pass:
     Raises:
         NotSupported: more instances are asked of a database that was made as a single one.
     """
-    there = await Children(ctx.provider, Owner.of(obj, "postgresql"), PostgresPod.kinds).look()
-    single = PostgresPod(ctx, obj, there)
+    if obj.spec.engine is DatabaseEngine.MARIADB:
+        return await mariadb.MariaPod.of(ctx, obj)
+    single = await PostgresPod.of(ctx, obj)
     if single.stateful is None:
         handed_over = await cnpg.CnpgCluster.of(ctx, obj)
         if handed_over.live is not None or obj.spec.instances > 1:

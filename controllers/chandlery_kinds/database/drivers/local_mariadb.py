@@ -20,8 +20,8 @@ from chandlery_kinds.database.drivers.local_mariadb_server import HOST, MariaSer
 from chandlery_kinds.database.drivers.local_roles import passwords, rotation_of, secret_part, with_times
 from chandlery_kinds.database.mariadb.configuration import dynamic, settings, sql_value
 from chandlery_kinds.database.mariadb.content import Content, fetch
+from chandlery_kinds.database.mariadb.rights import refused_roles
 from chandlery_kinds.database.model import Database
-from chandlery_kinds.database.spec_parts import GrantTarget
 
 STARTING_POLL = 0.02
 DRIFT_POLL = 15.0
@@ -387,19 +387,4 @@ def refused(obj: Database) -> list[Unsupported]:
     if spec.initialization.sql_secrets:
         why = "MariaDB can't undo a script that stops half-way, so none is run here"
         found.append(Unsupported("spec.initialization.sqlSecrets", "set", why))
-    groups = {role.name for role in spec.roles if not role.login}
-    for role in spec.roles:
-        where = f"spec.roles[{role.name}]"
-        if len(role.member_of) > 1:
-            why = "MariaDB has one role active at a time"
-            found.append(Unsupported(f"{where}.memberOf", ", ".join(role.member_of), why))
-        found += [
-            Unsupported(f"{where}.memberOf", name, "in MariaDB only a role with login: false has members")
-            for name in role.member_of
-            if name not in groups
-        ]
-        for grant in role.grants:
-            if grant.target is GrantTarget.FUNCTIONS and grant.objects:
-                why = "rights on single routines are not managed here: leave objects out"
-                found.append(Unsupported(f"{where}.grants.objects", ", ".join(grant.objects), why))
-    return found
+    return [*found, *refused_roles(spec)]

@@ -1,7 +1,8 @@
-"""Backups of a single PostgreSQL into a claim: a CronJob, and Jobs on request.
+"""Backups of a single database into a claim: a CronJob, and Jobs on request.
 
 A backup is a folder named by the time of its beginning (UTC), with `data` (a copy of the files) or `dump.sql`, and a
-mark when it is whole. The image needs `date`, `mkdir`, `mv` and `rm` besides PostgreSQL's programs.
+mark when it is whole. The image needs `date`, `mkdir`, `mv` and `rm` besides the engine's programs. mariadb-backup
+reads the server's files: its pod runs on the server's node and mounts its volume too.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 from chandlery.providers.kubernetes import pods
+from chandlery.providers.kubernetes.certificates import TLS
 from chandlery.providers.kubernetes.children import GENERATED
 from chandlery.providers.kubernetes.drift import digest
 from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.ownership import annotated
 from chandlery.providers.kubernetes.types import CRON_JOBS, JOBS, OWNER_UID, Obj
+from chandlery_kinds.database.kubernetes import mariadb_pod
 from chandlery_kinds.database.kubernetes.config import CONFIG
-from chandlery_kinds.database.kubernetes.inputs import BACKUPS, FIND, MARK, RUN, SECRET, Inputs
+from chandlery_kinds.database.kubernetes.inputs import BACKUPS, DATA, FIND, MARK, RUN, SECRET, TLS_MOUNT, Inputs
+from chandlery_kinds.database.model import DatabaseEngine
 from chandlery_kinds.database.postgres.configuration import ADMIN
 from chandlery_kinds.database.spec_parts import BackupMethod, DatabaseBackup
 
@@ -28,7 +32,7 @@ KEPT_SECONDS = 7 * 86400
 _SCRIPT = """set -eu
 {find}umask 077
 read -r word < {secret}/admin || :
-printf '*:*:*:{admin}:%s\n' "$word" > {run}/pgpass
+{options}
 name=$(date -u +%Y%m%dT%H%M%SZ)
 folder={folder}
 [ -d "$folder" ] || mkdir -p "$folder"
@@ -42,6 +46,17 @@ printf %s "$name" > {told}
 {retain}"""
 _PHYSICAL = 'pg_basebackup --pgdata="$work/data" --dbname="{where}" --wal-method=stream --checkpoint=fast'
 _LOGICAL = 'pg_dumpall --dbname="{where} dbname=postgres" --file="$work/dump.sql"'
+_PGPASS = """printf '*:*:*:{admin}:%s\n' "$word" > {run}/pgpass"""
+_MARIADB_OPTIONS = """printf '[client]\\nuser = {admin}\\npassword = "%s"\\n{more}' "$word" > {run}/client.cnf"""
+_MARIADB_PHYSICAL = """for made in {data}/mariadb-*; do
+  if [ -e "$made/chandlery-initialised" ]; then break; fi
+done
+mariadb-backup --defaults-file={run}/client.cnf --backup --target-dir="$work/data" --datadir="$made" \\
+  --host={host} --port={port}"""
+# What mysql and sys hold is the driver's work: users and rights are as the spec says.
+_MARIADB_LOGICAL = """mariadb-dump --defaults-file={run}/client.cnf --host={host} --port={port} --all-databases \\
+  --ignore-database=mysql --ignore-database=sys --single-transaction --routines --events \\
+  --result-file="$work/dump.sql\""""
 _TOLD = "/dev/termination-log"
 # The newest good one is among those that are kept whatever the rules say.
 _COUNT = """set --
@@ -60,22 +75,44 @@ def claim_of(backup: DatabaseBackup) -> tuple[str, str]:
 def script(inputs: Inputs, backup: DatabaseBackup) -> str:
     """What a backup's pod does."""
     _, path = claim_of(backup)
-    where = f"host={inputs.owner.base}.{inputs.owner.namespace}.svc port={inputs.service_port} user={ADMIN}"
-    take = (_PHYSICAL if backup.method is BackupMethod.PHYSICAL else _LOGICAL).format(where=where)
+    options, take = _mariadb(inputs, backup) if _is_mariadb(inputs) else _postgres(inputs, backup)
     count = backup.retention.count if backup.retention is not None else None
     retain = _COUNT.format(mark=MARK, count=count) if count else ""
     folder = f"{BACKUPS}/{path}".rstrip("/")
+    find = mariadb_pod.FIND if _is_mariadb(inputs) else FIND
     return _SCRIPT.format(
-        find=FIND,
-        folder=folder,
-        take=take,
-        mark=MARK,
-        told=_TOLD,
-        retain=retain,
-        secret=SECRET,
-        run=RUN,
-        admin=ADMIN,
+        find=find, folder=folder, take=take, mark=MARK, told=_TOLD, retain=retain, secret=SECRET, options=options
     )
+
+
+def _is_mariadb(inputs: Inputs) -> bool:
+    return inputs.spec.engine is DatabaseEngine.MARIADB
+
+
+def _host(inputs: Inputs) -> str:
+    return f"{inputs.owner.base}.{inputs.owner.namespace}.svc"
+
+
+def _postgres(inputs: Inputs, backup: DatabaseBackup) -> tuple[str, str]:
+    """What writes the password where the tools look for it, and what they do."""
+    where = f"host={_host(inputs)} port={inputs.service_port} user={ADMIN}"
+    if inputs.tls is not None:
+        own = inputs.tls.certificate_secret is None and inputs.tls.issuer_ref is None
+        where += f" sslmode=verify-full sslrootcert={TLS_MOUNT}/ca.crt" if own else " sslmode=require"
+    take = (_PHYSICAL if backup.method is BackupMethod.PHYSICAL else _LOGICAL).format(where=where)
+    return _PGPASS.format(admin=ADMIN, run=RUN), take
+
+
+def _mariadb(inputs: Inputs, backup: DatabaseBackup) -> tuple[str, str]:
+    """As `_postgres`."""
+    more = ""
+    if inputs.tls is not None:
+        own = inputs.tls.certificate_secret is None and inputs.tls.issuer_ref is None
+        verify = f"ssl-ca = {TLS_MOUNT}/ca.crt\\nssl-verify-server-cert = ON" if own else "ssl-verify-server-cert = OFF"
+        more = f"ssl = ON\\n{verify}\\n"
+    words = _MARIADB_PHYSICAL if backup.method is BackupMethod.PHYSICAL else _MARIADB_LOGICAL
+    take = words.format(run=RUN, data=DATA, host=_host(inputs), port=inputs.service_port)
+    return _MARIADB_OPTIONS.format(admin=ADMIN, run=RUN, more=more), take
 
 
 def template(inputs: Inputs, backup: DatabaseBackup) -> dict[str, Any]:
@@ -84,7 +121,13 @@ def template(inputs: Inputs, backup: DatabaseBackup) -> dict[str, Any]:
     claim, _ = claim_of(backup)
     place = pods.placement(owner, inputs.spec.placement, inputs.pull_secrets)
     place.pop("topologySpreadConstraints", None)
-    container = {
+    maria = _is_mariadb(inputs)
+    files = maria and backup.method is BackupMethod.PHYSICAL
+    tls: list[dict[str, Any]] = []
+    if inputs.tls is not None:
+        authority = {"secretName": owner.base + TLS, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+        tls = [{"name": "tls", "secret": {**authority, "defaultMode": 0o440, "optional": True}}]
+    container: dict[str, Any] = {
         "name": "backup",
         "image": inputs.image,
         "command": ["sh", "-c", script(inputs, backup)],
@@ -93,12 +136,19 @@ def template(inputs: Inputs, backup: DatabaseBackup) -> dict[str, Any]:
         "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {"name": "config", "mountPath": "/etc/passwd", "subPath": "passwd", "readOnly": True},
+            *([] if maria else [{"name": "config", "mountPath": "/etc/passwd", "subPath": "passwd", "readOnly": True}]),
             {"name": "auth", "mountPath": SECRET, "readOnly": True},
             {"name": "run", "mountPath": RUN},
             {"name": "backups", "mountPath": BACKUPS},
+            *([{"name": "tls", "mountPath": TLS_MOUNT, "readOnly": True}] if tls else []),
+            *([{"name": "data", "mountPath": DATA}] if files else []),
         ],
     }
+    if maria:
+        del container["env"]
+    if files:
+        term = {"labelSelector": {"matchLabels": owner.selector}, "topologyKey": "kubernetes.io/hostname"}
+        place["affinity"] = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
     auth = {"secretName": owner.base + AUTH, "items": [{"key": "admin", "path": "admin"}]}
     return {
         "metadata": {"labels": labels(inputs)},
@@ -110,10 +160,16 @@ def template(inputs: Inputs, backup: DatabaseBackup) -> dict[str, Any]:
             **place,
             "containers": [container],
             "volumes": [
-                {"name": "config", "configMap": {"name": owner.base + CONFIG, "defaultMode": 0o444}},
+                *(
+                    []
+                    if maria
+                    else [{"name": "config", "configMap": {"name": owner.base + CONFIG, "defaultMode": 0o444}}]
+                ),
                 {"name": "auth", "secret": {**auth, "defaultMode": 0o440}},
                 {"name": "run", "emptyDir": {}},
                 {"name": "backups", "persistentVolumeClaim": {"claimName": claim}},
+                *tls,
+                *([{"name": "data", "persistentVolumeClaim": {"claimName": f"data-{owner.base}-0"}}] if files else []),
             ],
         },
     }

@@ -1,28 +1,32 @@
-"""All children of a single PostgreSQL but its StatefulSet, in the order in which they are made."""
+"""All children of a single database but its StatefulSet, in the order in which they are made."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from chandlery.model.parts import ExposureType
-from chandlery.providers.kubernetes.network import Doors, network_policy
+from chandlery.providers.kubernetes.metrics import metrics_children
+from chandlery.providers.kubernetes.network import Doors, cidrs_of, network_policy
 from chandlery.providers.kubernetes.services import client_service, headless_service, port
 from chandlery.providers.kubernetes.types import Obj
+from chandlery_kinds.database.kubernetes import mariadb_config
 from chandlery_kinds.database.kubernetes.backup import cron_job
 from chandlery_kinds.database.kubernetes.config import config
-from chandlery_kinds.database.kubernetes.inputs import PORT, Inputs
+from chandlery_kinds.database.kubernetes.inputs import Inputs
+from chandlery_kinds.database.model import DatabaseEngine
 
 
-def children(inputs: Inputs, parameters: Mapping[str, Any]) -> list[Obj]:
+def children(inputs: Inputs, parameters: Mapping[str, Any], *, monitors: bool = False) -> list[Obj]:
     """Clients' Service needs no label of a role: it serves also while no operator runs."""
     exposure = inputs.spec.exposure
-    # A load balancer restricts by itself, with the clients' own addresses.
-    cidrs = () if exposure.type is ExposureType.LOAD_BALANCER else exposure.allowed_cidrs
+    maria = inputs.spec.engine is DatabaseEngine.MARIADB
+    name = "mariadb" if maria else "postgres"
+    doors = Doors(clients=[inputs.port], metrics=[inputs.metrics_port] if inputs.metrics else [])
     return [
-        config(inputs),
-        client_service(inputs.owner, exposure, [port("postgres", inputs.service_port)]),
-        headless_service(inputs.owner, [port("postgres", PORT)]),
+        mariadb_config.config(inputs) if maria else config(inputs),
+        client_service(inputs.owner, exposure, [port(name, inputs.service_port)]),
+        headless_service(inputs.owner, [port(name, inputs.port)]),
         *(cron_job(inputs, inputs.spec.backup) if inputs.spec.backup is not None else ()),
-        *network_policy(inputs.owner, Doors(clients=[PORT]), cidrs=cidrs, parameters=parameters),
+        *metrics_children(inputs.owner, inputs.spec.metrics, inputs.metrics_port, monitors=monitors),
+        *network_policy(inputs.owner, doors, cidrs=cidrs_of(exposure), parameters=parameters),
     ]

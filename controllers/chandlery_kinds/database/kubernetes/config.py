@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from chandlery.providers.kubernetes.drift import digest
 from chandlery.providers.kubernetes.pods import USER
 from chandlery.providers.kubernetes.types import CONFIG_MAPS, Obj
-from chandlery_kinds.database.kubernetes.inputs import DATA, MOUNT, PORT, RUN, Inputs
+from chandlery_kinds.database.kubernetes.inputs import DATA, METRICS_USER, MOUNT, PORT, RUN, TLS_MOUNT, Inputs
 from chandlery_kinds.database.postgres.configuration import ADMIN, host_rules, render, settings
 from chandlery_kinds.database.settings import TABLES
 
 CONFIG = "-config"
+RULES = "chandlery.rules"
 REVISION = "chandlery.revision"
 """A setting of our own in the file: tells which file a running server has begun with."""
 
@@ -38,6 +39,7 @@ def _start_values(inputs: Inputs) -> Mapping[str, str]:
     start, _ = split(inputs)
     return {
         **start,
+        **_tls(inputs),
         "listen_addresses": "*",
         "port": str(PORT),
         "unix_socket_directories": RUN,
@@ -49,12 +51,44 @@ def _start_values(inputs: Inputs) -> Mapping[str, str]:
     }
 
 
+def _tls(inputs: Inputs) -> dict[str, str]:
+    """The engine's own TLS. What is said of files is read again on request, so renewed certificates need no start."""
+    tls = inputs.tls
+    if tls is None:
+        return {}
+    return {
+        "ssl": "on",
+        "ssl_cert_file": f"{TLS_MOUNT}/tls.crt",
+        "ssl_key_file": f"{TLS_MOUNT}/tls.key",
+        "ssl_ca_file": f"{TLS_MOUNT}/trust.crt",
+        "ssl_min_protocol_version": f"TLSv{tls.minimum_version.value}",
+        # not the engine's: who may come without TLS stands in another file, which is read at the same start
+        RULES: digest(_rules(inputs)),
+    }
+
+
+def _rules(inputs: Inputs) -> str:
+    """pg_hba.conf: over the pod's network with a password only, as everywhere; with TLS where it is asked for."""
+    tls = inputs.tls
+    if tls is None:
+        return f"{host_rules(('all',))}host    replication  {ADMIN}  all  scram-sha-256\n"
+    shown = " clientcert=verify-ca" if inputs.clients_show else ""
+    lines = [
+        *([f"host all {METRICS_USER} samehost scram-sha-256"] if inputs.metrics else []),
+        f"hostssl all {ADMIN} all scram-sha-256",
+        f"hostssl replication {ADMIN} all scram-sha-256",
+        f"hostssl all all all scram-sha-256{shown}",
+        # without TLS there is no certificate to show: where one is required that is no way in
+        *(["host all all all scram-sha-256"] if not tls.required and not shown else []),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def config(inputs: Inputs) -> Obj:
     """The manifest."""
     files = {
         "postgresql.conf": render({**_start_values(inputs), REVISION: revision(inputs)}),
-        # Over the pod's network with a password only, as everywhere.
-        "pg_hba.conf": f"{host_rules(('all',))}host    replication  {ADMIN}  all  scram-sha-256\n",
+        "pg_hba.conf": _rules(inputs),
         # While a backup is restored nobody else is there: the server listens on a socket of the init container's own.
         "restore_hba.conf": "local   all          all   trust\n",
         "pg_ident.conf": "",

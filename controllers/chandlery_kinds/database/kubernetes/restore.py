@@ -28,7 +28,7 @@ printf "ALTER ROLE {admin} SUPERUSER LOGIN PASSWORD '%s';\\n" "$word" |
   psql --host={run} --username={admin} --dbname=postgres --quiet --no-psqlrc --set=ON_ERROR_STOP=1
 pg_ctl stop --pgdata="$made" --mode=fast --wait --timeout={stop}
 """
-_FIND_BACKUP = """backup=
+FIND_BACKUP = """backup=
 for one in {folder}/{name}; do if [ -e "$one/{mark}" ]; then backup=$one; fi; done
 if [ -z "$backup" ]; then echo "no backup {name} in {folder}" >&2; exit 1; fi
 """
@@ -37,5 +37,5 @@ if [ -z "$backup" ]; then echo "no backup {name} in {folder}" >&2; exit 1; fi
 def restore_script(source: Mapping[str, str], initdb: str) -> str:
     """Fill `$made` from a backup; in place of initdb. Passwords are those of this object afterwards."""
     folder = f"{BACKUPS}/{source['path']}".rstrip("/")
-    find = _FIND_BACKUP.format(folder=folder, name=source.get("name") or "[0-9]*", mark=MARK)
+    find = FIND_BACKUP.format(folder=folder, name=source.get("name") or "[0-9]*", mark=MARK)
     return find + _RESTORE.format(initdb=initdb, mount=MOUNT, run=RUN, admin=ADMIN, secret=SECRET, stop=STOP_SECONDS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from chandlery.driver.protocol import Unsupported
 from chandlery_kinds.database.mariadb.sql import ident
 from chandlery_kinds.database.model import DatabaseSpec
 from chandlery_kinds.database.spec_parts import Grant, GrantTarget, Privilege, Role
@@ -129,3 +130,24 @@ def by_place(rows: Iterable[tuple[str, str, str, bool]]) -> Rights:
         if passed_on:
             words.add(OPTION)
     return {place: frozenset(words) for place, words in found.items() if words}
+
+
+def refused_roles(spec: DatabaseSpec) -> list[Unsupported]:
+    """What a spec can say of roles and MariaDB can't do."""
+    found = []
+    groups = {role.name for role in spec.roles if not role.login}
+    for role in spec.roles:
+        where = f"spec.roles[{role.name}]"
+        if len(role.member_of) > 1:
+            why = "MariaDB has one role active at a time"
+            found.append(Unsupported(f"{where}.memberOf", ", ".join(role.member_of), why))
+        found += [
+            Unsupported(f"{where}.memberOf", name, "in MariaDB only a role with login: false has members")
+            for name in role.member_of
+            if name not in groups
+        ]
+        for grant in role.grants:
+            if grant.target is GrantTarget.FUNCTIONS and grant.objects:
+                why = "rights on single routines are not managed here: leave objects out"
+                found.append(Unsupported(f"{where}.grants.objects", ", ".join(grant.objects), why))
+    return found

@@ -25,11 +25,23 @@ def binding(spec: DatabaseSpec, host: str, port: int, role: str, passwords: Mapp
     return Binding("postgresql", "chandlery", entries)
 
 
-def user_bindings(
-    spec: DatabaseSpec, name: str, host: str, port: int, passwords: Mapping[str, str]
-) -> dict[str, Binding]:
-    """One for each role with a login, by the Secret's name."""
-    return {f"{name}-role-{secret_part(role)}": binding(spec, host, port, role, passwords) for role in passwords}
+def encrypted(made: Binding, authority: str, *, own: bool) -> Binding:
+    """The same by TLS.
+
+    Args:
+        made: without.
+        authority: the CA's certificate; empty for a public one.
+        own: whether the certificate is for our names. The URIs check no names: they can't carry the CA.
+    """
+    mode = "verify-full" if own else "verify-ca" if authority else "require"
+    entries = {
+        **made.entries,
+        "sslmode": mode,
+        "uri": f"{made.entries['uri']}?sslmode=require",
+        "jdbc-uri": f"{made.entries['jdbc-uri']}?ssl=true&sslmode=require",
+        **({"ca.crt": authority} if authority else {}),
+    }
+    return Binding(made.type, made.provider, entries)
 
 
 def secret_part(name: str) -> str:

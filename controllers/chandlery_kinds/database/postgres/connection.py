@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import ssl
 from typing import Any
 
 from chandlery.foundation.errors import Unauthenticated, Unavailable
@@ -17,6 +19,7 @@ async def connect(
     user: str = ADMIN,
     seconds: float = 2.0,
     command_seconds: float = 60.0,
+    tls: ssl.SSLContext | None = None,
 ) -> Any:
     """An asyncpg connection.
 
@@ -28,6 +31,7 @@ async def connect(
         user: the role.
         seconds: for the connection to be made.
         command_seconds: for each statement.
+        tls: how the server's certificate is checked; None: no encryption.
 
     Raises:
         Unavailable: the server doesn't take connections now.
@@ -44,10 +48,17 @@ async def connect(
             database=database,
             timeout=seconds,
             command_timeout=command_seconds,
-            ssl=False,
+            ssl=tls or False,
             server_settings={"application_name": "chandlery"},
         )
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
         raise Unauthenticated(f"{host}:{port} refused {user}'s password") from error
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Unavailable(f"{host}:{port} doesn't take connections: {error or 'no answer'}", retry_after=0.5) from error
+
+
+def certificate_of(connection: Any) -> str:
+    """SHA-256 of the certificate that the server showed; empty without TLS."""
+    found = connection._transport.get_extra_info("ssl_object")  # noqa: SLF001 - it has no other way
+    shown = found.getpeercert(binary_form=True) if found is not None else None
+    return hashlib.sha256(shown).hexdigest() if shown else ""
