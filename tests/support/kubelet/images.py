@@ -220,7 +220,7 @@ def libraries(root: Path, binary: Path, env: dict[str, str], *, below: Path | No
     said = subprocess.run(["ldd", str(binary)], capture_output=True, text=True, env={**env}, check=False)
     for match in _LIBRARY.finditer(said.stdout):
         found = Path(match[1] or match[2])
-        if str(found).startswith(str(root)) or (below is not None and found.is_relative_to(below)):
+        if str(found).startswith(str(root)) or (below is not None and found.resolve().is_relative_to(below)):
             continue
         standard = any(found.is_relative_to(place) for place in ("/lib", "/usr/lib", "/lib64"))
         _copy(found.resolve(), root / (str(found)[1:] if standard else f"lib/x86_64-linux-gnu/{found.name}"))

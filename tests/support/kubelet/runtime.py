@@ -213,7 +213,6 @@ class Container:
         self._state = around.bundle / "state"
         self._image = image
         self._process: subprocess.Popen[bytes] | None = None
-        self._ended: asyncio.Future[int] | None = None
         self._mounted = False
 
     async def start(self) -> None:
@@ -233,7 +232,6 @@ class Container:
                 start_new_session=True,
             )
         process = self._process
-        self._ended = asyncio.ensure_future(asyncio.to_thread(process.wait))
         made = self._state / self.identity
         while process.poll() is None and not ((made / "state.json").exists() and not (made / "exec.fifo").exists()):
             await asyncio.sleep(0.02)
@@ -248,8 +246,9 @@ class Container:
 
     async def wait(self) -> int:
         """Its exit code; 128 when it could not be started."""
-        assert self._ended is not None
-        code = await asyncio.shield(self._ended)
+        assert self._process is not None
+        while (code := self._process.poll()) is None:  # a thread for each of them would be all that asyncio has
+            await asyncio.sleep(0.05)
         if code == 1 and self.problem:
             return 128
         return 128 - code if code < 0 else code
@@ -285,9 +284,9 @@ class Container:
         if self.running:
             self.freeze(on=False)
             self.signal("KILL", everybody=True)
-        if self._ended is not None:
+        if self._process is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._ended), 10)
+                await asyncio.wait_for(self.wait(), 10)
         words = [*self._runc, "delete", "--force", self.identity]
         await asyncio.to_thread(subprocess.run, words, capture_output=True, check=False, timeout=30)
         if self._mounted:

@@ -71,3 +71,25 @@ def test_the_old_label_goes_before_the_new_one_comes():
     nodes = [node(0, follows=("10.0.0.1", "6379"), role="primary"), node(1, primary=True, role="replica")]
     found = [change.payload for change in role_differences(nodes, "c-1", lost)]
     assert found == [("label", "c-0", "replica"), ("label", "c-1", "primary")]
+
+
+def ends(one):
+    """Its pod is deleted, and has its grace: the server answers still."""
+    one.pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return one
+
+
+def test_a_pod_that_ends_is_not_in_step_and_inherits_nothing():
+    copy = node(1, follows=FOLLOWING, offset=9)
+    copy.info["master_link_status"] = "up"
+    assert copy.in_step
+    assert not ends(copy).in_step
+    nodes = [node(0), copy, node(2, follows=FOLLOWING, offset=7)]
+    assert heir(nodes, "c-0", alive).name == "c-2"
+
+
+def test_a_primary_that_ends_hands_over_while_it_answers():
+    nodes = [ends(node(0, primary=True)), node(1, follows=FOLLOWING, offset=5)]
+    assert heir(nodes, "c-0", alive).name == "c-1"
+    assert heir([ends(node(0, primary=True))], "c-0", alive) is None
+    assert heir([ends(node(0, primary=True)), node(1, answers=False)], "c-0", alive) is None

@@ -183,7 +183,7 @@ class ClusterPods(ValkeyWorkload):
         behind = [node for node in wanted if node.answers and not node.in_step]
         lonely = any(self.map.owner(shard) is None for shard in range(self.shards))
         served = await self._serves(wanted[0]) if not (silent or broken or lonely) else None
-        ready = served is not None and not behind
+        ready = served is not None and not behind and all(node.reached for node in wanted)
         reason, message = ("", "") if ready else self._explain(nodes, silent, broken, behind)
         newer = next((one.newer for one in kept if one.newer), "")
         return self._seen(
@@ -223,6 +223,9 @@ class ClusterPods(ValkeyWorkload):
             return "Forming", "the shards have not agreed yet on who owns which keys"
         if behind:
             return "Replicating", f"{', '.join(node.name for node in behind)} still copying from the primary"
+        closed = [node.name for node in nodes if node.name in self.map.names() and not node.reached]
+        if closed:
+            return "Starting", f"waiting for {', '.join(closed)} to pass readiness probes"
         return "Starting", "the cluster does not accept the binding's credentials yet"
 
     def _facts(self, nodes: list[Node]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.driver import AUTH, Workload
 from chandlery.providers.kubernetes.foreign import look
 from chandlery.providers.kubernetes.pods import problem
+from chandlery.providers.kubernetes.pods import ready as is_ready
 from chandlery.providers.kubernetes.templates import Kept, upgrade_condition
 from chandlery.providers.kubernetes.types import (
     BUDGETS,
@@ -136,7 +137,7 @@ class MemcachedPods(Workload[Cache]):
         found = self.rotation_differences() + self.there.differences(desired, _cost) + self._memory(nodes)
         if self.certificates is not None:
             found += await self.certificates.differences() or self._stale(nodes)
-        ready = all(node.works for node in nodes)
+        ready = all(node.works and is_ready(node.pod) for node in nodes)
         reason, message = ("", "") if ready else self._explain(nodes)
         return Observation(
             exists=True,
@@ -174,7 +175,10 @@ class MemcachedPods(Workload[Cache]):
             wrong = problem(node.pod)
             if wrong:
                 return wrong[0], f"{node.name}: {wrong[1]}"
-        silent = next((node for node in nodes if not node.works), nodes[0])
+        silent = next((node for node in nodes if not node.works), None)
+        if silent is None:
+            closed = ", ".join(node.name for node in nodes if not is_ready(node.pod))
+            return "Starting", f"waiting for {closed} to pass readiness probes"
         return "Starting", f"waiting for {silent.name} to answer" + (f" ({silent.error})" if silent.error else "")
 
     def _endpoint(self) -> Endpoint:

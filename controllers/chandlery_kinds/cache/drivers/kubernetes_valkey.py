@@ -72,7 +72,7 @@ class ValkeyPods(ValkeyWorkload):
         found += self._restart_differences(nodes)
         primary = self._primary(nodes)
         served = await self._client_works(primary) if primary is not None else None
-        ready = served is not None and all(node.in_step for node in nodes)
+        ready = served is not None and all(node.in_step and node.reached for node in nodes)
         reason, message = ("", "") if ready else self._explain(nodes, primary)
         return self._seen(
             ready=ready,
@@ -136,6 +136,8 @@ class ValkeyPods(ValkeyWorkload):
         behind = [node for node in nodes if not node.in_step]
         if primary is not None and behind:
             return "Replicating", f"{', '.join(n.name for n in behind)} still copying from the primary"
+        if primary is not None:
+            return "Starting", f"waiting for {_unreached(nodes)} to pass readiness probes"
         return "Starting", "no instance is primary yet"
 
     def _endpoint(self) -> Endpoint:
@@ -330,6 +332,10 @@ class ValkeyPods(ValkeyWorkload):
         assert one.pod is not None
         self.ctx.event("Normal", "Restarting", f"{one.name} is replaced")
         await self.session.delete(one.pod)
+
+
+def _unreached(nodes: list[Node]) -> str:
+    return ", ".join(node.name for node in nodes if not node.reached)
 
 
 def _order(change: Difference) -> int:

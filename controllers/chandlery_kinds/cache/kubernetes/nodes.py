@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chandlery.driver.protocol import Difference
-from chandlery.providers.kubernetes.pods import running
+from chandlery.providers.kubernetes.pods import ready, running
 from chandlery.providers.kubernetes.types import ROLE, Obj
 from chandlery_kinds.cache.kubernetes.config import FENCED
 from chandlery_kinds.cache.kubernetes.statefulset import ONLY_TLS
@@ -43,8 +43,19 @@ class Node:
         return (self.info.get("master_host"), self.info.get("master_port")) == (FENCED[0], str(FENCED[1]))
 
     @property
+    def going(self) -> bool:
+        """Its pod is about to end, though it may answer for as long as its grace lasts."""
+        return bool(self.pod is not None and self.pod["metadata"].get("deletionTimestamp"))
+
+    @property
+    def reached(self) -> bool:
+        """Whether Services lead to it."""
+        return ready(self.pod)
+
+    @property
     def in_step(self) -> bool:
-        return self.answers and (self.primary or self.info.get("master_link_status") == "up")
+        """Holds what the primary holds, and stays."""
+        return self.answers and not self.going and (self.primary or self.info.get("master_link_status") == "up")
 
     @property
     def offset(self) -> int:
@@ -97,17 +108,17 @@ def role_differences(nodes: Sequence[Node], name: str, lost: Callable[[Node], bo
 
 def heir(nodes: Sequence[Node], name: str, lost: Callable[[Node], bool]) -> Node | None:
     """Who must become primary now; None while there is one, or nobody can be. Arguments as `role_differences`."""
-    answering = [node for node in nodes if node.answers]
+    answering = [node for node in nodes if node.answers and not node.going]
     if not name:
         already = next((node for node in answering if node.primary), None)
         return already or next((node for node in answering if node is nodes[0]), None)
     present = next((node for node in nodes if node.name == name), None)
-    if present is not None and present.answers:
+    if present is not None and present.answers and not present.going:
         if present.primary:
             return None
         if not present.fenced:
             return present  # a promotion that was cut short
-    elif present is not None and not lost(present):
+    elif present is not None and not present.going and not lost(present):
         return None
     # copies that hold data come first; they were following when the primary went
     heirs = [node for node in answering if node is not present and not node.fenced and not node.primary]
@@ -116,5 +127,5 @@ def heir(nodes: Sequence[Node], name: str, lost: Callable[[Node], bool]) -> Node
     if any(running(node.pod) and not node.answers for node in nodes if node is not present):
         return None  # one of them may hold what nobody else has
     if present is not None and present.answers:
-        return present
+        return None if present.going else present
     return max(answering, key=lambda node: node.offset, default=None)

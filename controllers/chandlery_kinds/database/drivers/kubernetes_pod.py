@@ -23,6 +23,7 @@ from chandlery.providers.kubernetes.driver import AUTH, Workload
 from chandlery.providers.kubernetes.foreign import look
 from chandlery.providers.kubernetes.ownership import Owner, annotated
 from chandlery.providers.kubernetes.pods import problem
+from chandlery.providers.kubernetes.pods import ready as is_ready
 from chandlery.providers.kubernetes.templates import Kept, keep, upgrade_condition
 from chandlery.providers.kubernetes.types import (
     CLAIMS,
@@ -282,7 +283,8 @@ class DatabasePod(Workload[Database]):
         found += self._backup_differences()
         found += self._restart_differences(found)
         host = self._host()
-        ready = bool(self.live and host) and not inside and await self._client_works(passwords)
+        reached = bool(self.live and host) and is_ready(self.pod)
+        ready = reached and not inside and await self._client_works(passwords)
         reason, message = ("", "") if ready else self._explain(inside, host)
         owner = self.spec.owner_of(self.spec.databases[0])
         port, where = self.inputs.service_port, host or self._name()
@@ -438,7 +440,9 @@ class DatabasePod(Workload[Database]):
         if not host:
             return "AddressPending", "the cluster has not given the Service an address yet"
         if inside:
-            return "Configuring", f"{len(inside)} roles, databases or rights are not as in spec yet"
+            return "Configuring", f"{len(inside)} roles, databases, rights or scripts are not as in spec yet"
+        if not is_ready(self.pod):
+            return "Starting", f"waiting for {self.owner.base}-0 to pass its readiness probe"
         return "Starting", "the binding's role can't log in yet"
 
     def _told(self, facts: dict[str, Any]) -> dict[str, Any]:

@@ -165,6 +165,14 @@ def running(pod: Obj | None) -> bool:
     return all("running" in (c.get("state") or {}) for c in pod["status"].get("containerStatuses") or ())
 
 
+def ready(pod: Obj | None) -> bool:
+    """Whether Services lead to the pod, as the kubelet last said: later than it answers, by a probe's period."""
+    if pod is None or pod["metadata"].get("deletionTimestamp"):
+        return False
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+
+
 def problem(pod: Obj | None) -> tuple[str, str] | None:
     """What a person should know about a pod that doesn't get on: (reason, sentence)."""
     if pod is None:
