@@ -137,12 +137,14 @@ class Subscription:
 class Table:
     """The objects of one stored resource."""
 
-    def __init__(self, floor: int) -> None:
+    def __init__(self, floor: int, known: int | None = None) -> None:
         self.entries: dict[str, Entry] = {}
         self.keys: list[str] = []
         self.ring: deque[Event] = deque()
         self.floor = floor
         """Changes after this revision are in `ring`; a watch can start here or later."""
+        self.known = floor if known is None else known
+        """What was live at this revision or later can be told; before the floor that is nothing."""
         self.revision = floor
         """The last change of this table."""
         self.watchers: dict[tuple[str, str], dict[Subscription, None]] = {}
@@ -176,7 +178,7 @@ class Table:
     def _trim(self, now: float) -> None:
         ring = self.ring
         while len(ring) > KEEP_EVENTS and (len(ring) > MOST_EVENTS or now - ring[0].at > KEEP_SECONDS):
-            self.floor = ring.popleft().rev
+            self.floor = self.known = ring.popleft().rev
 
     def span(self, namespace: str) -> Iterator[Entry]:
         """Live entries in the order of their keys, of one namespace or ("") all."""
@@ -196,7 +198,7 @@ class Table:
         """What was live at a revision, in no particular order; None when that is no longer known."""
         if rev >= self.revision:
             return self.entries
-        if rev < self.floor:
+        if rev < self.known:
             return None
         past = dict(self.entries)
         for event in reversed(self.ring):
@@ -261,14 +263,22 @@ class Cache:
         self._tables: dict[tuple[str, str], Table] = {}
         self._listeners: list[Listener] = []
         self.revision = 0
-        self.floor = 0
-        """The floor of tables that are made from now on."""
+        self._compacted = 0
+        self._dropped: dict[tuple[str, str], int] = {}
+        """Tables that are gone, and when they went: what they held before isn't known any more."""
 
     def table(self, key: tuple[str, str]) -> Table:
         table = self._tables.get(key)
         if table is None:
-            table = self._tables[key] = Table(self.revision)
+            known = self._dropped.get(key, self._compacted)
+            table = self._tables[key] = Table(self.revision, known)
         return table
+
+    def add(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Have tables for types that are always served: their history begins where the store's does."""
+        for key in keys:
+            if key not in self._tables:
+                self._tables[key] = Table(self._compacted)
 
     def tables(self) -> dict[tuple[str, str], Table]:
         return self._tables
@@ -277,6 +287,7 @@ class Cache:
         """Forget a table that is empty and no longer served; its watchers end."""
         table = self._tables.pop(key, None)
         if table is not None:
+            self._dropped[key] = self.revision
             self.end_watches(table)
 
     @staticmethod
@@ -288,11 +299,12 @@ class Cache:
 
     def load(self, changes: Iterable[Change], compacted: int) -> None:
         """Take over what a store held when it was opened."""
+        self._compacted = compacted
         for change in changes:
             self._apply(change, compacted)
         for table in self._tables.values():
             table.ring = deque(event for event in table.ring if event.rev > compacted)
-            table.floor = max(table.floor, compacted)
+            table.floor = table.known = max(table.floor, compacted)
 
     def _apply(self, change: Change, floor: int) -> tuple[Table, tuple[str, str], Event]:
         group, plural, key = change.key.split("/", 2)

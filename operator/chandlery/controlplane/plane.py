@@ -121,7 +121,9 @@ class ControlPlane:
             raise ControlPlaneError(str(error)) from error
         core.cache.load(changes, store.compacted)
         core.cache.revision = max(core.cache.revision, store.revision)
-        core.registry.add_builtin(install(list(builtin_resources())))
+        builtins = install(list(builtin_resources()))
+        core.registry.add_builtin(builtins)
+        core.cache.add(resource.storage_key for resource in builtins)
         core.services = ServiceAllocator(settings.service_cluster_ip_range)
         api = self.api = Local(core)
         tokens: Any = _Late(lambda: _tokens(api, pki / "sa.key", settings.service_account_issuer))

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
+from chandlery.controlplane.codec.gotext import go_quote
 from chandlery.controlplane.errors import bad_request
 from chandlery.controlplane.metadata import label_value_errors, qualified_name_errors
 
@@ -111,7 +112,7 @@ class _Parser:
             raise ValueError(f"found '{key}', expected: identifier")
         problems = qualified_name_errors(key)
         if problems:
-            raise ValueError(f'<nil>: Invalid value: "{key}": {"; ".join(problems)}')
+            raise ValueError(f"<nil>: Invalid value: {go_quote(key)}: {'; '.join(problems)}")
         after, _ = self.peek()
         if negated:
             return lambda labels: key not in labels
@@ -120,7 +121,7 @@ class _Parser:
         operator, literal = self.take()
         if operator not in _OPERATORS:
             raise ValueError(f"found '{literal}', expected: in, notin, =, ==, !=, gt, lt")
-        values = self.value_set() if operator in ("in", "notin") else [self.exact_value()]
+        values = sorted(set(self.value_set())) if operator in ("in", "notin") else [self.exact_value()]
         return _compile(key, operator, values)
 
     def value_set(self) -> list[str]:
@@ -164,26 +165,37 @@ class _Parser:
         return self.take(values=True)[1]
 
 
+def _is_integer(text: str) -> bool:
+    return re.fullmatch(r"[+-]?[0-9]+", text) is not None and -(1 << 63) <= int(text) < 1 << 63
+
+
+def _value_problems(key: str, operator: str, values: list[str]) -> list[str]:
+    problems = []
+    if operator in ("gt", "lt", ">", "<") and not _is_integer(values[0]):
+        why = "for 'Gt', 'Lt' operators, the value must be an integer"
+        problems.append(f"values[0]: Invalid value: {go_quote(values[0])}: {why}")
+    for index, value in enumerate(values):
+        wrong = label_value_errors(value)
+        if wrong:
+            problems.append(f"values[{index}][{key}]: Invalid value: {go_quote(value)}: {'; '.join(wrong)}")
+    return problems
+
+
 def _compile(key: str, operator: str, values: list[str]) -> Requirement:
+    problems = _value_problems(key, operator, values)
+    if problems:
+        raise ValueError(problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]")
     if operator in ("gt", "lt", ">", "<"):
-        if not re.fullmatch(r"[+-]?\d+", values[0]):
-            raise ValueError(
-                f"values[0]: Invalid value: \"{values[0]}\": for 'Gt', 'Lt' operators, the value must be an integer"
-            )
         bound = int(values[0])
         above = operator in ("gt", ">")
 
         def compare(labels: Labels) -> bool:
             value = labels.get(key)
-            if value is None or not re.fullmatch(r"[+-]?\d+", value):
+            if value is None or not _is_integer(value):
                 return False
             return int(value) > bound if above else int(value) < bound
 
         return compare
-    for index, value in enumerate(values):
-        problems = label_value_errors(value)
-        if problems:
-            raise ValueError(f'values[{index}][{key}]: Invalid value: "{value}": {"; ".join(problems)}')
     if operator in ("=", "=="):
         wanted = values[0]
         return lambda labels: labels.get(key) == wanted
@@ -248,7 +260,7 @@ def _unescape(value: str) -> str:
             i += 2
             continue
         if char in ",=":
-            raise bad_request(f"invalid field selector: unescaped character in value: {char}")
+            raise bad_request(f"invalid field selector: unescaped character in value: {ord(char)}")
         out += char
         i += 1
     return out
@@ -258,7 +270,7 @@ def _unescape(value: str) -> str:
 def parse_fields(text: str) -> FieldSelector:
     """Parse a `fieldSelector` parameter; raises ApiError 400."""
     terms: list[tuple[str, bool, str]] = []
-    for part in _split_terms(text):
+    for part in sorted(_split_terms(text)):
         if part == "":
             continue
         for i in range(len(part)):

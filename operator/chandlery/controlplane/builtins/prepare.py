@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from chandlery.controlplane.builtins import service
 from chandlery.controlplane.builtins.qos import qos_class
+from chandlery.controlplane.metadata import new_uid
 from chandlery.controlplane.types import Obj, RequestContext
 
 Create = Callable[[RequestContext, Obj], None]
@@ -74,19 +75,33 @@ def _pod(_: RequestContext, obj: Obj) -> None:
         ]
 
 
+_TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+
+
+def _template_generation(obj: Obj) -> int:
+    """The number in the annotation (`decode` let nothing else pass)."""
+    return int((obj["metadata"].get("annotations") or {}).get(_TEMPLATE_GENERATION) or 0)
+
+
 def _daemon_set(_: RequestContext, obj: Obj) -> None:
     meta = obj["metadata"]
-    meta["annotations"] = {**(meta.get("annotations") or {}), "deprecated.daemonset.template.generation": "1"}
+    number = max(1, _template_generation(obj))
+    meta["annotations"] = {**(meta.get("annotations") or {}), _TEMPLATE_GENERATION: str(number)}
 
 
 def _daemon_set_update(_: RequestContext, obj: Obj, old: Obj) -> None:
-    key = "deprecated.daemonset.template.generation"
-    before = ((old["metadata"].get("annotations") or {}).get(key)) or "0"
+    key = _TEMPLATE_GENERATION
+    before = str(_template_generation(old))
     if obj["spec"].get("template") != old["spec"].get("template"):
         before = str(int(before) + 1)
     meta = obj["metadata"]
     if (meta.get("annotations") or {}).get(key) != before:
         meta["annotations"] = {**(meta.get("annotations") or {}), key: before}
+
+
+def _limit_range(_: RequestContext, obj: Obj) -> None:
+    if not obj["metadata"].get("name"):
+        obj["metadata"]["name"] = new_uid()
 
 
 def _job(_: RequestContext, obj: Obj) -> None:
@@ -189,6 +204,7 @@ CREATE: dict[tuple[str, str], Create] = {
     ("", "PersistentVolumeClaim"): _claim,
     ("", "PersistentVolume"): _volume,
     ("", "Service"): service.prepare_for_create,
+    ("", "LimitRange"): _limit_range,
     ("apps", "DaemonSet"): _daemon_set,
     ("batch", "Job"): _job,
 }
@@ -212,6 +228,10 @@ STATUS_KEEPS_LABELS = frozenset({("apps", "Deployment")})
 """Kinds whose /status endpoint doesn't take labels."""
 
 STATUS_KEEPS_METADATA = frozenset(
-    {("apiextensions.k8s.io", "CustomResourceDefinition"), ("apiregistration.k8s.io", "APIService")}
+    {
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+        ("apiregistration.k8s.io", "APIService"),
+    }
 )
 """Kinds whose /status endpoint takes nothing of metadata."""

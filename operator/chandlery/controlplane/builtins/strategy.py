@@ -9,6 +9,7 @@ from typing import Any
 from chandlery.controlplane.builtins import convert, prepare
 from chandlery.controlplane.builtins.decode import DecodeError, Where, struct
 from chandlery.controlplane.builtins.defaults import DEFAULTS
+from chandlery.controlplane.builtins.defaults.workloads import check_template_generation
 from chandlery.controlplane.builtins.gates import drop_switched_off
 from chandlery.controlplane.builtins.selectable import SELECTABLE
 from chandlery.controlplane.builtins.tables import columns_of, conditions_of, printer_of
@@ -38,6 +39,8 @@ class BuiltinStrategy:
         where = Where()
         try:
             done = struct(self.definition).decode(obj, where)
+            if self.kind == "DaemonSet":
+                check_template_generation(done)
         except DecodeError as error:
             raise ApiError(
                 400,

@@ -34,6 +34,9 @@ STRIPPED_SET: Final[Node] = {
     "f:metadata": {".": {}} | {f"f:{key}": {} for key in STRIPPED},
 }
 
+_WHOLE_METADATA: Final = frozenset({"admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"})
+"""Groups whose /status endpoints take nothing of metadata."""
+
 Identity = tuple[str, str, str, str]
 """(manager, operation, apiVersion, subresource); an applier is the same one whatever version it used last."""
 
@@ -135,6 +138,21 @@ def encode(entries: list[Entry], known: set[int]) -> list[Obj]:
     return out
 
 
+def in_line(items: list[Obj]) -> list[Obj]:
+    """Items of managedFields as they are written, in the order of `encode`; sorts in place."""
+    if len(items) > 1:
+        items.sort(
+            key=lambda e: (
+                e["operation"],
+                e.get("time") or "",
+                e.get("manager") or "",
+                e["apiVersion"],
+                e.get("subresource") or "",
+            )
+        )
+    return items
+
+
 def cap_update_managers(managed: Managed) -> None:
     """Merge the oldest Update entries into `ancient-changes` (one per version) until ten are left, in place."""
     updaters = [entry for entry in managed.values() if not entry.applied]
@@ -166,7 +184,7 @@ def reset_fields(resource: Resource, subresource: str) -> Node:
     if not subresource:
         return {"f:status": {}} if "status" in resource.subresources else {}
     if subresource == "status":
-        if not resource.builtin or resource.group in ("apiextensions.k8s.io", "apiregistration.k8s.io"):
+        if not resource.builtin or resource.group in _WHOLE_METADATA:
             return {"f:metadata": {}, "f:spec": {}}
         if resource.group == "apps" and resource.plural == "deployments":
             return {"f:spec": {}, "f:metadata": {"f:labels": {}}}

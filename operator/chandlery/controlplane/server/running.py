@@ -168,8 +168,9 @@ class Running:
             scaled = await patch_scale(core, ctx, raw, content_type, force=bool(options.force))
             return answer(call, ctx, scaled, 200)
         if verb == "update":
-            return answer(call, ctx, await put(core, ctx, decode(ctx, raw, content_type)), 200)
-        made, created = await patch(core, ctx, raw, content_type, force=bool(options.force))
+            made, created = await put(core, ctx, decode(ctx, raw, content_type))
+        else:
+            made, created = await patch(core, ctx, raw, content_type, force=bool(options.force))
         return answer(call, ctx, made, 201 if created else 200)
 
     async def _delete(self, call: Call, ctx: RequestContext, raw: bytes, content_type: str) -> Response:

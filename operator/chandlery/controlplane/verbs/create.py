@@ -94,8 +94,23 @@ async def create(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
     return await insert(core, ctx, obj)
 
 
-async def insert(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
-    """The second half: what the storage layer does with a new object after mutating admission."""
+def _may_create(core: Core, ctx: RequestContext) -> None:
+    """Whether somebody whose update or apply patch would create an object may do so. Raises ApiError 403."""
+    if core.authorizer is None:
+        return
+    resource = ctx.resource
+    allowed, reason = core.authorizer.authorize(
+        ctx.user, "create", group=resource.group, resource=resource.plural, namespace=ctx.namespace, name=ctx.name
+    )
+    if not allowed:
+        raise errors.forbidden(resource, ctx.name, reason)
+
+
+async def insert(core: Core, ctx: RequestContext, obj: Obj, *, asked: bool = True) -> bytes:
+    """The second half: what the storage layer does with a new object after mutating admission.
+
+    `asked` is false for an update or an apply patch of what isn't there: whoever sent it must be allowed to create too.
+    """
     resource, strategy = ctx.resource, ctx.resource.strategy
     meta = obj["metadata"]
     if core.terminating(resource):
@@ -124,6 +139,8 @@ async def insert(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
             group = resource.storage_key[0] if resource.builtin else resource.group
             raise errors.invalid(group, obj.get("kind") or resource.kind, meta.get("name") or "", problems)
         ctx.warnings += strategy.warnings(ctx, obj, None)
+        if not asked:
+            _may_create(core, ctx)
         if core.admission is not None:
             await core.admission.validate(ctx, obj, None)
         problems = core.allocate(ctx, obj, None)

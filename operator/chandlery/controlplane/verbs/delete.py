@@ -20,7 +20,14 @@ FOREGROUND = "foregroundDeletion"
 CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 _ATTEMPTS = 6
 _POLICIES = ("Background", "Foreground", "Orphan")
-_PROTECTED_NAMESPACES = {"default", "kube-system", "kube-public"}
+_ORPHANED = frozenset({("", "replicationcontrollers"), ("batch", "jobs")})
+"""Kinds whose dependents stay unless the client says what becomes of them, as in the first versions of the API."""
+_NOT_COLLECTED = frozenset({("", "events")})
+"""Kinds that own nothing: how their dependents are deleted is not looked at."""
+_KEPT_PODS = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or "
+    "set propagationPolicy=Orphan to suppress this warning"
+)
 
 
 @dataclass(slots=True)
@@ -102,15 +109,26 @@ def _check_preconditions(resource: Resource, obj: Obj, options: DeleteOptions) -
         )
 
 
-def _policy(options: DeleteOptions, finalizers: list[str]) -> str:
+def _policy(resource: Resource, options: DeleteOptions, finalizers: list[str]) -> str:
     """orphan, foregroundDeletion or "" (background)."""
+    if resource.storage_key in _NOT_COLLECTED:
+        return ""
     if options.orphan is not None:
         return ORPHAN if options.orphan else ""
     if options.propagation is not None:
         return {"Orphan": ORPHAN, "Foreground": FOREGROUND}.get(options.propagation, "")
     if ORPHAN in finalizers:
         return ORPHAN
-    return FOREGROUND if FOREGROUND in finalizers else ""
+    if FOREGROUND in finalizers:
+        return FOREGROUND
+    return ORPHAN if resource.storage_key in _ORPHANED else ""
+
+
+def _warn(ctx: RequestContext, options: DeleteOptions) -> None:
+    """A Job whose pods will stay because nobody said what becomes of them."""
+    said = options.orphan is not None or options.propagation is not None
+    if ctx.resource.storage_key == ("batch", "jobs") and not said and _KEPT_PODS not in ctx.warnings:
+        ctx.warnings.append(_KEPT_PODS)
 
 
 def mark_deleting(obj: Obj) -> None:
@@ -127,6 +145,7 @@ def mark_deleting(obj: Obj) -> None:
 async def delete(core: Core, ctx: RequestContext, options: DeleteOptions) -> tuple[bytes, bool]:
     """Delete or mark one object; answers the body of the response and whether it is gone. Raises ApiError."""
     ctx.dry_run = options.dry_run
+    _warn(ctx, options)
     for _ in range(_ATTEMPTS):
         entry = core.get(ctx.resource, ctx.namespace, ctx.name)
         try:
@@ -146,8 +165,13 @@ async def _delete_once(core: Core, ctx: RequestContext, entry: Entry, options: D
         await core.admission.validate(ctx, None, live)
     obj = await core.own_object(resource, entry)
     meta = obj["metadata"]
+    pod_grace = None
+    if (resource.group, resource.plural) == ("", "pods"):
+        if _waits(obj, options):
+            return orjson.dumps(live), False
+        pod_grace = mark_pod(obj, options)
     finalizers = list(meta.get("finalizers") or [])
-    policy = _policy(options, finalizers)
+    policy = _policy(resource, options, finalizers)
     wanted = [f for f in finalizers if f not in (ORPHAN, FOREGROUND)]
     if policy:
         wanted.append(policy)
@@ -165,21 +189,19 @@ async def _delete_once(core: Core, ctx: RequestContext, entry: Entry, options: D
         if ctx.dry_run:
             return orjson.dumps(obj), False
         return await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj), False
-    if held:
+    if pod_grace is not None:  # a pod ends in two steps: it is marked, and goes when its time is up
+        gone = not held and not pod_grace
+        marked = orjson.dumps(obj)
+        if not ctx.dry_run:
+            marked = await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj)
+        if ctx.dry_run or not gone:
+            return marked, gone
+        entry = core.get(resource, ctx.namespace, ctx.name)
+    elif held:
         mark_deleting(obj)
         if obj == live or ctx.dry_run:
             return orjson.dumps(obj), False
         return await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj), False
-    if (resource.group, resource.plural) == ("", "pods"):
-        grace = pod_grace(obj, options)
-        if not grace and meta.get("deletionTimestamp") and meta.get("deletionGracePeriodSeconds") == 0:
-            pass  # it was marked before; now it goes
-        elif not ctx.dry_run:
-            mark_pod(obj, grace)
-            written = await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj)
-            if grace:
-                return written, False
-            entry = core.get(resource, ctx.namespace, ctx.name)
     last = orjson.dumps(live) if ctx.dry_run else await core.remove(resource, entry)
     if resource.returns_deleted:
         return last, True
@@ -191,28 +213,42 @@ async def _delete_once(core: Core, ctx: RequestContext, entry: Entry, options: D
     return orjson.dumps(status), True
 
 
-def pod_grace(obj: Obj, options: DeleteOptions) -> int:
-    """Seconds that a pod is given: none unless a node runs it."""
-    spec, status = obj.get("spec") or {}, obj.get("status") or {}
-    if not spec.get("nodeName") or status.get("phase") in ("Failed", "Succeeded"):
-        return 0
-    if options.grace is not None:
-        return max(0, options.grace)
-    period = spec.get("terminationGracePeriodSeconds")
-    return 30 if period is None else max(0, int(period))
-
-
-def mark_pod(obj: Obj, grace: int) -> None:
-    """Set a pod's deletion time; a shorter grace than before is taken, a longer one is not."""
-    meta = obj["metadata"]
+def _waits(pod: Obj, options: DeleteOptions) -> bool:
+    """Whether a pod is on its way out already, and isn't asked to go sooner."""
+    meta = pod["metadata"]
     known = meta.get("deletionGracePeriodSeconds")
-    if meta.get("deletionTimestamp") and known is not None and known <= grace:
-        return
-    if not meta.get("deletionTimestamp"):
-        meta["generation"] = (meta.get("generation") or 0) + 1
-    end = datetime.now(UTC) + timedelta(seconds=grace)
-    meta["deletionTimestamp"] = end.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if not meta.get("deletionTimestamp") or not known:
+        return False
+    return options.grace is None or _seconds(options.grace) >= int(known)
+
+
+def _seconds(grace: int) -> int:
+    """A grace period as it is taken: none is shorter than nothing."""
+    return 1 if grace < 0 else grace
+
+
+def mark_pod(pod: Obj, options: DeleteOptions) -> int | None:
+    """Set a pod's deletion time, in place; the seconds that it is given, None when its time is up already.
+
+    A pod that no node runs, or that has ended, is given none.
+    """
+    meta, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
+    if meta.get("deletionTimestamp"):
+        known = int(meta.get("deletionGracePeriodSeconds") or 0)
+        if not known:
+            return None
+        grace = _seconds(options.grace or 0)
+        begun = datetime.fromisoformat(meta["deletionTimestamp"]) - timedelta(seconds=known)
+    else:
+        asked = spec.get("terminationGracePeriodSeconds") if options.grace is None else options.grace
+        runs = spec.get("nodeName") and status.get("phase") not in ("Failed", "Succeeded")
+        grace = _seconds(int(asked or 0)) if runs else 0
+        begun = datetime.now(UTC)
+        if meta.get("generation"):
+            meta["generation"] += 1
+    meta["deletionTimestamp"] = (begun + timedelta(seconds=grace)).strftime("%Y-%m-%dT%H:%M:%SZ")
     meta["deletionGracePeriodSeconds"] = grace
+    return grace
 
 
 def _start_namespace_deletion(obj: Obj) -> bool:

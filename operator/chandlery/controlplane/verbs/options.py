@@ -25,7 +25,7 @@ def as_flag(value: str | None) -> bool:
 
 
 def as_int(value: str | None) -> int | None:
-    if value is None or value == "":
+    if value is None:
         return None
     try:
         if value.strip() != value or "_" in value:

@@ -157,7 +157,7 @@ async def _apply(core: Core, ctx: RequestContext, raw: bytes, *, force: bool) ->
         dedup_owners(ctx, obj)
         obj = await core.mutate(ctx, obj, None)
         try:
-            return await insert(core, ctx, obj), True
+            return await insert(core, ctx, obj, asked=False), True
         except Conflict:
             continue
         except ApiError as error:

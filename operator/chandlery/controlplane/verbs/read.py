@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import posixpath
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ import orjson
 
 from chandlery.controlplane import errors
 from chandlery.controlplane.cache import Entry, table_key
+from chandlery.controlplane.codec import gojson
+from chandlery.controlplane.codec.gotext import go_quote
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.types import Obj, RequestContext, Resource
 from chandlery.controlplane.verbs.options import ListOptions, Query, revision, wrap_revision_error
@@ -80,26 +83,39 @@ def decode_continue(token: str) -> tuple[int, str]:
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except ValueError:
-        raise fail("illegal base64 data at input byte 0") from None
+        raise fail(f"illegal base64 data at input byte {_first_bad(token)}") from None
     try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        first = raw[:1].decode("latin-1")
-        shown = first if first.isprintable() and first.isascii() else f"\\u{ord(first or chr(0)):04x}"
-        raise fail(f"invalid character '{shown}' looking for beginning of value") from None
-    if not isinstance(body, dict) or body.get("v") != "meta.k8s.io/v1":
-        raise errors.bad_request(
-            f"invalid continue token: continue key is not valid: server does not recognize this encoded version "
-            f'"{body.get("v", "") if isinstance(body, dict) else ""}"'
-        )
-    rv, start = body.get("rv"), body.get("start")
-    if not isinstance(rv, int) or isinstance(rv, bool) or rv == 0:
+        body = gojson.loads(raw)
+    except gojson.JsonError as error:
+        raise fail(str(error)) from None
+    if body is None:
+        body = {}
+    if not isinstance(body, dict):
+        raise fail(f"json: cannot unmarshal {gojson.kind_of(body)} into Go value of type storage.continueToken")
+    for key, kind, name in (("v", str, "string"), ("rv", int, "int64"), ("start", str, "string")):
+        value = body.get(key)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            what = gojson.kind_of(value) + (f" {value}" if isinstance(value, float) and kind is int else "")
+            raise fail(f"json: cannot unmarshal {what} into Go struct field continueToken.{key} of type {name}")
+    version, rv, start = body.get("v") or "", body.get("rv") or 0, body.get("start") or ""
+    if version != "meta.k8s.io/v1":
+        raise fail(f"server does not recognize this encoded version {go_quote(version)}")
+    if rv == 0:
         raise fail("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
-    if not isinstance(start, str) or not start:
+    if not start:
         raise fail("encoded start key empty (version meta.k8s.io/v1)")
-    if ".." in start.split("/"):
-        raise fail(f"invalid continue key: {start}")
+    key = start if start.startswith("/") else "/" + start
+    if posixpath.normpath(key) != key:
+        raise fail(start)
     return rv, start
+
+
+def _first_bad(token: str) -> int:
+    """Where a base64 decoder without padding stops."""
+    for index, char in enumerate(token):
+        if not (char.isascii() and (char.isalnum() or char in "-_")):
+            return index
+    return max(0, len(token) - len(token) % 4)
 
 
 async def list_(core: Core, ctx: RequestContext, options: ListOptions) -> Listing:

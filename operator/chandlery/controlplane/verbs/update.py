@@ -13,7 +13,7 @@ from chandlery.controlplane.core import Core
 from chandlery.controlplane.fields import on_write
 from chandlery.controlplane.store.base import Conflict
 from chandlery.controlplane.types import Obj, RequestContext, Resource
-from chandlery.controlplane.verbs.create import match_namespace
+from chandlery.controlplane.verbs.create import insert, match_namespace
 from chandlery.controlplane.verbs.owners import dedup_owners
 
 Change = Callable[[Obj, Entry], Awaitable[Obj]]
@@ -76,7 +76,7 @@ def check_precondition(resource: Resource, obj: Obj, live: Obj, *, key: str) -> 
             resource,
             live["metadata"]["name"],
             f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
-            f"Precondition failed: UID in precondition: {uid}, UID in object meta: {live_uid}",
+            f"Precondition failed: UID in precondition: {uid}, UID in object meta: {live_uid or ''}",
         )
 
 
@@ -175,6 +175,23 @@ def _outlived(core: Core, resource: Resource, before: Obj) -> bool:
     return False
 
 
+def created_by_put(resource: Resource) -> bool:
+    """Whether a PUT creates what isn't there."""
+    return resource.builtin and resource.storage_key in _CREATED_BY_PUT
+
+
+_CREATED_BY_PUT = {
+    ("", "endpoints"),
+    ("", "events"),
+    ("", "limitranges"),
+    ("coordination.k8s.io", "leases"),
+    ("rbac.authorization.k8s.io", "clusterrolebindings"),
+    ("rbac.authorization.k8s.io", "clusterroles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+    ("rbac.authorization.k8s.io", "roles"),
+}
+
+
 def allows_unconditional(resource: Resource) -> bool:
     """Whether a PUT without resourceVersion takes what is there (custom resources and leases want one)."""
     return resource.builtin and (resource.group, resource.plural) not in _CONDITIONAL
@@ -182,9 +199,12 @@ def allows_unconditional(resource: Resource) -> bool:
 
 _CONDITIONAL = {
     ("coordination.k8s.io", "leases"),
+    ("policy", "poddisruptionbudgets"),
     ("apiextensions.k8s.io", "customresourcedefinitions"),
     ("apiregistration.k8s.io", "apiservices"),
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
 }
 
@@ -207,15 +227,23 @@ def _keep_system_fields(meta: Obj, before: Obj) -> None:
 
 def _spec_changed(ctx: RequestContext, obj: Obj, live: Obj) -> bool:
     """Whether anything but metadata changed (nor status, where that is a subresource)."""
+    key = ctx.resource.storage_key
+    if ctx.resource.builtin and key in _NO_NEW_GENERATION:
+        return False
     apart = {"metadata", "apiVersion", "kind"}
     if ctx.resource.builtin or "status" in ctx.resource.subresources:
         apart.add("status")
-    if (ctx.resource.group, ctx.resource.plural) == ("apps", "deployments") and (
-        obj["metadata"].get("annotations") or {}
-    ) != (live["metadata"].get("annotations") or {}):
+    counted = _COUNTED_METADATA.get(key) if ctx.resource.builtin else None
+    if counted and (obj["metadata"].get(counted) or {}) != (live["metadata"].get(counted) or {}):
         return True
     keys = (obj.keys() | live.keys()) - apart
     return any(not same(obj.get(key), live.get(key)) for key in keys)
+
+
+_COUNTED_METADATA = {("apps", "deployments"): "annotations", ("discovery.k8s.io", "endpointslices"): "labels"}
+"""What of metadata counts as a change of generation."""
+_NO_NEW_GENERATION = {("scheduling.k8s.io", "priorityclasses")}
+"""Kinds whose generation stays at 1."""
 
 
 def finished(obj: Obj) -> bool:
@@ -234,8 +262,8 @@ async def remove_instead(core: Core, ctx: RequestContext, entry: Entry, obj: Obj
     return answer
 
 
-async def put(core: Core, ctx: RequestContext, body: Obj) -> bytes:
-    """Replace by PUT: `body` is the decoded object, the caller's own."""
+async def put(core: Core, ctx: RequestContext, body: Obj) -> tuple[bytes, bool]:
+    """Replace by PUT: `body` is the decoded object, the caller's own; answers it and whether it was created."""
     meta = body.setdefault("metadata", {})
     name = meta.get("name") or ""
     if not name:
@@ -255,4 +283,21 @@ async def put(core: Core, ctx: RequestContext, body: Obj) -> bytes:
             return body
         return orjson.loads(raw)  # type: ignore[no-any-return]
 
-    return await update(core, ctx, change, retry=not meta.get("resourceVersion"))
+    if created_by_put(ctx.resource) and core.find(ctx.resource, ctx.namespace, ctx.name) is None:
+        return await _create(core, ctx, body), True
+    return await update(core, ctx, change, retry=not meta.get("resourceVersion")), False
+
+
+async def _create(core: Core, ctx: RequestContext, obj: Obj) -> bytes:
+    """A PUT of what isn't there, for the kinds that are created so. Raises ApiError."""
+    resource, strategy = ctx.resource, ctx.resource.strategy
+    ctx.verb = "create"
+    strategy.default(obj)
+    dedup_owners(ctx, obj)
+    on_write(resource, None, obj, manager=ctx.field_manager, subresource="", now=metadata.now_text())
+    obj = await core.mutate(ctx, obj, None)
+    dedup_owners(ctx, obj)
+    nothing: Obj = {"metadata": {"name": ctx.name}}
+    check_precondition(resource, obj, nothing, key=etcd_key(resource, ctx.namespace, ctx.name))
+    obj["metadata"].pop("resourceVersion", None)
+    return await insert(core, ctx, obj, asked=False)

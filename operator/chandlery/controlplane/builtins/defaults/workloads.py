@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+from chandlery.controlplane.builtins.decode import DecodeError
 from chandlery.controlplane.builtins.defaults import pods
+from chandlery.controlplane.codec.gotext import go_quote
 from chandlery.controlplane.types import Obj
 
 
@@ -42,6 +46,13 @@ def stateful_set(obj: Obj) -> None:
 
 
 GENERATION = "deprecated.daemonset.template.generation"
+
+
+def check_template_generation(obj: Obj) -> None:
+    """The annotation is a field of the stored type: it must be a number. Raises DecodeError."""
+    value = ((obj.get("metadata") or {}).get("annotations") or {}).get(GENERATION)
+    if value is not None and not re.fullmatch(r"[+-]?[0-9]{1,18}", value):
+        raise DecodeError(f"strconv.ParseInt: parsing {go_quote(value)}: invalid syntax")
 
 
 def daemon_set(obj: Obj) -> None:
