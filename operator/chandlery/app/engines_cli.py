@@ -62,6 +62,14 @@ def list_engines(
         print(json.dumps(rows, indent=2))
     else:
         print_table(rows, columns=("engine", "version", "kinds", "state", "source", "licence", "path"))
+        print(f"\nLimits: {_limits(data_dir)}")
+
+
+def _limits(data_dir: Path | None) -> str:
+    """Who holds engines to their limits of memory and CPU here."""
+    from chandlery.providers.local.cgroups import Cgroups
+
+    return str(Cgroups.find(home_of(data_dir).root))
 
 
 def _row(engines: Engines, entry: EngineEntry) -> dict[str, str]:

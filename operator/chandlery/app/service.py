@@ -70,8 +70,10 @@ TimeoutStartSec=600
 TimeoutStopSec=180
 # `chandlery down` stops the engines, each in its own way; what is left after that is killed.
 KillMode=mixed
-# Limits of memory and CPU are set for each object below the service's own control group.
-Delegate=yes
+# Limits of memory and CPU are set for each object below the service's own control group. A group that holds processes
+# can't limit those below it, so the service's own are one further down (systemd 254; ignored before).
+Delegate=memory cpu pids
+DelegateSubgroup=chandlery
 
 [Install]
 WantedBy={wanted_by}

@@ -67,7 +67,7 @@ async def test_an_engine_that_is_damaged_is_named_and_back_when_it_is_mended(sta
     assert str(copy) in said
     copy.unlink()  # the kernel may still be at the old one
     shutil.copy(real.binary, copy)
-    local.instance(obj).process("node-0")._entry["not_before"] = 0.0
+    local.instance(obj).process("node-0").entry["not_before"] = 0.0
     await local.converge(obj)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.model.base import DeletionPolicy
 from chandlery.model.parts import ExposureType
 from chandlery.providers.local import Instance, rotation
+from chandlery.providers.local.cgroups import Allowance
 from chandlery.providers.local.driver import LocalDriver, Servers
-from chandlery_kinds.cache import memcached
+from chandlery_kinds.cache import memcached, memory
 from chandlery_kinds.cache.drivers.local_cluster import ClusterServers
 from chandlery_kinds.cache.drivers.local_memcached import MemcachedServers
 from chandlery_kinds.cache.drivers.local_nodes import generated
@@ -21,6 +23,7 @@ from chandlery_kinds.cache.model import Cache, CacheEngine, CacheMode
 class CacheDriver(LocalDriver):
     """The `local` driver of Cache."""
 
+    own_limits: ClassVar[str] = "The engine itself keeps its data within spec.memory."
     abilities: ClassVar[frozenset[str]] = frozenset({"tls", "backup", "restoreFrom", "rotation", "exposure"})
 
     def servers(self, ctx: DriverContext, obj: Cache, instance: Instance) -> Servers:
@@ -29,6 +32,11 @@ class CacheDriver(LocalDriver):
         if obj.spec.mode is CacheMode.SHARDED:
             return ClusterServers(ctx, obj, instance)
         return ValkeyServers(ctx, obj, instance)
+
+    def allowance(self, obj: Cache, process: str) -> Allowance:
+        """Never less than what spec.memory needs: a server that keeps within that must not be killed."""
+        found = super().allowance(obj, process)
+        return replace(found, memory=max(found.memory, memory.most(obj.spec))) if found.memory is not None else found
 
     def refused(self, obj: Cache) -> Sequence[Unsupported]:
         spec = obj.spec

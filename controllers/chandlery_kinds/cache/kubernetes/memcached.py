@@ -18,6 +18,7 @@ from chandlery_kinds.cache import memcached
 from chandlery_kinds.cache.kubernetes.inputs import MOUNT, TLS_MOUNT, Inputs
 from chandlery_kinds.cache.kubernetes.services import services
 from chandlery_kinds.cache.kubernetes.statefulset import CONFIG
+from chandlery_kinds.cache.memory import most
 
 _MIB = 2**20
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - a pod's own addresses
@@ -91,9 +92,7 @@ def _container(inputs: Inputs) -> dict[str, Any]:
         "ports": [{"name": "cache", "containerPort": inputs.port, "protocol": "TCP"}],
         "securityContext": pods.CONTAINER_SECURITY,
         # its own tables come on top of the data
-        "resources": pods.resources(
-            inputs.spec.resources, memory=memory + 32 * _MIB, limit=memory * 12 // 10 + 64 * _MIB
-        ),
+        "resources": pods.resources(inputs.spec.resources, memory=memory + 32 * _MIB, limit=most(inputs.spec)),
         "startupProbe": pods.tcp_probe("cache", period=2, failures=60),
         "livenessProbe": pods.tcp_probe("cache", period=10, failures=6),
         "readinessProbe": pods.tcp_probe("cache", period=5),

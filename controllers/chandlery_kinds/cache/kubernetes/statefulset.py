@@ -11,6 +11,7 @@ from chandlery.foundation.validation.quantity import Quantity
 from chandlery.providers.kubernetes import certificates, pods
 from chandlery.providers.kubernetes.services import HEADLESS
 from chandlery.providers.kubernetes.types import STATEFUL_SETS, Obj
+from chandlery_kinds.cache import memory
 from chandlery_kinds.cache.kubernetes import exporter
 from chandlery_kinds.cache.kubernetes.inputs import DATA, MOUNT, PORT, PROBE_USER, RUN, TLS_MOUNT, TLS_PORT, Inputs
 
@@ -25,13 +26,8 @@ GRACE_SECONDS = 60
 
 
 def memory_needed(inputs: Inputs) -> tuple[int, int]:
-    """Bytes to request and at most, from the memory for data.
-
-    A fork that saves or copies may double what is written to meanwhile; buffers of clients and copies come on top.
-    """
-    data = inputs.spec.memory.bytes
-    forks = inputs.persistent or inputs.spec.replicas_per_primary > 0
-    return data * 11 // 10 + 32 * _MIB, data * (15 if forks else 12) // 10 + 64 * _MIB
+    """Bytes to request and at most, from the memory for data."""
+    return inputs.spec.memory.bytes * 11 // 10 + 32 * _MIB, memory.most(inputs.spec)
 
 
 def stateful_set(inputs: Inputs, instances: int, live: Obj | None = None, suffix: str = "") -> Obj:

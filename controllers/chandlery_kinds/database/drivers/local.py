@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.model.parts import ClientAuthentication, Tls
-from chandlery.providers.local import Instance, rotation
+from chandlery.providers.local import Instance, limits, rotation
+from chandlery.providers.local.cgroups import Allowance
 from chandlery.providers.local.driver import LocalDriver
 from chandlery_kinds.database.drivers import local_postgres_pooler
 from chandlery_kinds.database.drivers.local_postgres import PostgresServers
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 class DatabaseDriver(LocalDriver):
     """The `local` driver of Database."""
 
+    own_limits: ClassVar[str] = "The server's buffers follow from spec.resources.limits.memory."
     abilities: ClassVar[frozenset[str]] = frozenset({"backup", "restoreFrom", "rotation", "tls"})
 
     def servers(self, ctx: DriverContext, obj: Database, instance: Instance) -> PostgresServers | MariaServers:
@@ -30,6 +32,11 @@ class DatabaseDriver(LocalDriver):
 
             return MariaServers(ctx, obj, instance)
         return PostgresServers(ctx, obj, instance)
+
+    def allowance(self, obj: Database, process: str) -> Allowance:
+        if process.startswith(local_postgres_pooler.PREFIX):
+            return limits.asked(obj.spec.pooler.resources) if obj.spec.pooler is not None else Allowance()
+        return super().allowance(obj, process)
 
     def refused(self, obj: Database) -> Sequence[Unsupported]:
         spec = obj.spec

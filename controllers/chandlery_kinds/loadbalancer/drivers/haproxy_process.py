@@ -22,6 +22,8 @@ from chandlery_kinds.loadbalancer.targets import Server
 
 RELOAD_SECONDS = 10.0
 DRAIN_SECONDS = 10.0
+LEAST_MEGABYTES = 64
+"""With less, HAProxy has room for next to no connections."""
 # SIGUSR1 lets sessions end by themselves; what is left after that is ended.
 # Asked again, because a master that has just started doesn't hear the first time.
 STOP = (*[StopStep(signal.SIGUSR1, 0.5)] * 6, StopStep(signal.SIGTERM, 3.0), StopStep(signal.SIGKILL, 5.0))
@@ -69,8 +71,15 @@ class HaproxyProcess:
         await self._check(text)
         self.instance.write_config(self.config, text)
         engine = self.instance.engine("haproxy")
-        argv = [str(engine.binary), "-W", "-db", "-f", f"config/{self.config}"]
+        argv = [str(engine.binary), "-W", "-db", "-f", f"config/{self.config}", *self._own_limit()]
         await self.process.start(ProcessSpec(argv, env=engine.env, cwd=self.instance.root, stop=STOP))
+
+    def _own_limit(self) -> list[str]:
+        """In megabytes, where the kernel can't be asked to hold it."""
+        memory = self.instance.allowance(self.name).memory
+        if memory is None or "memory" in self.instance.provider.cgroups.controllers:
+            return []
+        return ["-m", str(max(LEAST_MEGABYTES, memory >> 20))]
 
     async def _check(self, text: str) -> None:
         """HAProxy's own opinion of a configuration, before anything that runs sees it.

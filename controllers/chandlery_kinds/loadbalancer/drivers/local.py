@@ -17,6 +17,7 @@ class LoadBalancerDriver(LocalDriver):
     """The `local` driver of LoadBalancer. It has no data: what Retain keeps are its certificates."""
 
     keeps_data: ClassVar[bool] = False
+    own_limits: ClassVar[str] = "HAProxy keeps to the memory that it had at its start, its option -m."
 
     def servers(self, ctx: DriverContext, obj: LoadBalancer, instance: Instance) -> HaproxyServer:
         return HaproxyServer(ctx, obj, instance)

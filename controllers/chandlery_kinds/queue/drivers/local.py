@@ -27,6 +27,10 @@ class QueueDriver(LocalDriver):
     """The `local` driver of Queue."""
 
     adopts_by_name: ClassVar[bool] = True
+    own_limits: ClassVar[str] = (
+        "RabbitMQ holds publishers back when its share of that memory is used; NATS collects garbage sooner and uses "
+        "no more cores at once."
+    )
     abilities: ClassVar[frozenset[str]] = frozenset({"rotation", "tls"})
 
     def does(self, obj: Queue) -> frozenset[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import signal
 from collections.abc import Mapping
 from functools import cached_property
@@ -130,7 +131,13 @@ class NatsBroker(NatsQueue):
         engine = self.instance.engine("nats", self.spec.version)
         self.instance.write_config(f"{node.name}.conf", self._render(node, users))
         argv = [str(engine.binary), "-c", str(self.instance.config_dir / f"{node.name}.conf")]
-        await node.process.start(ProcessSpec(argv, env=engine.env, stop=STOP))
+        await node.process.start(ProcessSpec(argv, env={**engine.env, **self._runtime_limits(node)}, stop=STOP))
+
+    def _runtime_limits(self, node: Node) -> dict[str, str]:
+        """What Go's runtime keeps to by itself: it gives memory back before the limit is reached."""
+        allowance = self.instance.allowance(node.process.name)
+        memory = {"GOMEMLIMIT": str(allowance.memory * 8 // 10)} if allowance.memory is not None else {}
+        return memory | ({"GOMAXPROCS": str(math.ceil(allowance.cpu))} if allowance.cpu is not None else {})
 
     def explain(self, nodes: list[Node], problems: Mapping[str, str]) -> tuple[str, str]:
         for node in nodes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from chandlery.foundation.errors import Unavailable
 from chandlery.providers.local import ProcessSpec, StopRequest, StopStep
+from chandlery.providers.local.cgroups import Allowance
 from chandlery.providers.local.engines import Engine, InstallingEngine
 from chandlery.providers.local.files import write_atomic
 from chandlery.providers.local.ports import is_free
@@ -28,6 +29,8 @@ ENGINE = "qemu"
 FIRMWARE = "ovmf"
 RESEND = 1.5
 """Seconds after which the power button is pressed again: a guest that boots doesn't hear the first."""
+OWN_THREADS = 1
+"""Cores that QEMU may use beside those of the guest, for disks and network."""
 # SIGTERM ends QEMU in order; its disks are as after a power cut, so the guest was asked to shut down before.
 STOP = (StopStep(signal.SIGTERM, 5.0), StopStep(signal.SIGKILL, 5.0))
 # For whoever stops all processes: the guest's power button, and QEMU ends with the guest.
@@ -144,6 +147,8 @@ class Start:
         argv = [str(engine.binary), *command.render(machine)]
         ask = StopRequest("qmp.sock", PRESS, self.machine.spec.shutdown_timeout.seconds, RESEND)
         folder = self.machine.instance.run_dir
+        allowance = Allowance(command.most_memory(machine), machine.cpus + OWN_THREADS)
+        self.machine.instance.allowance = lambda _process: allowance
         await self.machine.process.start(ProcessSpec(argv, env=engine.env, cwd=folder, stop=STOP, ask=ask))
 
     def _ports_free(self) -> None:

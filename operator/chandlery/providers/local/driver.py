@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from chandlery.driver.protocol import DriverContext, Observation, Reader, Unsupported, external_name
 from chandlery.foundation.errors import DependencyNotReady, NotSupported
 from chandlery.model.base import DeletionPolicy
-from chandlery.providers.local import adoption
+from chandlery.providers.local import adoption, limits
 from chandlery.providers.local.backups import backup_job, refused_backups, restore_job
+from chandlery.providers.local.cgroups import Allowance
 from chandlery.providers.local.instance import Instance
 from chandlery.providers.local.ports import PortTaken, is_free
 from chandlery.providers.local.process import Process, ProcessState
+
+HELPERS = frozenset({"tls-front", "epmd", "archiver"})
+"""Processes beside the servers, small ones."""
 
 
 class Servers(Protocol):
@@ -41,6 +47,8 @@ class LocalDriver(ABC):
     """Whether there is anything that a last backup would hold when the object goes."""
     adopts_by_name: ClassVar[bool] = False
     """Whether what is in the data bears the object's name, so that only one of the same name can take it over."""
+    own_limits: ClassVar[str] = "The engine has no limits of its own."
+    """How the engine keeps to its limits where the kernel may not be asked to, a sentence for people."""
     abilities: ClassVar[frozenset[str]] = frozenset()
     """What of the common spec this driver honours: tls, backup, restoreFrom, rotation, metrics, exposure."""
 
@@ -59,6 +67,10 @@ class LocalDriver(ABC):
         """The fields that can't be honoured here."""
         return [*self.refused(obj), *common(obj.spec, self.does(obj))]
 
+    def allowance(self, obj: Any, process: str) -> Allowance:
+        """What a process may use at most: servers what the spec says, helpers as much as they need."""
+        return Allowance() if process in HELPERS else limits.asked(obj.spec.resources)
+
     def instance(self, ctx: DriverContext, obj: Any) -> Instance:
         found: Instance = ctx.provider.instance(external_name(obj))
         return found
@@ -69,15 +81,18 @@ class LocalDriver(ABC):
             return Observation(exists=False, external_name=instance.name)
         if not adoption.is_owner(instance, obj):
             return await adoption.offer(ctx, obj, instance, by_name=self.adopts_by_name)
+        instance.allowance = partial(self.allowance, obj)
         seen = await self.servers(ctx, obj, instance).observe()
         if seen.ready and not instance.record.get("served"):
             instance.record["served"] = True
             instance.save()
+        seen = limits.with_limits(instance, seen, self.own_limits)
         return instance.provider.housekeeping.with_condition(instance.name, seen, obj.spec)
 
     async def create(self, ctx: DriverContext, obj: Any) -> None:
         instance, meta = self.instance(ctx, obj), obj.metadata
         instance.create(kind=obj.kind, namespace=meta.namespace, name=meta.name, uid=meta.uid)
+        instance.allowance = partial(self.allowance, obj)
         with _elsewhere(obj, instance):
             await self.servers(ctx, obj, instance).create()
 
@@ -86,8 +101,14 @@ class LocalDriver(ABC):
         if adoption.wanted(observed):
             adoption.take_over(instance, obj)
         elif observed.plan.changes:
-            with _elsewhere(obj, instance):
-                await self.servers(ctx, obj, instance).update(observed)
+            instance.allowance = partial(self.allowance, obj)
+            limited, others = limits.split(observed.plan.changes)
+            limits.raise_limits(instance, limited)
+            if others:
+                observed = replace(observed, plan=replace(observed.plan, changes=others))
+                with _elsewhere(obj, instance):
+                    await self.servers(ctx, obj, instance).update(observed)
+            limits.set_limits(instance, limited)
 
     async def delete(self, ctx: DriverContext, obj: Any) -> bool:
         """Stop everything; the directory goes too, unless the policy retains it. What is another object's stays."""

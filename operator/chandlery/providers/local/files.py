@@ -111,3 +111,11 @@ def remove_tree(path: Path) -> None:
         return
     except OSError as error:
         raise os_error(error, "removing", path) from error
+
+
+def in_words(size: int) -> str:
+    """Bytes as people say them: 1.5 GiB."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= factor:
+            return f"{size / factor:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{size} bytes"

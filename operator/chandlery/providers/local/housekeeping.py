@@ -18,6 +18,7 @@ from chandlery.foundation import logfiles
 from chandlery.foundation.context import Context
 from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import Condition, ConditionStatus
+from chandlery.providers.local.files import in_words
 
 if TYPE_CHECKING:
     from chandlery.providers.local.provider import LocalProvider
@@ -172,11 +173,3 @@ def taken(path: Path) -> int:
         except OSError:
             continue  # it went while we looked
     return total
-
-
-def in_words(size: int) -> str:
-    """Bytes as people say them: 1.5 GiB."""
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size >= factor:
-            return f"{size / factor:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{size} bytes"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chandlery.foundation.errors import AlreadyExists, Unavailable
+from chandlery.providers.local.cgroups import Allowance
 from chandlery.providers.local.files import make_dir, read_json, remove_tree, write_atomic
 from chandlery.providers.local.process import Process
 
@@ -44,6 +45,8 @@ class Instance:
         self.run_dir = self.root / "run"
         self._record: dict[str, Any] | None = None
         self._processes: dict[str, Process] = {}
+        self.allowance: Callable[[str], Allowance] = lambda _process: Allowance()
+        """What each of its processes may use at most; said by the driver in each pass."""
 
     # -- record
 

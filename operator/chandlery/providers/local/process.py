@@ -21,22 +21,26 @@ from typing import TYPE_CHECKING, Any
 from chandlery.foundation.errors import EngineFailed
 from chandlery.providers.local import pids
 from chandlery.providers.local.asking import StopRequest, ask_to_stop
-from chandlery.providers.local.files import os_error
+from chandlery.providers.local.files import in_words, os_error
+from chandlery.providers.local.limiting import ProcessLimits
 
 if TYPE_CHECKING:
     from chandlery.providers.local.instance import Instance
 
-# Writes its own pid, joins the control groups that are named, then becomes the engine.
+# Writes its own pid, waits until it is in its control groups, then becomes the engine. It doesn't join them itself,
+# because it may be another user's process already; and whoever starts it may be gone before the word comes.
 _SHIM = """umask 077
 echo $$ >"$1" || exit 125
 shift
-while [ "$1" != -- ]; do echo $$ >"$1" 2>/dev/null; shift; done
-shift
-exec "$@"
+read -r word || exit 125
+exec "$@" </dev/null
 """
+_GO = b"go\n"
 MARK = "CHANDLERY_INSTANCE"
 FIRST_BACKOFF = 0.5
 MAX_BACKOFF = 60.0
+DYING_SECONDS = 10.0
+"""A process that was killed for its memory has ended within so many seconds, on a busy machine, too."""
 STABLE_AFTER = 60.0
 """Seconds after which a process that runs counts as well again: the next crash starts the back-off anew."""
 
@@ -62,8 +66,6 @@ class ProcessSpec:
     stop: Sequence[StopStep] = GRACEFUL
     ask: StopRequest | None = None
     """Said before the first signal."""
-    cgroups: Sequence[Path] = ()
-    """`cgroup.procs` files to join before the engine starts."""
     unprivileged: bool = True
 
 
@@ -74,8 +76,12 @@ class ExitInfo:
     at: float
     code: int | None = None
     signal: int | None = None
+    memory: int | None = None
+    """It was killed for using more than so many bytes, its limit."""
 
     def __str__(self) -> str:
+        if self.memory is not None:
+            return f"was killed for using more memory than its limit of {in_words(self.memory)}"
         if self.signal is not None:
             try:
                 name = signal.Signals(self.signal).name
@@ -103,6 +109,11 @@ class ProcessState:
     wanted: bool = False
     """It was started and not stopped by us: not running means that it crashed."""
 
+    short_of_memory: int = 0
+    """How often the kernel ended something of it for using more memory than its limit, since it was started."""
+    short_at: float = 0.0
+    """When that was seen last, in seconds since the epoch."""
+
     @property
     def crashed(self) -> bool:
         return self.wanted and not self.running
@@ -116,15 +127,17 @@ class Process:
         self.name = name
         self.log_path = instance.log_dir / f"{name}.log"
         self.pid_path = instance.run_dir / f"{name}.pid"
+        self.limits = ProcessLimits(self)
 
-    def _now(self) -> float:
+    def now(self) -> float:
         """Wall time in seconds: what is on record must mean the same after a restart of the operator."""
         return self.instance.provider.clock.now().timestamp()
 
     # -- looking
 
     @property
-    def _entry(self) -> dict[str, Any]:
+    def entry(self) -> dict[str, Any]:
+        """Its part of the instance's record."""
         processes: dict[str, Any] = self.instance.record.setdefault("processes", {})
         entry: dict[str, Any] = processes.setdefault(self.name, {})
         return entry
@@ -139,12 +152,14 @@ class Process:
             if found is not None:
                 pid, started = found
                 self._remember(pid, started)
-                entry, running = self._entry, True
+                entry, running = self.entry, True
         if running and pid is not None:
             self.instance.provider.watch_exit(pid, self.instance.name)  # also what an earlier operator started
         if pid is not None and not running and entry.get("exit_of") != [pid, started]:
             self._note_exit(pid, started)
-            entry = self._entry
+            entry = self.entry
+        if running:
+            self.limits.note_kills()
         ended = entry.get("exit")
         return ProcessState(
             running=running,
@@ -152,8 +167,10 @@ class Process:
             started_at=entry.get("at"),
             exit=ExitInfo(**ended) if ended else None,
             restarts=entry.get("restarts", 0),
-            wait=0.0 if running else max(0.0, entry.get("not_before", 0.0) - self._now()),
+            wait=0.0 if running else max(0.0, entry.get("not_before", 0.0) - self.now()),
             wanted=bool(entry.get("wanted")),
+            short_of_memory=entry.get("short", 0),
+            short_at=entry.get("short_at", 0.0),
         )
 
     def _find_unrecorded(self, known: int | None) -> tuple[int, str] | None:
@@ -210,8 +227,8 @@ class Process:
             raise EngineFailed(self._crash_message(state), retry_after=state.wait)
         pid = self._spawn(spec)
         # With the pid goes the engine's own way to stop: whoever stops it later may not know the engine.
-        self._entry["stop"] = [[int(step.signal), step.wait] for step in spec.stop]
-        self._entry["ask"] = spec.ask.dump() if spec.ask is not None else None
+        self.entry["stop"] = [[int(step.signal), step.wait] for step in spec.stop]
+        self.entry["ask"] = spec.ask.dump() if spec.ask is not None else None
         self._remember(pid, pids.start_time(pid) or "")
         return pid
 
@@ -242,12 +259,13 @@ class Process:
             **spec.env,
             MARK: f"{instance.name}/{self.name}",
         }
-        argv = ["/bin/sh", "-c", _SHIM, "sh", str(self.pid_path), *map(str, spec.cgroups), "--"]
+        argv = ["/bin/sh", "-c", _SHIM, "sh", str(self.pid_path)]
         argv += [*(drop.prefix if drop else ()), *map(str, spec.argv)]
+        self.limits.prepare()
         try:
             child = subprocess.Popen(
                 argv,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env=env,
@@ -268,11 +286,15 @@ class Process:
         # It may outlive this object and us: the provider collects it by pid, and Popen must not complain.
         child.returncode = 0
         instance.provider.watch_exit(child.pid, instance.name)
+        self.limits.join(child.pid)
+        if child.stdin is not None:
+            with contextlib.suppress(BrokenPipeError), child.stdin:
+                child.stdin.write(_GO)
         return child.pid
 
     def _remember(self, pid: int, started: str) -> None:
-        entry = self._entry
-        entry.update({"pid": pid, "started": started, "at": self._now(), "wanted": True})
+        entry = self.entry
+        entry.update({"pid": pid, "started": started, "at": self.now(), "wanted": True})
         entry.pop("stopped", None)
         entry.pop("exit_of", None)
         self.instance.save()
@@ -280,12 +302,15 @@ class Process:
 
     def _note_exit(self, pid: int, started: str | None) -> None:
         """Record that the process is gone, why, and until when the back-off lasts."""
-        entry = self._entry
-        now = self._now()
+        entry = self.entry
+        now = self.now()
         code = self.instance.provider.collect(pid)
         info: dict[str, Any] = {"at": now, "code": None, "signal": None}
         if code is not None:
             info["signal" if code < 0 else "code"] = abs(code)
+        self.limits.note_kills()  # maybe the kill was seen before the end was
+        if code in (None, -signal.SIGKILL) and now - entry.get("short_at", 0.0) < DYING_SECONDS:
+            info["memory"] = entry.get("limit")
         lived = now - entry.get("at", now)
         streak = entry.get("streak", 0)
         if code is None and streak:
@@ -308,8 +333,8 @@ class Process:
 
     def settled(self) -> None:
         """The engine answered with its real protocol: forget the streak of crashes once it has run for a while."""
-        entry = self._entry
-        if entry.get("streak") and self._now() - entry.get("at", 0.0) > STABLE_AFTER:
+        entry = self.entry
+        if entry.get("streak") and self.now() - entry.get("at", 0.0) > STABLE_AFTER:
             entry["streak"] = 0
             self.instance.save()
 
@@ -329,7 +354,7 @@ class Process:
         Ends the whole process group at the last step, so that helpers of the engine don't stay behind.
         """
         state = self.state()
-        entry = self._entry
+        entry = self.entry
         entry["wanted"] = False
         self.instance.save()
         if steps is None:
@@ -342,8 +367,9 @@ class Process:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(state.pid, signal.SIGKILL)
             self.instance.provider.collect(state.pid)
-        entry = self._entry
+        entry = self.entry
         entry.update({"pid": None, "started": None, "stopped": True, "not_before": 0.0, "streak": 0})
+        await self.limits.drop()
         self.pid_path.unlink(missing_ok=True)
         self.instance.save()
 

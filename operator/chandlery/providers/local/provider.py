@@ -15,6 +15,7 @@ from chandlery.foundation.clock import SYSTEM, Clock
 from chandlery.foundation.errors import AlreadyExists, InvalidSpec
 from chandlery.providers.local import pids
 from chandlery.providers.local.background import Background
+from chandlery.providers.local.cgroups import Cgroups
 from chandlery.providers.local.engines import Engines
 from chandlery.providers.local.files import PRIVATE_DIR, make_dir, os_error
 from chandlery.providers.local.housekeeping import Housekeeping, Limits
@@ -63,6 +64,7 @@ class LocalProvider:
         self._watched: dict[int, Callable[[], None]] = {}
         self._codes: dict[int, int] = {}
         self._lock_fd: int | None = None
+        self._cgroups: Cgroups | None = None
 
     # -- life
 
@@ -108,6 +110,15 @@ class LocalProvider:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+    # -- limits
+
+    @property
+    def cgroups(self) -> Cgroups:
+        """The control groups of this data directory's processes; found out at the first use."""
+        if self._cgroups is None:
+            self._cgroups = Cgroups.find(self.data_dir)
+        return self._cgroups
 
     # -- instances
 
@@ -196,6 +207,7 @@ class LocalProvider:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
                 ended.append(name)
+        self.cgroups.sweep({instance.name for instance in self.instances()})
         return ended
 
     # -- ends of processes
