@@ -133,6 +133,11 @@ class CacheSpec(CommonSpec):
             message="memcached knows evictionPolicy noeviction and allkeys-lru only",
             field_path=".evictionPolicy",
         ),
+        CelRule(
+            rule="self.engine != 'memcached' || self.deletionPolicy != 'Snapshot'",
+            message="memcached has no data to take a snapshot of: use Delete or Retain",
+            field_path=".deletionPolicy",
+        ),
         only_when("backup", _NOT_MEMCACHED, "memcached has no data to back up"),
         only_when("restoreFrom", _NOT_MEMCACHED, "memcached can't be restored"),
         CelRule(

@@ -10,7 +10,7 @@ from pydantic import Field
 from chandlery.model.base import CelRule, LocalRef, Model
 from chandlery.model.parts import StorageSpec, UserName
 from chandlery.model.rules import absent, atomic, extra, map_list, only_when, set_list
-from chandlery.model.words import CommandName
+from chandlery.model.words import CommandName, Glob
 
 
 class PersistenceMode(StrEnum):
@@ -127,15 +127,7 @@ class KeyAccess(StrEnum):
 class KeyRight(Model):
     """Keys that a user may touch, and how."""
 
-    pattern: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=256,
-            pattern=r"^[^\s]+$",
-            description="Glob pattern over key names: *, app:*, user:[0-9]*.",
-        ),
-    ]
+    pattern: Annotated[Glob, Field(description="Glob pattern over key names: *, app:*, user:[0-9]*.")]
     access: Annotated[KeyAccess, Field(description="read, write or readwrite.")] = KeyAccess.READWRITE
 
 
@@ -168,7 +160,7 @@ class CacheUser(Model):
         ),
     ] = (KeyRight(pattern="*"),)
     channels: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\s]+$")], ...],
+        tuple[Glob, ...],
         Field(
             max_length=64,
             description="Glob patterns over publish/subscribe channels; empty: none.",

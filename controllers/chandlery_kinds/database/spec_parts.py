@@ -10,13 +10,31 @@ from pydantic import Field
 from chandlery.model.backup import Backup
 from chandlery.model.base import CelRule, LocalRef, Model, SecretKeyRef
 from chandlery.model.parts import Resources
-from chandlery.model.rules import absent, atomic, extra, fixed, fixed_optional, map_list, only_when, set_list
+from chandlery.model.rules import absent, atomic, extra, fixed, fixed_optional, lasts, map_list, only_when, set_list
 from chandlery.model.scalars import Duration, Timestamp
-from chandlery.model.words import Identifier
+from chandlery.model.words import Identifier, Words
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_$-]*$")]
 """As Identifier, without a rule: there may be so many that its cost would be too high."""
-LocaleName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_.@-]*$")]
+LocaleName = Annotated[
+    str,
+    Words(
+        "[A-Za-z][A-Za-z0-9_.@-]*",
+        "must begin with a letter and go on with letters, digits, _ . @ or -, such as C or en_US.utf8",
+        64,
+    ),
+]
+CharacterSet = Annotated[str, Words("[A-Za-z0-9_]+", "must be letters, digits and _, such as UTF8 or utf8mb4", 32)]
+ExtensionName = Annotated[
+    str,
+    Words(
+        "[a-z_][a-z0-9_-]*",
+        "must begin with a lower-case letter or _ and go on with these, digits or -, such as vector or pg_trgm",
+    ),
+]
+ExtensionVersion = Annotated[
+    str, Words("[A-Za-z0-9._-]+", "must be letters, digits, . _ and -, such as 1.6 or 0.8.0", 32)
+]
 
 RESERVED_DATABASES = ("postgres", "template0", "template1", "mysql", "sys", "information_schema", "performance_schema")
 RESERVED_ROLES = ("postgres", "root", "mysql", "mariadb.sys", "public", "none", "streaming_replica", "replicator")
@@ -34,20 +52,9 @@ class Removal(StrEnum):
 class Extension(Model):
     """An extension inside a PostgreSQL database."""
 
-    name: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=63,
-            pattern=r"^[a-z_][a-z0-9_-]*$",
-            description="Name as in pg_available_extensions: vector, pg_trgm.",
-        ),
-    ]
+    name: Annotated[ExtensionName, Field(description="Name as in pg_available_extensions: vector, pg_trgm.")]
     version: Annotated[
-        str | None,
-        Field(
-            max_length=32, pattern=r"^[A-Za-z0-9._-]+$", description="Version. Default: the engine's default version."
-        ),
+        ExtensionVersion | None, Field(description="Version. Default: the engine's default version.")
     ] = None
     schema_name: Annotated[
         Identifier | None,
@@ -100,10 +107,8 @@ class DatabaseItem(Model):
         ),
     ] = ()
     encoding: Annotated[
-        str | None,
+        CharacterSet | None,
         Field(
-            max_length=32,
-            pattern=r"^[A-Za-z0-9_]+$",
             description="Character set: UTF8 for postgres, utf8mb4 for mariadb. Default: these.",
         ),
     ] = None
@@ -296,7 +301,11 @@ class Replication(Model):
         ),
     ] = None
     failover_delay: Annotated[
-        Duration, Field(description="How long the primary may be away before a copy takes over.")
+        Duration,
+        Field(
+            description="How long the primary may be away before a copy takes over, at most 1h.",
+            json_schema_extra=extra(lasts("", "1h", "failoverDelay must be 1h or less")),
+        ),
     ] = Duration("0s")
 
 
@@ -351,10 +360,8 @@ class Initialization(Model):
     """How the engine is made. Read once, at creation."""
 
     encoding: Annotated[
-        str | None,
+        CharacterSet | None,
         Field(
-            max_length=32,
-            pattern=r"^[A-Za-z0-9_]+$",
             description="Character set of the engine's own databases. Default: UTF8, utf8mb4.",
             json_schema_extra=extra(fixed("initialization is read at creation only and can't change")),
         ),

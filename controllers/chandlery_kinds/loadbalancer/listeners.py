@@ -133,16 +133,22 @@ class Listener(Model):
     ] = False
 
 
+Timeout = Annotated[
+    Duration, Field(json_schema_extra=extra(lasts("1ms", "168h", "a timeout must be from 1ms to 168h")))
+]
+"""No end at all is no timeout: what hangs would hold its connection for ever."""
+
+
 class Timeouts(Model):
     """When to give up."""
 
-    connect: Annotated[Duration, Field(description="Connecting to a target.")] = Duration("5s")
-    client: Annotated[Duration, Field(description="The client says nothing.")] = Duration("50s")
-    server: Annotated[Duration, Field(description="The target says nothing.")] = Duration("50s")
-    queue: Annotated[Duration, Field(description="Waiting for a free connection to a target.")] = Duration("30s")
-    http_request: Annotated[Duration, Field(description="The request's head is incomplete.")] = Duration("10s")
-    keep_alive: Annotated[Duration, Field(description="Between two requests.")] = Duration("60s")
-    tunnel: Annotated[Duration, Field(description="WebSockets and TCP in both directions.")] = Duration("1h")
+    connect: Annotated[Timeout, Field(description="Connecting to a target.")] = Duration("5s")
+    client: Annotated[Timeout, Field(description="The client says nothing.")] = Duration("50s")
+    server: Annotated[Timeout, Field(description="The target says nothing.")] = Duration("50s")
+    queue: Annotated[Timeout, Field(description="Waiting for a free connection to a target.")] = Duration("30s")
+    http_request: Annotated[Timeout, Field(description="The request's head is incomplete.")] = Duration("10s")
+    keep_alive: Annotated[Timeout, Field(description="Between two requests.")] = Duration("60s")
+    tunnel: Annotated[Timeout, Field(description="WebSockets and TCP in both directions.")] = Duration("1h")
 
 
 class LogFormat(StrEnum):

@@ -30,6 +30,11 @@ class LoadBalancerSpec(CommonSpec):
 
     cel_rules = (
         CelRule(
+            rule="self.deletionPolicy != 'Snapshot'",
+            message="a load balancer has no data to take a snapshot of: use Delete or Retain",
+            field_path=".deletionPolicy",
+        ),
+        CelRule(
             rule="self.listeners.all(l, self.listeners.exists_one(m, m.port == l.port))",
             message="two listeners can't have the same port: give one of them several hostnames instead",
             field_path=".listeners",
@@ -158,6 +163,14 @@ class LoadBalancerStatus(CommonStatus):
 class LoadBalancer(Resource[LoadBalancerSpec, LoadBalancerStatus]):
     """Spreads TCP, HTTP, HTTPS and TLS traffic over targets, under an address that stays."""
 
+    cel_rules = (
+        CelRule(
+            rule="!has(self.spec.pools) || self.spec.pools.all(p, !has(p.targets) || p.targets.all(t, !has(t.object) || "
+            "t.object.kind != 'LoadBalancer' || t.object.name != self.metadata.name))",
+            message="a load balancer can't be its own target",
+            field_path=".spec.pools",
+        ),
+    )
     names = Names(
         group="network.chandlery.dev",
         kind="LoadBalancer",

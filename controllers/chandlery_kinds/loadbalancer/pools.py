@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from chandlery.model.base import CelRule, Label, LocalRef, Model, Name, Ref
-from chandlery.model.parts import Labels, Port
-from chandlery.model.rules import absent, extra, map_list, not_longer, one_of, only_when, set_list
+from chandlery.model.parts import LooseLabels, Port
+from chandlery.model.rules import absent, extra, lasts, map_list, not_longer, one_of, only_when, set_list
 from chandlery.model.scalars import Duration
-from chandlery.model.words import HeaderName, HostPattern, HttpPath
-from chandlery_kinds.loadbalancer.listeners import RateLimit
+from chandlery.model.words import HeaderName, HostPattern, HttpPath, KindName, OneLine, Words
+from chandlery_kinds.loadbalancer.listeners import RateLimit, Timeout
+
+TargetAddress = Annotated[
+    str,
+    Words(
+        "[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*",
+        "must be an IP address or a DNS name, such as 192.0.2.10, 2001:db8::1 or web.example.com",
+        253,
+    ),
+]
+StatusCodes = Annotated[
+    str,
+    Words(
+        "[1-5][0-9]{2}(-[1-5][0-9]{2})?(,[1-5][0-9]{2}(-[1-5][0-9]{2})?)*",
+        "must be status codes from 100 to 599 or ranges of them, joined by commas, such as 200-399 or 200,204",
+        32,
+    ),
+]
+PathText = Annotated[str, Words("[^ \\t-\\r]+", "must be a path or an expression without blanks, such as /api/v1", 512)]
 
 
 class ServiceTarget(Model):
@@ -45,11 +63,8 @@ class ObjectTarget(Model):
 
     group: Annotated[Name | None, Field(description="API group, for kinds of third parties.")] = None
     kind: Annotated[
-        str,
+        KindName,
         Field(
-            min_length=1,
-            max_length=63,
-            pattern=r"^[A-Z][A-Za-z0-9]*$",
             description="Kind of the object: Cache, Database, Queue, LoadBalancer, VirtualMachine.",
         ),
     ]
@@ -63,7 +78,7 @@ class ObjectTarget(Model):
 class MachineSelector(Model):
     """All VirtualMachines of the same namespace that have these labels."""
 
-    match_labels: Annotated[Labels, Field(min_length=1, description="Labels that a VirtualMachine must have.")]
+    match_labels: Annotated[LooseLabels, Field(min_length=1, description="Labels that a VirtualMachine must have.")]
 
 
 class Target(Model):
@@ -82,15 +97,7 @@ class Target(Model):
     )
 
     name: Annotated[Label, Field(description="Name of the target.")]
-    address: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            max_length=253,
-            pattern=r"^([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$",
-            description="IP address or DNS name.",
-        ),
-    ] = None
+    address: Annotated[TargetAddress | None, Field(description="IP address or DNS name.")] = None
     service: Annotated[ServiceTarget | None, Field(description="A Service.")] = None
     object: Annotated[ObjectTarget | None, Field(description="Another object of ours.")] = None
     machines: Annotated[MachineSelector | None, Field(description="VirtualMachines by label.")] = None
@@ -137,16 +144,20 @@ class HealthCheck(Model):
     path: Annotated[HttpPath | None, Field(description="Path to ask for. Default: /.")] = None
     host: Annotated[HostPattern | None, Field(description="Host header of the request.")] = None
     expected_status: Annotated[
-        str | None,
+        StatusCodes | None,
         Field(
-            max_length=32,
-            pattern=r"^[1-5][0-9]{2}(-[1-5][0-9]{2})?(,[1-5][0-9]{2}(-[1-5][0-9]{2})?)*$",
             description="Status codes that count as well: 200-399, 200,204. Default: 200-399.",
         ),
     ] = None
     port: Annotated[Port | None, Field(description="Port to check. Default: the target's.")] = None
-    interval: Annotated[Duration, Field(description="Time between checks.")] = Duration("2s")
-    timeout: Annotated[Duration, Field(description="A check that takes longer has failed.")] = Duration("1s")
+    interval: Annotated[
+        Duration,
+        Field(
+            description="Time between checks, 100ms to 1h.",
+            json_schema_extra=extra(lasts("100ms", "1h", "a health check's interval must be from 100ms to 1h")),
+        ),
+    ] = Duration("2s")
+    timeout: Annotated[Timeout, Field(description="A check that takes longer has failed.")] = Duration("1s")
     healthy_threshold: Annotated[int, Field(ge=1, le=100, description="Good checks until it counts as well.")] = 2
     unhealthy_threshold: Annotated[int, Field(ge=1, le=100, description="Bad checks until it gets no traffic.")] = 3
 
@@ -165,7 +176,13 @@ class Stickiness(Model):
     cookie_name: Annotated[HeaderName | None, Field(description="Name of the cookie. Default: chandlery-target.")] = (
         None
     )
-    ttl: Annotated[Duration, Field(description="How long it is remembered.")] = Duration("30m")
+    ttl: Annotated[
+        Duration,
+        Field(
+            description="How long it is remembered, 1s to 168h.",
+            json_schema_extra=extra(lasts("1s", "168h", "a stickiness must last from 1s to 168h")),
+        ),
+    ] = Duration("30m")
 
 
 class ProxyProtocol(StrEnum):
@@ -196,7 +213,11 @@ class Pool(Model):
     health_check: Annotated[HealthCheck, Field(description="How targets show that they are well.")] = HealthCheck()
     stickiness: Annotated[Stickiness | None, Field(description="Clients stay with their target. Default: no.")] = None
     slow_start: Annotated[
-        Duration | None, Field(description="A target that came back gets its full share only after this time.")
+        Duration | None,
+        Field(
+            description="A target that came back gets its full share only after this time, at most 1h.",
+            json_schema_extra=extra(lasts("", "1h", "slowStart must be 1h or less")),
+        ),
     ] = None
     connection_limit: Annotated[int | None, Field(ge=1, le=1_000_000, description="Connections to each target.")] = None
     proxy_protocol: Annotated[ProxyProtocol, Field(description="Tell targets the client's address that way.")] = (
@@ -223,7 +244,7 @@ class PathMatch(Model):
     )
 
     type: Annotated[PathMatchType, Field(description="Prefix ends at a / or at the path's end.")] = PathMatchType.PREFIX
-    value: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$", description="The path.")]
+    value: Annotated[PathText, Field(description="The path.")]
 
     @model_validator(mode="after")
     def _a_good_regex(self) -> PathMatch:
@@ -237,7 +258,7 @@ class PathMatch(Model):
 
 class HeaderMatch(Model):
     name: Annotated[HeaderName, Field(description="Name of the header.")]
-    value: Annotated[str, Field(max_length=1024, pattern=r"^[^\r\n]*$", description="Its exact value.")]
+    value: Annotated[OneLine, Field(description="Its exact value.")]
 
 
 class HttpMethod(StrEnum):
@@ -262,7 +283,14 @@ class RouteBackend(Model):
 class Redirect(Model):
     """Send the client elsewhere instead of to a pool."""
 
-    scheme: Annotated[str | None, Field(max_length=5, pattern="^https?$", description="http or https.")] = None
+    cel_rules = (
+        CelRule(
+            rule="has(self.scheme) || has(self.host) || has(self.path)",
+            message="give scheme, host or path: without any of them it leads to itself",
+        ),
+    )
+
+    scheme: Annotated[Literal["http", "https"] | None, Field(description="http or https.")] = None
     host: Annotated[HostPattern | None, Field(description="Host to go to. Default: the request's.")] = None
     path: Annotated[HttpPath | None, Field(description="Path to go to. Default: the request's.")] = None
     status: Annotated[
@@ -280,7 +308,7 @@ class Redirect(Model):
 
 class HeaderValue(Model):
     name: Annotated[HeaderName, Field(description="Name of the header.")]
-    value: Annotated[str, Field(max_length=1024, pattern=r"^[^\r\n]*$", description="Its value.")]
+    value: Annotated[OneLine, Field(description="Its value.")]
 
 
 class HeaderChanges(Model):
@@ -307,6 +335,11 @@ class Route(Model):
             rule=f"{absent('backends')} || self.backends.exists(b, b.weight > 0)",
             message="at least one backend needs a weight above 0",
             field_path=".backends",
+        ),
+        only_when(
+            "replacePrefix",
+            "has(self.path) && self.path.type == 'Prefix' && !has(self.redirect)",
+            "replacePrefix needs a path of type Prefix and backends: it is what the target sees in place of that path",
         ),
     )
 
@@ -341,7 +374,5 @@ class Route(Model):
     ] = None
     request_headers: Annotated[HeaderChanges, Field(description="Changes to the request.")] = HeaderChanges()
     response_headers: Annotated[HeaderChanges, Field(description="Changes to the answer.")] = HeaderChanges()
-    timeout: Annotated[Duration | None, Field(description="Time for the whole answer. Default: timeouts.server.")] = (
-        None
-    )
+    timeout: Annotated[Timeout | None, Field(description="Time for the whole answer. Default: timeouts.server.")] = None
     rate_limit: Annotated[RateLimit | None, Field(description="How much each client may ask for.")] = None

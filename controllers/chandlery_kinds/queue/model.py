@@ -38,6 +38,7 @@ from chandlery.model.rules import (
     fixed_optional,
     lasts,
     map_list,
+    not_itself,
     not_longer,
     not_more,
     only_when,
@@ -66,12 +67,19 @@ class Discard(StrEnum):
     NEW = "new"
 
 
+_MAX_AGE = lasts("1s", "", "maxAge must be 1s or more: leave it out to keep messages until they are taken")
+
+
 class Retention(Model):
     """How long messages stay that nobody took, and what happens when the queue is full."""
 
-    max_age: Annotated[Duration | None, Field(description="Messages older than this are dropped. Default: never.")] = (
-        None
-    )
+    max_age: Annotated[
+        Duration | None,
+        Field(
+            description="Messages older than this are dropped, 1s or more. Default: never.",
+            json_schema_extra=extra(_MAX_AGE),
+        ),
+    ] = None
     max_bytes: Annotated[Size | None, Field(description="All messages together, in bytes. Default: the storage.")] = (
         None
     )
@@ -86,6 +94,10 @@ class Retention(Model):
 class DeadLetter(Model):
     """Where messages go that were delivered too often."""
 
+    cel_rules = (
+        only_when("maxAge", "!has(self.queue)", "maxAge is for the queue made beside this: set retention.maxAge there"),
+    )
+
     queue: Annotated[
         LocalRef | None,
         Field(
@@ -94,7 +106,10 @@ class DeadLetter(Model):
         ),
     ] = None
     max_age: Annotated[
-        Duration | None, Field(description="How long they stay there, in the one made. Default: 168h.")
+        Duration | None,
+        Field(
+            description="How long they stay there, in the one made. Default: 168h.", json_schema_extra=extra(_MAX_AGE)
+        ),
     ] = None
 
 
@@ -186,6 +201,11 @@ class QueueSpec(CommonSpec):
             field_path=".retention.maxBytes",
         ),
         CelRule(
+            rule="!has(self.retention.maxBytes) || " + not_more("self.maxMessageSize", "self.retention.maxBytes"),
+            message="maxMessageSize can't exceed retention.maxBytes: such a message would never fit",
+            field_path=".maxMessageSize",
+        ),
+        CelRule(
             rule="!has(self.deduplicationWindow) || !has(self.retention.maxAge) || "
             + not_longer("self.deduplicationWindow", "self.retention.maxAge"),
             message="deduplicationWindow can't exceed retention.maxAge",
@@ -271,7 +291,10 @@ class QueueSpec(CommonSpec):
     dead_letter: Annotated[DeadLetter | None, Field(description="Where messages go that were given up.")] = None
     deduplication_window: Annotated[
         Duration | None,
-        Field(description="Messages of the same id within this time are stored once (nats). Default: none."),
+        Field(
+            description="Messages of the same id within this time are stored once (nats), at least 100ms. Default: none.",
+            json_schema_extra=extra(lasts("100ms", "", "deduplicationWindow must be 100ms or more")),
+        ),
     ] = None
     users: Annotated[
         tuple[QueueUser, ...],
@@ -335,6 +358,12 @@ class QueueStatus(CommonStatus):
 class Queue(Resource[QueueSpec, QueueStatus]):
     """A durable message queue by NATS JetStream or RabbitMQ, with a Secret to connect with."""
 
+    cel_rules = (
+        not_itself("brokerRef.name", "a queue can't share its own broker: name another Queue, or leave brokerRef out"),
+        not_itself(
+            "deadLetter.queue.name", "a queue can't be its own dead-letter queue: name another, or leave it out"
+        ),
+    )
     names = Names(
         group="messaging.chandlery.dev",
         kind="Queue",

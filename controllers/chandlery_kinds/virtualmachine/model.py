@@ -9,7 +9,7 @@ from pydantic import Field
 
 from chandlery.model.base import CelRule, CommonSpec, CommonStatus, LooseModel, Names, PrinterColumn, Resource
 from chandlery.model.parts import Exposure, MaintenanceWindow, Placement
-from chandlery.model.rules import each, extra, fixed, fixed_optional, map_list, not_more
+from chandlery.model.rules import each, extra, fixed, fixed_optional, lasts, map_list, not_more
 from chandlery.model.scalars import Duration, Size
 from chandlery_kinds.virtualmachine.spec_parts import (
     CloudInit,
@@ -103,7 +103,11 @@ class VirtualMachineSpec(CommonSpec):
         ),
     ] = RunStrategy.ALWAYS
     shutdown_timeout: Annotated[
-        Duration, Field(description="Time that the guest has to shut down before it is switched off.")
+        Duration,
+        Field(
+            description="Time that the guest has to shut down before it is switched off, at most 1h.",
+            json_schema_extra=extra(lasts("", "1h", "shutdownTimeout must be 1h or less")),
+        ),
     ] = Duration("60s")
     guest_agent: Annotated[GuestAgent, Field(description="The agent in the guest.")] = GuestAgent()
     snapshots: Annotated[Snapshots, Field(description="Snapshots of all disks.")] = Snapshots()

@@ -23,7 +23,16 @@ from chandlery.model.rules import (
     set_list,
 )
 from chandlery.model.scalars import Address, Cron, HostCidr, Size, TimeZone
-from chandlery.model.words import Checksum, Url
+from chandlery.model.words import Checksum, Url, Words
+
+CommandLine = Annotated[str, Words("[^\\r\\n\\x00]*", "must be one line", 2048)]
+BridgeName = Annotated[
+    str,
+    Words(
+        "[A-Za-z0-9][A-Za-z0-9_.-]*",
+        "must begin with a letter or digit and go on with these, _ . or -, such as br0",
+    ),
+]
 
 
 class RemoteFile(Model):
@@ -38,9 +47,7 @@ class DirectBoot(Model):
 
     kernel: Annotated[RemoteFile, Field(description="The kernel.")]
     initrd: Annotated[RemoteFile | None, Field(description="The initial file system.")] = None
-    command_line: Annotated[
-        str, Field(max_length=2048, pattern=r"^[^\r\n]*$", description="The kernel's command line.")
-    ] = "console=ttyS0"
+    command_line: Annotated[CommandLine, Field(description="The kernel's command line.")] = "console=ttyS0"
 
 
 class Image(Model):
@@ -94,6 +101,11 @@ class Disk(Model):
     cel_rules = (
         fixed_optional("className", "the storage class can't change after creation"),
         fixed_optional("source", "a disk's source is read at its creation only and can't change"),
+        CelRule(
+            rule="!self.readOnly || has(self.source)",
+            message="readOnly needs source: an empty disk that nobody can write to holds nothing",
+            field_path=".readOnly",
+        ),
     )
 
     name: Annotated[Label, Field(description="Name of the disk; its serial number in the guest, up to 20 characters.")]
@@ -158,6 +170,12 @@ class Network(Model):
             field_path=".forwards",
         ),
         only_when("gateway", "has(self.address)", "gateway needs address"),
+        CelRule(
+            rule="!has(self.gateway) || !has(self.address) || !isIP(self.gateway) || !isCIDR(self.address) || "
+            "(cidr(self.address).containsIP(self.gateway) && !self.address.startsWith(self.gateway + '/'))",
+            message="gateway must be another address within the network that address gives",
+            field_path=".gateway",
+        ),
     )
 
     mode: Annotated[
@@ -168,8 +186,8 @@ class Network(Model):
         ),
     ] = NetworkMode.USER
     bridge: Annotated[
-        str | None,
-        Field(max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name of the bridge."),
+        BridgeName | None,
+        Field(description="Name of the bridge."),
     ] = None
     mac: Annotated[
         str | None,

@@ -1,6 +1,6 @@
 """Providers: the connection that all drivers of one substrate share.
 
-A factory is registered by name (`memory`, `local`, `kubernetes`, `aws`) where the operator is composed; the loop opens
+A factory is registered by name (`memory`, `local`, `kubernetes`) where the operator is composed; the loop opens
 one session for each ProviderConfig in use, hands it to drivers as `ctx.provider`, opens a new one when the config or
 its credentials change, and closes what nobody uses any more.
 """

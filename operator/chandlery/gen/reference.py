@@ -153,7 +153,8 @@ def page(model: type[AnyResource], kind: Kind | None = None) -> str:
         "## spec\n",
         _fields_table(spec, "spec"),
     ]
-    rules = list(dict.fromkeys(object_rules(spec, "spec")))
+    whole = [(r["fieldPath"].lstrip("."), r["message"]) for r in schema.get("x-kubernetes-validations", ())]
+    rules = list(dict.fromkeys([*object_rules(spec, "spec"), *whole]))
     if rules:
         parts += ["## Rules\n", "Checked by the API server before anything is stored.\n"]
         parts.append(_table(("Where", "Rule"), [(f"`{path}`", message) for path, message in rules]))

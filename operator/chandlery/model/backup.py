@@ -9,23 +9,16 @@ from pydantic import Field
 from chandlery.model.base import CelRule, LocalRef, Model, Name
 from chandlery.model.rules import one_of
 from chandlery.model.scalars import Cron, Timestamp, TimeZone
-from chandlery.model.words import AbsolutePath, HttpUrl
-
-ObjectPrefix = Annotated[str, Field(max_length=512, pattern=r"^[A-Za-z0-9!_.*'()/=-]*$")]
+from chandlery.model.words import AbsolutePath, BucketName, HttpUrl, ObjectPrefix, Region, RelativePath
 
 
 class S3Destination(Model):
     """A bucket of an S3-compatible store."""
 
-    bucket: Annotated[
-        str,
-        Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$", description="Name of the bucket."),
-    ]
+    bucket: Annotated[BucketName, Field(description="Name of the bucket.")]
     prefix: Annotated[ObjectPrefix, Field(description="Start of the objects' names within the bucket.")] = ""
     endpoint: Annotated[HttpUrl | None, Field(description="URL of the store. Default: AWS, by region.")] = None
-    region: Annotated[
-        str | None, Field(max_length=63, pattern=r"^[a-z0-9-]+$", description="Region of the bucket.")
-    ] = None
+    region: Annotated[Region | None, Field(description="Region of the bucket.")] = None
     credentials_secret: Annotated[
         LocalRef | None,
         Field(description="Secret with access-key-id and secret-access-key. Default: the identity of the workload."),
@@ -36,12 +29,7 @@ class VolumeDestination(Model):
     """A PersistentVolumeClaim in the same namespace."""
 
     claim_name: Annotated[Name, Field(description="Name of the PersistentVolumeClaim.")]
-    path: Annotated[
-        str,
-        Field(
-            max_length=512, pattern=r"^[^/\x00].*$|^$", description="Folder within the volume, without a leading slash."
-        ),
-    ] = ""
+    path: Annotated[RelativePath, Field(description="Folder within the volume, without a leading slash.")] = ""
 
 
 class DirectoryDestination(Model):

@@ -16,6 +16,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from chandlery.model.words import Label, Name
+
 
 @dataclass(frozen=True, slots=True)
 class CelRule:
@@ -119,12 +121,6 @@ class DeletionPolicy(StrEnum):
     DELETE = "Delete"
     RETAIN = "Retain"
     SNAPSHOT = "Snapshot"
-
-
-Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
-"""A DNS-1123 subdomain."""
-Label = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-"""A DNS-1123 label."""
 
 
 class LocalRef(Model):
@@ -341,3 +337,34 @@ class Resource(LooseModel, Generic[SpecT, StatusT]):
 
 
 AnyResource = Resource[Any, Any]
+
+__all__ = [
+    "Adopt",
+    "AnyResource",
+    "BindingRef",
+    "CelRule",
+    "CommonSpec",
+    "CommonStatus",
+    "Condition",
+    "ConditionStatus",
+    "ConnectionSecret",
+    "DeletionPolicy",
+    "DriftItem",
+    "Endpoint",
+    "Label",
+    "LocalRef",
+    "LooseModel",
+    "Meta",
+    "Model",
+    "Name",
+    "Names",
+    "OwnerReference",
+    "Phase",
+    "PrinterColumn",
+    "Ref",
+    "Resource",
+    "ScalePaths",
+    "SecretKeyRef",
+    "SpecT",
+    "StatusT",
+]

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from chandlery.model.base import CelRule, Label, LocalRef, Model, Name, SecretKeyRef
 from chandlery.model.rules import (
+    absent,
     at_most_one_of,
     atomic,
     extra,
@@ -24,11 +25,31 @@ from chandlery.model.rules import (
     set_list,
 )
 from chandlery.model.scalars import Address, Cidr, Cron, Duration, Size, TimeOfDay, TimeZone
-from chandlery.model.words import UserName
+from chandlery.model.words import UserName, Words
 
 LabelKey = Annotated[str, Field(max_length=317)]
-LabelValue = Annotated[str, Field(max_length=63)]
+"""A label's name as the key of a map, where no rule can look at it."""
+LabelName = Annotated[
+    str,
+    Words(
+        "([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?",
+        "must be a label's name, with or without a DNS name before it, such as team or example.com/team",
+        317,
+    ),
+]
+LabelValue = Annotated[
+    str,
+    Words(
+        "([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?",
+        "must be a label's value: letters and digits, with - _ or . between them, such as eu-1",
+    ),
+]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64)]
+LooseLabels = Annotated[
+    dict[LabelKey, Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]],
+    Field(max_length=64),
+]
+"""As Labels, without a rule: within lists of lists its cost would be too high."""
 Annotations = Annotated[dict[LabelKey, Annotated[str, Field(max_length=4096)]], Field(max_length=64)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -116,6 +137,11 @@ class Tls(Model):
             message="clientAuthentication needs clientCaSecret, the CA that signs the clients' certificates",
             field_path=".clientCaSecret",
         ),
+        only_when(
+            "clientCaSecret",
+            "has(self.clientAuthentication) && self.clientAuthentication != 'none'",
+            "clientCaSecret needs clientAuthentication optional or required: without it nobody asks for a certificate",
+        ),
     )
 
     enabled: Annotated[bool, Field(description="Whether clients connect by TLS.")] = True
@@ -173,7 +199,7 @@ class Exposure(Model):
         Field(max_length=64, description="Networks that may connect; empty: all.", json_schema_extra=set_list()),
     ] = ()
     load_balancer_class: Annotated[
-        LabelKey | None, Field(description="Implementation of the load balancer, where a cluster has several.")
+        LabelName | None, Field(description="Implementation of the load balancer, where a cluster has several.")
     ] = None
     annotations: Annotated[Annotations, Field(description="Annotations for the Service that is made.")] = Field(
         default_factory=dict
@@ -250,7 +276,7 @@ class Toleration(Model):
         ),
     )
 
-    key: Annotated[LabelKey | None, Field(description="Key of the taint; without it, all taints.")] = None
+    key: Annotated[LabelName | None, Field(description="Key of the taint; without it, all taints.")] = None
     operator: Annotated[TolerationOperator, Field(description="Exists or Equal.")] = TolerationOperator.EQUAL
     value: Annotated[LabelValue | None, Field(description="Value of the taint, for operator Equal.")] = None
     effect: Annotated[TaintEffect | None, Field(description="Effect; without it, all effects.")] = None
@@ -272,7 +298,7 @@ class Spread(Model):
         SpreadPolicy,
         Field(description="Required: never two instances in one domain; Preferred: where possible; None: anywhere."),
     ] = SpreadPolicy.PREFERRED
-    topology_key: Annotated[LabelKey, Field(min_length=1, description="Node label that tells the domains apart.")] = (
+    topology_key: Annotated[LabelName, Field(description="Node label that tells the domains apart.")] = (
         "kubernetes.io/hostname"
     )
 
@@ -292,6 +318,19 @@ class Placement(Model):
 class Metrics(Model):
     """Metrics for Prometheus."""
 
+    cel_rules = (
+        CelRule(
+            rule="!self.monitor || self.enabled",
+            message="monitor needs enabled: true, else there is nothing to ask for",
+            field_path=".monitor",
+        ),
+        CelRule(
+            rule=f"{absent('labels')} || self.monitor",
+            message="labels are those of the ServiceMonitor: they need monitor: true",
+            field_path=".labels",
+        ),
+    )
+
     enabled: Annotated[bool, Field(description="Serve metrics.")] = True
     port: Annotated[
         Port | None, Field(description="Port of the metrics. Default: the exporter's usual port, or a free one.")
@@ -299,7 +338,13 @@ class Metrics(Model):
     monitor: Annotated[
         bool, Field(description="Make a ServiceMonitor, where the Prometheus operator is installed.")
     ] = False
-    interval: Annotated[Duration, Field(description="How often Prometheus asks.")] = Duration("30s")
+    interval: Annotated[
+        Duration,
+        Field(
+            description="How often Prometheus asks, 1s to 1h.",
+            json_schema_extra=extra(lasts("1s", "1h", "metrics.interval must be from 1s to 1h")),
+        ),
+    ] = Duration("30s")
     labels: Annotated[Labels, Field(description="Labels for the ServiceMonitor.")] = Field(default_factory=dict)
 
 
@@ -339,7 +384,11 @@ class Rotation(Model):
 
     schedule: Annotated[Cron, Field(description="When passwords are replaced, as a cron schedule, in UTC.")]
     grace_period: Annotated[
-        Duration, Field(description="How long the old password keeps working, where the engine can hold two.")
+        Duration,
+        Field(
+            description="How long the old password keeps working, where the engine can hold two; at most 720h.",
+            json_schema_extra=extra(lasts("", "720h", "gracePeriod must be 720h or less")),
+        ),
     ] = Duration("1h")
     users: Annotated[
         tuple[UserName, ...],

@@ -20,8 +20,9 @@ from chandlery.model.base import (
     PrinterColumn,
     Resource,
 )
-from chandlery.model.rules import extra, fixed, lasts, map_list, set_list
+from chandlery.model.rules import extra, fixed, lasts, map_list, only_when, set_list
 from chandlery.model.scalars import Duration
+from chandlery.model.words import KindName
 
 GROUP = "platform.chandlery.dev"
 
@@ -38,11 +39,8 @@ class ResourceClassSpec(Model):
     """Which driver makes objects of one kind, and how."""
 
     kind: Annotated[
-        str,
+        KindName,
         Field(
-            min_length=1,
-            max_length=63,
-            pattern=r"^[A-Z][A-Za-z0-9]*$",
             description="Kind that the class is for: Cache, Database, Queue, LoadBalancer, VirtualMachine, ...",
             json_schema_extra=extra(fixed("kind can't change: make a new class")),
         ),
@@ -50,7 +48,7 @@ class ResourceClassSpec(Model):
     driver: Annotated[
         Label,
         Field(
-            description="Driver that makes it: memory, local, kubernetes, aws, or one of a third party.",
+            description="Driver that makes it: local, kubernetes, memory (simulated) or one of a third party.",
             json_schema_extra=extra(fixed("driver can't change, objects would be lost from sight: make a new class")),
         ),
     ]
@@ -78,8 +76,8 @@ class ResourceClassSpec(Model):
     drift_interval: Annotated[
         Duration,
         Field(
-            description="How often a driver looks whether all is still as the spec asks, at least 1s.",
-            json_schema_extra=extra(lasts("1s", "", "driftInterval must be 1s or more")),
+            description="How often a driver looks whether all is still as the spec asks, 1s to 168h.",
+            json_schema_extra=extra(lasts("1s", "168h", "driftInterval must be from 1s to 168h")),
         ),
     ] = Duration("5m")
 
@@ -127,10 +125,19 @@ class NamespacedSecretRef(Model):
 class ProviderConfigSpec(Model):
     """Where a provider is, and how to log in."""
 
+    cel_rules = (
+        only_when(
+            "credentialsSecretRef",
+            "!(self.provider in ['local', 'kubernetes', 'memory'])",
+            "the providers local, kubernetes and memory take no credentials, the operator's own identity is used: "
+            "leave credentialsSecretRef out",
+        ),
+    )
+
     provider: Annotated[
         Label,
         Field(
-            description="Which provider: local, kubernetes, aws, memory, or one of a third party.",
+            description="Which provider: local, kubernetes, memory (simulated) or one of a third party.",
             json_schema_extra=extra(fixed("provider can't change: make a new ProviderConfig")),
         ),
     ]

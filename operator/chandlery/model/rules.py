@@ -93,6 +93,14 @@ def at_most_one_of(fields: Iterable[str], message: str) -> CelRule:
     return CelRule(rule=f"{total} <= 1", message=message)
 
 
+def not_itself(path: str, message: str) -> CelRule:
+    """For a kind itself: the name at this path of the spec is not the object's own. Any part may be missing."""
+    parts = path.split(".")
+    missing = " || ".join(f"!has(self.spec.{'.'.join(parts[: n + 1])})" for n in range(len(parts)))
+    rule = f"{missing} || self.spec.{path} != self.metadata.name"
+    return CelRule(rule=rule, message=message, field_path=f".spec.{path}")
+
+
 def only_when(field: str, condition: str, message: str) -> CelRule:
     """An optional field of self that is allowed only under a condition."""
     return CelRule(rule=f"!has(self.{field}) || ({condition})", message=message, field_path=f".{field}")
@@ -130,6 +138,7 @@ __all__ = [
     "fixed_optional",
     "lasts",
     "map_list",
+    "not_itself",
     "not_longer",
     "not_more",
     "one_of",

@@ -41,9 +41,11 @@ def structural_schema(model: type[AnyResource]) -> dict[str, Any]:
     if "phase" in status.get("properties", {}):
         # what a new object says of itself until the first pass: kstatus takes an object without status for finished
         status["default"] = {"observedGeneration": -1, "phase": "Pending"}
+    rules = found.get(_VALIDATIONS)
     return {
         "type": "object",
         "description": _sentence(model.__doc__ or ""),
+        **({_VALIDATIONS: rules} if rules else {}),
         "required": ["spec"],
         "properties": {
             "apiVersion": {

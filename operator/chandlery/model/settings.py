@@ -17,10 +17,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from chandlery.model.words import OneLine
+
 Configuration = Annotated[
     dict[
         Annotated[str, Field(max_length=63)],
-        Annotated[str, Field(max_length=1024, pattern=r"^[^\r\n\x00]*$")],
+        OneLine,
     ],
     Field(max_length=64),
 ]

@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 class Words:
     """Metadata of an annotated `str`.
 
-    The pattern is RE2 syntax without backslashes, so that it is CEL and Python alike.
+    The pattern is what RE2 and Python's `re` both understand, so that admission and operator agree.
     """
 
     pattern: str
@@ -36,10 +36,33 @@ class Words:
         return core_schema.no_info_after_validator_function(self.check, core_schema.str_schema(max_length=self.longest))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        rule = {"rule": f"self.matches('^({self.pattern})$')", "message": self.message}
+        raw = "r" if "\\" in self.pattern else ""
+        quote = '"' if "'" in self.pattern else "'"
+        rule = {"rule": f"self.matches({raw}{quote}^({self.pattern})${quote})", "message": self.message}
         return {"type": "string", "maxLength": self.longest, "x-kubernetes-validations": [rule]}
 
 
+Name = Annotated[
+    str,
+    Words(
+        "[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+        "must be a DNS name: lower-case letters and digits, with - or . between them, such as orders or orders.eu-1",
+        253,
+    ),
+]
+"""A DNS-1123 subdomain: the name of most objects of Kubernetes."""
+Label = Annotated[
+    str,
+    Words(
+        "[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+        "must be lower-case letters and digits, with - between them, such as eu-1",
+    ),
+]
+"""A DNS-1123 label."""
+KindName = Annotated[
+    str, Words("[A-Z][A-Za-z0-9]*", "must be a kind's name: a capital, then letters and digits, such as Cache")
+]
+"""A kind of object."""
 UserName = Annotated[
     str, Words("[A-Za-z_][A-Za-z0-9_.-]*", "must begin with a letter or _ and go on with letters, digits, _ . or -")
 ]
@@ -98,3 +121,33 @@ Subject = Annotated[
     ),
 ]
 """What messages are about: parts between dots."""
+Glob = Annotated[str, Words("[^ \\t-\\r]+", "must be a pattern without blanks, such as * or app:*", 256)]
+"""A pattern over keys or channels."""
+OneLine = Annotated[str, Words("[^\\r\\n\\x00]*", "must be one line", 1024)]
+"""Free text that goes into a file of lines."""
+ObjectPrefix = Annotated[
+    str,
+    Words(
+        "[A-Za-z0-9!_.*'()/=-]*",
+        "must be letters, digits and any of ! _ . * ' ( ) / = - only, such as backups/orders/",
+        512,
+    ),
+]
+"""The beginning of names in an object store."""
+BucketName = Annotated[
+    str,
+    Words(
+        "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+        "must be 3 to 63 lower-case letters and digits, with - or . between them, such as orders-backups",
+    ),
+]
+"""A bucket of an object store."""
+Region = Annotated[str, Words("[a-z0-9-]+", "must be lower-case letters, digits and -, such as eu-central-1")]
+"""Where a bucket is."""
+RelativePath = Annotated[
+    str,
+    Words(
+        "([^/\\x00-\\x1f][^\\x00-\\x1f]*)?", "must be a path without a / at its beginning, such as backups/orders", 512
+    ),
+]
+"""A folder within another."""

@@ -52,7 +52,7 @@ async def test_a_start_that_takes_longer_than_it_said_is_told_of(stage):
     await stage.clock.advance(0.3)
     assert not await stage.status("Cache")
     stage.world.start_time = 30.0
-    await stage.world.start(dict(stage.world.everything())["instance"], {})  # it begins again
+    await stage.world.configure(dict(stage.world.everything())["instance"], {}, restart=True)  # it begins again
     await stage.until(lambda obj: bool(obj and obj.get("status")), "Cache", limit=1.5)
     assert (await stage.status("Cache"))["phase"] == "Creating"
 
