@@ -52,8 +52,13 @@ SPEC = {
 
 
 async def test_life_of_a_single_database(kube):
-    await kube.apply("Database", "one", SPEC)
+    scripts = {"sqlSecrets": [{"name": "scripts", "key": "tables"}, {"name": "scripts", "key": "rows"}]}
+    text = {"tables": "CREATE TABLE ports (name text)", "rows": "INSERT INTO ports VALUES ('Iolkos')"}
+    await kube.api.apply(SECRETS, _secret(kube, "scripts", text))
+    await kube.apply("Database", "one", {**SPEC, "initialization": scripts})
     status = await kube.ready("Database", "one", 60)
+    [done] = [c for c in status["conditions"] if c["type"] == "Initialized"]
+    assert (done["status"], done["reason"]) == ("True", "Completed")
     assert status["endpoint"] == {"host": f"one-database.{kube.namespace}.svc", "port": 5432}
     assert status["members"][0]["name"] == "one-database-0"
     pod = await kube.get(PODS, "one-database-0")
@@ -61,6 +66,7 @@ async def test_life_of_a_single_database(kube):
     for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
         assert kube.workloads.execute("one-database-0", container[probe]["exec"]["command"], "database") == 0
     async with client(kube, "one", "one-database") as app:
+        assert [row["name"] for row in await app.fetch("SELECT name FROM ports")] == ["Iolkos"]
         await app.execute("CREATE TABLE ships (name text); INSERT INTO ships VALUES ('Argo')")
         assert await app.fetchval("SHOW data_checksums") == "on"
         identity = await app.fetchval("SELECT pg_backend_pid()")
@@ -90,7 +96,7 @@ async def test_life_of_a_single_database(kube):
         o["metadata"]["name"]
         for kind in (STATEFUL_SETS, SERVICES, PODS, CLAIMS, CONFIG_MAPS, SECRETS)
         for o in (await kube.api.list(kind, kube.namespace)).items
-        if o["metadata"]["name"] != "kube-root-ca.crt"
+        if o["metadata"]["name"] not in ("kube-root-ca.crt", "scripts")
     ]
     assert left == []
 
@@ -118,12 +124,8 @@ async def test_days_of_a_database(kube):
     await kube.ready("Database", "two", 60)
 
     # what PostgreSQL refuses is told, with the field; it goes on with what it has
-    async def told(*words):
-        conditions = str((await kube.get("Database", "two"))["status"]["conditions"])
-        return all(word in conditions for word in words)
-
     await kube.apply("Database", "two", {**spec, "configuration": {"default_tablespace": "nowhere"}})
-    await eventually(lambda: told("spec.configuration[default_tablespace]", "nowhere"), 40)
+    await eventually(lambda: _told(kube, "two", "spec.configuration[default_tablespace]", "nowhere"), 40)
     await kube.apply("Database", "two", spec)
     await kube.ready("Database", "two", 60)
 
@@ -203,6 +205,30 @@ async def test_a_backup_is_made_and_another_database_begins_with_it(kube, method
     assert (await kube.secret("new"))["password"] != (await kube.secret("old"))["password"]
     await kube.delete("Database", "old")
     assert (await kube.api.list(JOBS, kube.namespace)).items == []
+
+
+async def _told(kube, name, *words):
+    conditions = str((await kube.get("Database", name))["status"]["conditions"])
+    return all(word in conditions for word in words)
+
+
+def _secret(kube, name, data):
+    return {"metadata": {"name": name, "namespace": kube.namespace}, "stringData": data}
+
+
+@pytest.mark.skipif(not os.environ.get("CHANDLERY_HEAVY"), reason="takes a while: CHANDLERY_HEAVY=1")
+async def test_a_script_that_fails_leaves_nothing_and_is_tried_again(kube):
+    text = {"rows": "CREATE TABLE ports (name text); SELECT nothing"}
+    await kube.api.apply(SECRETS, _secret(kube, "scripts", text))
+    scripts = {"sqlSecrets": [{"name": "scripts", "key": "rows"}, {"name": "scripts", "key": "more"}]}
+    await kube.apply("Database", "one", {**SPEC, "initialization": scripts})
+    await eventually(lambda: _told(kube, "one", "spec.initialization.sqlSecrets[0]", "nothing"))
+    await kube.api.apply(SECRETS, _secret(kube, "scripts", {"rows": "CREATE TABLE ports (name text)"}))
+    await eventually(lambda: _told(kube, "one", "spec.initialization.sqlSecrets[1]", "has no key more"))
+    await kube.api.apply(SECRETS, _secret(kube, "scripts", {"rows": "SELECT 1/0", "more": "SELECT 1"}))
+    await kube.ready("Database", "one")
+    async with client(kube, "one", "one-database") as app:
+        assert await app.fetchval("SELECT count(*) FROM ports") == 0
 
 
 def _closed():

@@ -14,6 +14,8 @@ from chandlery.providers.kubernetes.foreign import FURTHER_RULES
 from chandlery_kinds.database.drivers import kubernetes_cnpg as cnpg
 from chandlery_kinds.database.drivers import kubernetes_mariadb as mariadb
 from chandlery_kinds.database.drivers.kubernetes_postgres import PostgresPod
+from chandlery_kinds.database.drivers.kubernetes_scripts import needs_login
+from chandlery_kinds.database.kubernetes.inputs import Inputs
 from chandlery_kinds.database.model import Database, DatabaseEngine, DatabaseSpec
 
 
@@ -37,8 +39,11 @@ class DatabaseDriver(KubernetesDriver[Database]):
         spec = obj.spec
         if spec.pooler is not None and spec.pooler.enabled:
             yield Unsupported("spec.pooler", "set", "databases on Kubernetes don't have it yet")
-        if spec.initialization.sql_secrets:
-            yield Unsupported("spec.initialization.sqlSecrets", "set", "scripts are not run on Kubernetes yet")
+        if needs_login(obj):
+            yield Unsupported("spec.initialization.sqlSecrets", "set", "the owner that runs them can't log in")
+        if spec.initialization.sql_secrets and Inputs.of(obj, {}, {}).clients_show:
+            why = "clients must show a certificate, and the driver has none of the owner's"
+            yield Unsupported("spec.initialization.sqlSecrets", "set", why)
         if spec.deletion_policy is DeletionPolicy.SNAPSHOT and spec.backup is None:
             why = "it takes a last backup: say in spec.backup where to"
             yield Unsupported("spec.deletionPolicy", "Snapshot", why)

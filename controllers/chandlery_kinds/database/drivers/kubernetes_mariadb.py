@@ -236,6 +236,9 @@ def refused(obj: Database) -> list[Unsupported]:
     """What the spec can say and a MariaDB in a pod of ours can't do."""
     spec = obj.spec
     found = refused_roles(spec)
+    if spec.initialization.sql_secrets:
+        why = "MariaDB can't undo a script that stops half-way, so none is run here"
+        found.append(Unsupported("spec.initialization.sqlSecrets", "set", why))
     if spec.instances > 1:
         why = "several instances of MariaDB on Kubernetes are not run yet"
         found.append(Unsupported("spec.instances", str(spec.instances), why))

@@ -7,9 +7,12 @@ from typing import Any, ClassVar
 
 from chandlery.driver.protocol import Binding, Difference, DriverContext
 from chandlery.foundation.errors import ChandleryError, EngineFailed, Unavailable
+from chandlery.model.base import Condition
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.types import CONFIG_MAPS
 from chandlery_kinds.database.drivers.kubernetes_pod import ContentLike, DatabasePod
+from chandlery_kinds.database.drivers.kubernetes_scripts import PAYLOAD as SCRIPT
+from chandlery_kinds.database.drivers.kubernetes_scripts import Scripts
 from chandlery_kinds.database.kubernetes.config import revision, split
 from chandlery_kinds.database.kubernetes.inputs import METRICS_USER, PORT
 from chandlery_kinds.database.model import Database
@@ -40,6 +43,16 @@ class PostgresPod(DatabasePod):
     def __init__(self, ctx: DriverContext, obj: Database, there: Children) -> None:
         super().__init__(ctx, obj, there)
         self.kept: Mapping[str, str] = {}
+        self.scripts = Scripts(ctx, obj, self.notes.setdefault("scripts", {}), self._save, self._connect)
+
+    def _begin(self) -> None:
+        self.scripts.begin()
+
+    async def _further(self, inside: list[Difference]) -> tuple[Condition, ...]:
+        left, conditions = self.scripts.look()
+        if not inside:
+            inside += left
+        return conditions
 
     async def _look(self) -> None:
         """Ask the running server for everything."""
@@ -129,6 +142,9 @@ class PostgresPod(DatabasePod):
             if change.payload[0] == "own":
                 for words in change.payload[1]:
                     await self._run(words)
+            elif change.payload[0] == SCRIPT:
+                _, name, field = change.payload
+                await self.scripts.run(name, field, await self.role_passwords())
             else:
                 await self._set(change)
         await self._run("SELECT pg_reload_conf()")
