@@ -46,7 +46,8 @@ def test_systemd_has_no_objection(tmp_path, name):
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(path)], capture_output=True, text=True, check=False
     )
-    objections = [line for line in done.stderr.splitlines() if "chandlery" in line]
+    later = "Unknown key 'DelegateSubgroup'"  # by versions before 254, which go on without it
+    objections = [line for line in done.stderr.splitlines() if "chandlery" in line and later not in line]
     if done.returncode != 0 and not objections:
         pytest.skip(f"systemd-analyze can't work here: {done.stderr.strip()}")
     assert objections == []
