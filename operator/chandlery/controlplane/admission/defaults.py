@@ -41,6 +41,11 @@ async def _pod(api: LocalApi, ctx: RequestContext, obj: Obj, old: Obj | None) ->
     if old is not None:
         return
     _priority(api, ctx, obj, spec)
+    runtime = spec.get("runtimeClassName")
+    if runtime is not None:  # no runtimes are registered here
+        raise forbid(ctx, obj, f"pod rejected: RuntimeClass {json.dumps(runtime)} not found")
+    if spec.get("overhead") is not None:
+        raise forbid(ctx, obj, "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
     if _MIRROR in (obj["metadata"].get("annotations") or {}):
         return
     name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"

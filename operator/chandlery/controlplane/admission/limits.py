@@ -10,8 +10,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from chandlery.controlplane.admission.common import forbid
-from chandlery.controlplane.admission.quota.usage import pod_resources
 from chandlery.controlplane.builtins import quantity
+from chandlery.controlplane.builtins.podusage import pod_resources
 from chandlery.controlplane.types import Obj, RequestContext
 
 if TYPE_CHECKING:

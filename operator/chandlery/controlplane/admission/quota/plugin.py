@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from chandlery.controlplane.admission.common import API_SERVER, forbid
-from chandlery.controlplane.admission.quota.usage import Usage, compute_used, covers, usage_of
+from chandlery.controlplane.admission.quota.usage import compute_used, covers, usage_of
 from chandlery.controlplane.builtins import quantity
+from chandlery.controlplane.builtins.podusage import Usage
 from chandlery.controlplane.types import ApiError, Obj, RequestContext
 
 if TYPE_CHECKING:
-    from chandlery.controlplane.types import LocalApi
+    from chandlery.controlplane.builtins.podusage import Usage
+from chandlery.controlplane.types import LocalApi
 
 _GROWING = frozenset({"pods", "services", "persistentvolumeclaims"})
 """Core resources whose use may grow by an update."""

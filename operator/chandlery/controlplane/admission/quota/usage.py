@@ -5,18 +5,16 @@ Source: Kubernetes docs, "Resource Quotas" (resource names, scopes); quantities 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from chandlery.controlplane.builtins import quantity
+from chandlery.controlplane.builtins.podusage import Usage, add, amounts, pod_resources
 from chandlery.controlplane.types import Obj
 
 if TYPE_CHECKING:
     from chandlery.controlplane.types import LocalApi
-
-Usage = dict[str, tuple[Fraction, str]]
-"""Resource name -> (amount, quantity format)."""
 
 _ONE = (Fraction(1), "DecimalSI")
 _LEGACY = frozenset(
@@ -39,12 +37,6 @@ _CLASS_SUFFIX = ".storageclass.storage.k8s.io/"
 def count_name(group: str, plural: str) -> str:
     """The resource name under which objects are counted: `count/deployments.apps`."""
     return f"count/{plural}.{group}" if group else f"count/{plural}"
-
-
-def add(total: Usage, more: Usage) -> None:
-    for name, (amount, style) in more.items():
-        known = total.get(name)
-        total[name] = (amount, style) if known is None else (known[0] + amount, known[1])
 
 
 def usage_of(group: str, plural: str, obj: Obj) -> Usage:
@@ -97,41 +89,6 @@ def _claim(claim: Obj) -> Usage:
         if requested is not None:
             used[f"{prefix}requests.storage"] = used["requests.storage"]
     return used
-
-
-def _amounts(container: Obj, kind: str) -> Iterator[tuple[str, tuple[Fraction, str]]]:
-    resources = (container.get("resources") or {}).get(kind) or {}
-    for name, text in resources.items():
-        yield name, quantity.parse(str(text))
-
-
-def pod_resources(spec: Obj, kind: str) -> Usage:
-    """Requests or limits of a pod: its containers together, or its largest init container when that is more.
-
-    A sidecar (init container with restartPolicy Always) counts with the containers. Requests default to limits.
-    """
-    total: Usage = {}
-    for container in spec.get("containers") or ():
-        add(total, dict(_amounts(container, kind)))
-    sidecars: Usage = {}
-    highest: Usage = {}
-    for container in spec.get("initContainers") or ():
-        own = dict(_amounts(container, kind))
-        if container.get("restartPolicy") == "Always":
-            add(sidecars, own)
-            own = dict(sidecars)
-        else:
-            add(own, sidecars)
-        for name, amount in own.items():
-            if name not in highest or highest[name][0] < amount[0]:
-                highest[name] = amount
-    add(total, sidecars)
-    for name, amount in highest.items():
-        if name not in total or total[name][0] < amount[0]:
-            total[name] = amount
-    for name, text in (spec.get("overhead") or {}).items():
-        add(total, {name: quantity.parse(str(text))})
-    return total
 
 
 def _pod_compute(spec: Obj) -> Usage:
@@ -196,7 +153,7 @@ def _best_effort(spec: Obj) -> bool:
         amount[0] == 0
         for container in containers
         for kind in ("requests", "limits")
-        for name, amount in _amounts(container, kind)
+        for name, amount in amounts(container, kind)
         if name in ("cpu", "memory")
     )
 

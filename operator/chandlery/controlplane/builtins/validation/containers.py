@@ -27,8 +27,10 @@ from chandlery.controlplane.builtins.validation.common import (
     port_or_name,
     relative_path,
     required,
+    too_long,
     unsupported,
 )
+from chandlery.controlplane.builtins.validation.podos import windows_options
 from chandlery.controlplane.builtins.validation.resources import requirements
 from chandlery.controlplane.metadata import qualified_name_errors
 from chandlery.controlplane.types import FieldError, Obj
@@ -101,6 +103,9 @@ def field_selector(found: Obj, allowed: tuple[str, ...], path: str) -> Errors:
     field = found.get("fieldPath", "")
     if not field:
         return [required(f"{path}.fieldPath")]
+    if found["apiVersion"] != "v1":
+        text = f"error converting fieldPath: unsupported pod version: {found['apiVersion']}"
+        return [invalid(f"{path}.fieldPath", field, text)]
     m = re.fullmatch(r"(.*)\['(.*)'\]", field)
     base = m.group(1) if m else field
     if m is None and base not in _LABELLED:
@@ -156,6 +161,13 @@ def _key_selector(found: Obj, path: str) -> Errors:
     return errors
 
 
+def _file_key(found: Obj, path: str) -> Errors:
+    errors = [required(f"{path}.{field}") for field in ("key", "volumeName", "path") if not found.get(field)]
+    if found.get("key"):
+        errors += _env_name(f"{path}.key", found["key"])
+    return errors + (relative_path(f"{path}.path", found["path"]) if found.get("path") else [])
+
+
 def _value_from(variable: Obj, path: str) -> Errors:
     source = variable.get("valueFrom")
     if source is None:
@@ -168,6 +180,8 @@ def _value_from(variable: Obj, path: str) -> Errors:
     for kind in ("configMapKeyRef", "secretKeyRef"):
         if kind in source:
             errors += _key_selector(source[kind], f"{path}.{kind}")
+    if "fileKeyRef" in source:
+        errors += _file_key(source["fileKeyRef"], f"{path}.fileKeyRef")
     if not source:
         text = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
         errors.append(invalid(path, "", text))
@@ -376,28 +390,45 @@ def user_id(path: str, value: int | None) -> Errors:
     return [] if value is None or 0 <= value <= 2147483647 else [invalid(path, value, ID_RANGE)]
 
 
-def profile(found: Any, path: str, *, kind: str) -> Errors:
-    """A seccomp or AppArmor profile."""
+def seccomp_profile(found: Any, path: str) -> Errors:
     if found is None:
         return []
-    errors: Errors = []
-    name = found.get("type", "")
-    local = found.get("localhostProfile")
+    name, local = found.get("type", ""), found.get("localhostProfile")
+    errors = _profile_type(name, path, "seccomp")
     if name == "Localhost":
         if local is None:
-            errors.append(required(f"{path}.localhostProfile", f"must be set when {kind} type is Localhost"))
-        elif kind == "seccomp":
+            errors.append(required(f"{path}.localhostProfile", "must be set when seccomp type is Localhost"))
+        else:
             errors += relative_path(f"{path}.localhostProfile", local)
-        elif not local.strip():
-            errors.append(required(f"{path}.localhostProfile", f"must be set when {kind} type is Localhost"))
     elif local is not None:
-        text = f"can only be set when {kind} type is Localhost"
-        errors.append(invalid(f"{path}.localhostProfile", local, text))
-    if not name:
-        errors.append(required(f"{path}.type", f"type is required when {kind}Profile is set"))
-    elif name not in ("Localhost", "RuntimeDefault", "Unconfined"):
-        errors.append(unsupported(f"{path}.type", name, ("Localhost", "RuntimeDefault", "Unconfined")))
+        definition = "io.k8s.api.core.v1.SeccompProfile"
+        text = "can only be set when seccomp type is Localhost"
+        errors.append(invalid_struct(f"{path}.localhostProfile", definition, found, text))
     return errors
+
+
+def apparmor_profile(found: Any, path: str) -> Errors:
+    if found is None:
+        return []
+    name, local = found.get("type", ""), found.get("localhostProfile")
+    errors = _profile_type(name, path, "appArmor")
+    here = f"{path}.localhostProfile"
+    if name == "Localhost":
+        if local is None or local == "":
+            errors.append(required(here, "must be set when AppArmor type is Localhost"))
+        elif local != local.strip():
+            errors.append(invalid(here, local, "must not be padded with whitespace"))
+        if local is not None and len(local.encode()) > 4095:
+            errors.append(too_long(here, 4095))
+    elif name in ("RuntimeDefault", "Unconfined") and local is not None:
+        errors.append(invalid(here, local, "can only be set when AppArmor type is Localhost"))
+    return errors
+
+
+def _profile_type(name: str, path: str, kind: str) -> Errors:
+    if not name:
+        return [required(f"{path}.type", f"type is required when {kind}Profile is set")]
+    return one_of(f"{path}.type", name, ("Localhost", "RuntimeDefault", "Unconfined"))
 
 
 def security_context(found: Any, path: str, *, host_users: bool) -> Errors:
@@ -418,8 +449,9 @@ def security_context(found: Any, path: str, *, host_users: bool) -> Errors:
         elif mount == "Unmasked" and host_users:
             text = "`hostUsers` must be false to use `Unmasked`"
             errors.append(invalid(f"{path}.procMount", mount, text))
-    errors += profile(found.get("seccompProfile"), f"{path}.seccompProfile", kind="seccomp")
-    errors += profile(found.get("appArmorProfile"), f"{path}.appArmorProfile", kind="AppArmor")
+    errors += seccomp_profile(found.get("seccompProfile"), f"{path}.seccompProfile")
+    errors += windows_options(found.get("windowsOptions"), f"{path}.windowsOptions")
+    errors += apparmor_profile(found.get("appArmorProfile"), f"{path}.appArmorProfile")
     if found.get("allowPrivilegeEscalation") is False:
         if privileged:
             text = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"

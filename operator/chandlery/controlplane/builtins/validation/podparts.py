@@ -9,7 +9,16 @@ from typing import Any
 
 from chandlery.controlplane.builtins import internal, quantity
 from chandlery.controlplane.builtins.qos import qos_class
-from chandlery.controlplane.builtins.validation.common import Errors, duplicate, forbidden, invalid
+from chandlery.controlplane.builtins.validation.common import (
+    Errors,
+    dns_subdomain,
+    duplicate,
+    forbidden,
+    immutable,
+    invalid,
+    ip_address,
+    qualified_name,
+)
 from chandlery.controlplane.metadata import quoted
 from chandlery.controlplane.types import FieldError, Obj
 
@@ -56,6 +65,70 @@ def ephemeral_update(obj: Obj, old: Obj) -> Errors:
             change = internal.difference(_EPHEMERAL, before, found[name])
             text = f'existing ephemeral containers "{name}" may not be changed\n{change}'
             errors.append(forbidden("spec.ephemeralContainers", text))
+    return errors
+
+
+_READY_CONDITIONS = ("PodScheduled", "Ready", "Initialized")
+
+
+def status_update(obj: Obj, old: Obj) -> Errors:
+    """The status that a kubelet writes: its addresses, and containers that don't come back from the end."""
+    status, before = obj.get("status") or {}, old.get("status") or {}
+    errors: Errors = []
+    for index, condition in enumerate(status.get("conditions") or ()):
+        kind = condition.get("type", "")
+        if kind not in _READY_CONDITIONS:
+            errors += qualified_name(f"metadata.conditions[{index}].Type", kind)
+    name = status.get("nominatedNodeName", "")
+    if name and name != before.get("nominatedNodeName"):
+        errors += dns_subdomain("status.nominatedNodeName", name)
+    errors += immutable("status.qosClass", status.get("qosClass", ""), before.get("qosClass", ""))
+    policy = (old.get("spec") or {}).get("restartPolicy", "")
+    sidecars = {
+        one.get("name")
+        for one in (old.get("spec") or {}).get("initContainers") or ()
+        if one.get("restartPolicy") == "Always"
+    }
+    errors += _transitions(status, before, "containerStatuses", policy, set())
+    errors += _transitions(status, before, "initContainerStatuses", policy, sidecars)
+    errors += _transitions(status, before, "ephemeralContainerStatuses", "Never", set())
+    errors += _addresses(status, "podIPs")
+    if status.get("hostIPs"):
+        first = status["hostIPs"][0].get("ip", "")
+        if status.get("hostIP", "") != first:
+            errors.append(invalid("status.hostIPs[0].ip", first, "must be equal to `hostIP`"))
+        errors += _addresses(status, "hostIPs")
+    return errors
+
+
+def _transitions(status: Obj, before: Obj, field: str, policy: str, skip: set[Any]) -> Errors:
+    """A container that ended and will not be restarted stays ended."""
+    if policy == "Always":
+        return []
+    errors: Errors = []
+    for index, was in enumerate(before.get(field) or ()):
+        ended = (was.get("state") or {}).get("terminated")
+        if ended is None or (ended.get("exitCode", 0) != 0 and policy == "OnFailure") or was.get("name") in skip:
+            continue
+        for now in status.get(field) or ():
+            if now.get("name") == was.get("name") and (now.get("state") or {}).get("terminated") is None:
+                text = "may not be transitioned to non-terminated state"
+                errors.append(forbidden(f"status.{field}[{index}].state", text))
+    return errors
+
+
+def _addresses(status: Obj, field: str) -> Errors:
+    errors: Errors = []
+    found = [one.get("ip", "") for one in status.get(field) or ()]
+    for index, text in enumerate(found):
+        errors += ip_address(f"status.{field}[{index}]", text)
+    if len(found) > 1 and not errors:
+        if len(found) > 2 or len({":" in text for text in found}) < 2:
+            shown = [{"IP": text} for text in found]
+            errors.append(invalid(f"status.{field}", shown, "may specify no more than one IP for each IP family"))
+        for index, text in enumerate(found):
+            if text in found[:index]:
+                errors.append(duplicate(f"status.{field}[{index}]", {"IP": text}))
     return errors
 
 

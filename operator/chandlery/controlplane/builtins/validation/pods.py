@@ -5,10 +5,11 @@ Source: the field descriptions of core/v1 and observed error texts of kube-apise
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from chandlery.controlplane.builtins import internal
-from chandlery.controlplane.builtins.validation import containers, podparts
+from chandlery.controlplane.builtins.validation import containers, podgates, podos, podparts
 from chandlery.controlplane.builtins.validation.common import (
     Errors,
     dns_label,
@@ -26,7 +27,12 @@ from chandlery.controlplane.builtins.validation.common import (
     template_metadata,
     unsupported,
 )
-from chandlery.controlplane.builtins.validation.resources import requirements, resource_name, resource_quantity
+from chandlery.controlplane.builtins.validation.resources import (
+    requirements,
+    resource_name,
+    resource_quantity,
+    whole_pod,
+)
 from chandlery.controlplane.builtins.validation.volumes import volumes
 from chandlery.controlplane.metadata import label_value_errors, qualified_name_errors, subdomain_errors
 from chandlery.controlplane.types import Obj, RequestContext
@@ -111,7 +117,7 @@ _SYSCTL_TEXT = (
 )
 
 
-def _security(found: Any, path: str) -> Errors:
+def _security(found: Any, path: str, spec: Obj) -> Errors:
     if not found:
         return []
     errors: Errors = []
@@ -120,22 +126,25 @@ def _security(found: Any, path: str) -> Errors:
     errors += containers.user_id(f"{path}.runAsGroup", found.get("runAsGroup"))
     for index, group in enumerate(found.get("supplementalGroups") or ()):
         errors += containers.user_id(f"{path}.supplementalGroups[{index}]", group)
-    errors += _sysctls(found.get("sysctls"), f"{path}.sysctls")
+    errors += _sysctls(found.get("sysctls"), f"{path}.sysctls", spec)
     if found.get("fsGroupChangePolicy") is not None:
         errors += one_of(f"{path}.fsGroupChangePolicy", found["fsGroupChangePolicy"], ("Always", "OnRootMismatch"))
     if found.get("supplementalGroupsPolicy") is not None:
         errors += one_of(f"{path}.supplementalGroupsPolicy", found["supplementalGroupsPolicy"], ("Merge", "Strict"))
     if found.get("seLinuxChangePolicy") is not None:
         errors += one_of(f"{path}.seLinuxChangePolicy", found["seLinuxChangePolicy"], ("MountOption", "Recursive"))
-    errors += containers.profile(found.get("seccompProfile"), f"{path}.seccompProfile", kind="seccomp")
-    errors += containers.profile(found.get("appArmorProfile"), f"{path}.appArmorProfile", kind="AppArmor")
+    errors += containers.seccomp_profile(found.get("seccompProfile"), f"{path}.seccompProfile")
+    errors += podos.windows_options(found.get("windowsOptions"), f"{path}.windowsOptions")
+    errors += containers.apparmor_profile(found.get("appArmorProfile"), f"{path}.appArmorProfile")
     return errors
 
 
-def _sysctls(found: Any, path: str) -> Errors:
-    import re
+_SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
+_SYSCTL_NET = re.compile(r"net[./]")
+_SYSCTL_IPC = re.compile(r"kernel[./](sem$|shm|msg)|fs[./]mqueue[./]")
 
-    pattern = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
+
+def _sysctls(found: Any, path: str, spec: Obj) -> Errors:
     errors: Errors = []
     seen: set[str] = set()
     for index, one in enumerate(found or ()):
@@ -143,10 +152,14 @@ def _sysctls(found: Any, path: str) -> Errors:
         here = f"{path}[{index}].name"
         if not name:
             errors.append(required(here))
-        elif len(name) > 253 or not pattern.fullmatch(name):
+        elif len(name) > 253 or not _SYSCTL.fullmatch(name):
             errors.append(invalid(here, name, _SYSCTL_TEXT))
         elif name in seen:
             errors.append(duplicate(here, name))
+        if spec.get("hostNetwork") and _SYSCTL_NET.match(name):
+            errors.append(invalid(here, name, "may not be specified when 'hostNetwork' is true"))
+        elif spec.get("hostIPC") and _SYSCTL_IPC.match(name):
+            errors.append(invalid(here, name, "may not be specified when 'hostIPC' is true"))
         seen.add(name)
     return errors
 
@@ -228,12 +241,37 @@ def node_selector(found: Obj, path: str) -> Errors:
     return errors
 
 
-def _pod_term(term: Obj, path: str, *, anti_required: bool = False) -> Errors:
-    del anti_required
+def _affinity_keys(term: Obj, path: str) -> Errors:
+    """`matchLabelKeys` and `mismatchLabelKeys`; in a pod their values are part of the selector already."""
+    errors: Errors = []
+    selector = term.get("labelSelector")
+    keys, others = term.get("matchLabelKeys") or [], term.get("mismatchLabelKeys") or []
+    for field, names in (("matchLabelKeys", keys), ("mismatchLabelKeys", others)):
+        if names and selector is None:
+            errors.append(forbidden(f"{path}.{field}", "must not be specified when labelSelector is not set"))
+        elif names:
+            for index, key in enumerate(names):
+                errors += each(f"{path}.{field}[{index}]", key, qualified_name_errors(key))
+    seen = set((selector or {}).get("matchLabels") or ())
+    places = {key: index for index, key in enumerate(keys)}
+    for rule in (selector or {}).get("matchExpressions") or ():
+        key = rule.get("key", "")
+        if key in places and key in seen:
+            errors.append(invalid(f"{path}[{places[key]}]", key, "exists in both matchLabelKeys and labelSelector"))
+        seen.add(key)
+    for index, key in enumerate(keys):
+        if key in others:
+            text = "exists in both matchLabelKeys and mismatchLabelKeys"
+            errors.append(invalid(f"{path}.matchLabelKeys[{index}]", key, text))
+    return errors
+
+
+def _pod_term(term: Obj, path: str) -> Errors:
     errors = label_selector(term.get("labelSelector"), f"{path}.labelSelector")
     errors += label_selector(term.get("namespaceSelector"), f"{path}.namespaceSelector")
     for name in term.get("namespaces") or ():
         errors += each(f"{path}.namespace", name, dns_label_errors(name))
+    errors += _affinity_keys(term, path)
     key = term.get("topologyKey", "")
     if not key:
         errors.append(required(f"{path}.topologyKey", "can not be empty"))
@@ -311,7 +349,6 @@ def _dns_config(found: Any, policy: str, path: str) -> Errors:
 
 def _topology(found: Any, path: str) -> Errors:
     errors: Errors = []
-    seen: set[tuple[str, str]] = set()
     for index, one in enumerate(found or ()):
         here = f"{path}[{index}]"
         skew, key, action = one.get("maxSkew", 0), one.get("topologyKey", ""), one.get("whenUnsatisfiable", "")
@@ -320,9 +357,8 @@ def _topology(found: Any, path: str) -> Errors:
         if not key:
             errors.append(required(f"{here}.topologyKey", "can not be empty"))
         errors += one_of(f"{here}.whenUnsatisfiable", action, ("DoNotSchedule", "ScheduleAnyway"))
-        if (key, action) in seen:
+        if any((o.get("topologyKey", ""), o.get("whenUnsatisfiable", "")) == (key, action) for o in found[index + 1 :]):
             errors.append(duplicate(f"{here}.{{topologyKey, whenUnsatisfiable}}", f"{{{key}, {action}}}"))
-        seen.add((key, action))
         domains = one.get("minDomains")
         if domains is not None:
             if domains <= 0:
@@ -343,7 +379,7 @@ def _match_keys(one: Obj, path: str) -> Errors:
     errors: Errors = []
     keys, selector = one.get("matchLabelKeys") or [], one.get("labelSelector")
     if keys and selector is None:
-        return [forbidden(f"{path}.matchLabelKeys", "must not be specified when labelSelector is not set")]
+        errors.append(forbidden(f"{path}.matchLabelKeys", "must not be specified when labelSelector is not set"))
     seen = set((selector or {}).get("matchLabels") or ())
     rules = [rule.get("key") for rule in (selector or {}).get("matchExpressions") or ()]
     if path.startswith("spec.topologySpreadConstraints"):
@@ -367,25 +403,29 @@ def _names(spec: Obj, path: str) -> Errors:
     for field in ("hostname", "subdomain"):
         if spec.get(field):
             errors += dns_label(f"{path}.{field}", spec[field])
+    if spec.get("hostnameOverride") is not None:
+        errors += dns_subdomain(f"{path}.hostnameOverride", spec["hostnameOverride"])
     return errors
 
 
-def pod_spec(spec: Obj, path: str, *, is_pod: bool = False) -> Errors:
-    """The rules of a PodSpec, in a Pod or in a template."""
+def pod_spec(spec: Obj, path: str, *, meta: Obj | None = None) -> Errors:
+    """The rules of a PodSpec, in a Pod (whose metadata is `meta`) or in a template."""
+    is_pod = meta is not None
     errors: Errors = []
     known, problems = volumes(spec.get("volumes"), f"{path}.volumes")
     errors += problems
     errors += _containers(spec, known, path)
     claims = {c["name"] for c in spec.get("resourceClaims") or () if c.get("name")}
     errors += requirements(spec.get("resources"), claims, f"{path}.resources", whole_pod=True)
+    errors += whole_pod(spec, f"{path}.resources")
     errors += _host_network(spec, path, is_pod=is_pod)
     errors += one_of(f"{path}.restartPolicy", spec.get("restartPolicy", ""), _RESTART, need=True)
     errors += one_of(f"{path}.dnsPolicy", spec.get("dnsPolicy", ""), _DNS, need=True)
     errors += labels_map(spec.get("nodeSelector"), f"{path}.nodeSelector")
-    errors += _security(spec.get("securityContext"), f"{path}.securityContext")
+    errors += _security(spec.get("securityContext"), f"{path}.securityContext", spec)
     if spec.get("hostPID") and spec.get("shareProcessNamespace"):
         text = "ShareProcessNamespace and HostPID cannot both be enabled"
-        errors.append(invalid(f"{path}.shareProcessNamespace", True, text))
+        errors.append(invalid(f"{path}.securityContext.shareProcessNamespace", True, text))
     errors += _affinity(spec.get("affinity"), f"{path}.affinity")
     errors += _dns_config(spec.get("dnsConfig"), spec.get("dnsPolicy", ""), f"{path}.dnsConfig")
     for index, gate in enumerate(spec.get("readinessGates") or ()):
@@ -421,9 +461,9 @@ def pod_spec(spec: Obj, path: str, *, is_pod: bool = False) -> Errors:
     for name, text in (spec.get("overhead") or {}).items():
         errors += resource_name(name, f"{path}.overhead[{name}]")
         errors += resource_quantity(name, text, f"{path}.overhead[{name}]")
-    if spec.get("os") is not None:
-        errors += one_of(f"{path}.os.name", spec["os"].get("name", ""), ("linux", "windows"), need=True)
-    return errors
+    errors += podos.host_process(spec, path)
+    errors += podos.operating_system(spec, path)
+    return errors + podos.resource_claims(spec.get("resourceClaims"), meta, f"{path}.resourceClaims")
 
 
 def template(found: Any, path: str) -> Errors:
@@ -431,26 +471,40 @@ def template(found: Any, path: str) -> Errors:
     found = found or {}
     errors = template_metadata(found.get("metadata"), f"{path}.metadata")
     spec = found.get("spec") or {}
+    meta = found.get("metadata") or {}
+    errors += podos.meaningful_annotations(meta, spec, f"{path}.annotations")
     errors += pod_spec(spec, f"{path}.spec")
+    errors += podos.annotations_match(meta, spec, f"{path}.spec")
     if spec.get("ephemeralContainers"):
         errors.append(forbidden(f"{path}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template"))
     return errors
 
 
-def create(_: RequestContext, obj: Obj) -> Errors:
-    spec = obj.get("spec") or {}
-    errors = pod_spec(spec, "spec", is_pod=True)
+def _pod(obj: Obj) -> Errors:
+    """What holds for a pod at any time."""
+    spec, meta = obj.get("spec") or {}, obj["metadata"]
+    errors = podos.meaningful_annotations(meta, spec, "metadata.annotations") + pod_spec(spec, "spec", meta=meta)
     for group in ("containers", "initContainers"):
         for index, one in enumerate(spec.get(group) or ()):
-            image = one.get("image", "")
-            if image != image.strip():
-                text = "must not have leading or trailing whitespace"
-                errors.append(invalid(f"spec.{group}[{index}].image", image, text))
+            errors += _image_spaces(one, f"spec.{group}[{index}]")
+    return errors
+
+
+def _image_spaces(container: Obj, path: str) -> Errors:
+    image = container.get("image", "")
+    if image == image.strip():
+        return []
+    return [invalid(f"{path}.image", image, "must not have leading or trailing whitespace")]
+
+
+def create(_: RequestContext, obj: Obj) -> Errors:
+    spec = obj.get("spec") or {}
+    errors = _pod(obj)
     if spec.get("ephemeralContainers"):
         errors.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
     if spec.get("nodeName") and spec.get("schedulingGates"):
         errors.append(forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
-    return errors
+    return errors + podos.annotations_match(obj["metadata"], spec, "spec")
 
 
 _UPDATE_TEXT = (
@@ -466,35 +520,43 @@ def _added_tolerations(new: Any, old: Any) -> Errors:
         if not any({k: v for k, v in t.items() if k != "tolerationSeconds"} == rest for t in new or ()):
             text = "existing toleration can not be modified except its tolerationSeconds"
             return [forbidden("spec.tolerations", text)]
-    return []
+    return tolerations(new, "spec.tolerations")
 
 
 def update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     if ctx.subresource == "status":
-        return []
+        return podparts.status_update(obj, old)
     if ctx.subresource == "ephemeralcontainers":
-        return pod_spec(obj["spec"], "spec", is_pod=True) + podparts.ephemeral_update(obj, old)
+        return _pod(obj) + podparts.ephemeral_update(obj, old)
     if ctx.subresource == "resize":
-        return pod_spec(obj["spec"], "spec", is_pod=True) + podparts.resize_update(obj, old)
+        return _pod(obj) + podparts.resize_update(obj, old)
     spec, before = obj.get("spec") or {}, old.get("spec") or {}
-    errors = pod_spec(spec, "spec", is_pod=True)
+    errors = _pod(obj)
     errors += immutable("metadata.generateName", *(o["metadata"].get("generateName", "") for o in (obj, old)))
     for group in ("containers", "initContainers"):
         if len(spec.get(group) or ()) != len(before.get(group) or ()):
             text = "pod updates may not add or remove containers"
             return [*errors, forbidden(f"spec.{group}", text)]
         for index, one in enumerate(spec.get(group) or ()):
-            if not one.get("image", "").strip() and (before[group][index].get("image", "").strip()):
+            if not one.get("image"):
                 errors.append(required(f"spec.{group}[{index}].image"))
+            errors += _image_spaces(one, f"spec.{group}[{index}]")
     deadline, deadline_before = spec.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds")
-    if deadline is not None and deadline_before is not None and deadline > deadline_before:
-        text = f"must be less than or equal to previous value {deadline_before}"
-        errors.append(invalid("spec.activeDeadlineSeconds", deadline, text))
-    elif deadline is None and deadline_before is not None:
+    if deadline is not None:
+        if not 0 <= deadline <= 2147483647:
+            text = "must be between 0 and 2147483647, inclusive"
+            return [*errors, invalid("spec.activeDeadlineSeconds", deadline, text)]
+        if deadline_before is not None and deadline > deadline_before:
+            text = "must be less than or equal to previous value"
+            return [*errors, invalid("spec.activeDeadlineSeconds", deadline, text)]
+    elif deadline_before is not None:
         text = "must not update from a positive integer to nil value"
         errors.append(invalid("spec.activeDeadlineSeconds", None, text))
     errors += _added_tolerations(spec.get("tolerations"), before.get("tolerations"))
+    errors += podgates.only_fewer(spec.get("schedulingGates"), before.get("schedulingGates"))
     changed = _with_allowed_changes(spec, before)
+    if before.get("schedulingGates"):
+        errors += podgates.while_gated(changed, before)
     if changed != before:
         errors.append(forbidden("spec", f"{_UPDATE_TEXT}\n{internal.difference(_SPEC, before, changed)}"))
     return errors
@@ -507,22 +569,13 @@ def _with_allowed_changes(spec: Obj, before: Obj) -> Obj:
         if spec.get(group):
             old = before.get(group) or []
             out[group] = [{**one, "image": old[index].get("image", "")} for index, one in enumerate(spec[group])]
-    for field in ("activeDeadlineSeconds", "tolerations"):
+    for field in ("activeDeadlineSeconds", "tolerations", "schedulingGates"):
         if field in before:
             out[field] = before[field]
         else:
             out.pop(field, None)
     if (before.get("terminationGracePeriodSeconds") or 0) < 0 and out.get("terminationGracePeriodSeconds") == 1:
         out["terminationGracePeriodSeconds"] = before["terminationGracePeriodSeconds"]
-    if before.get("schedulingGates"):
-        kept = {g.get("name") for g in spec.get("schedulingGates") or ()}
-        if kept <= {g.get("name") for g in before["schedulingGates"]}:
-            out["schedulingGates"] = before["schedulingGates"]
-            for field in ("nodeSelector", "affinity"):
-                if field in before:
-                    out[field] = before[field]
-                else:
-                    out.pop(field, None)
     return out
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from chandlery.controlplane.builtins import quantity
+from chandlery.controlplane.builtins.podusage import pod_resources
 from chandlery.controlplane.builtins.validation.common import (
     Errors,
     amount,
@@ -142,4 +144,28 @@ def _claims(found: Any, known: set[str], path: str) -> Errors:
             errors += dns_label(f"{here}.request", request)
         if name not in known:
             errors.append(FieldError(f"{here}.name", "FieldValueNotFound", f'Not found: "{name}"'))
+    return errors
+
+
+def whole_pod(spec: Obj, path: str) -> Errors:
+    """A pod's own requests cover those of its containers; no container's limit is above the pod's."""
+    found = spec.get("resources")
+    if not found:
+        return []
+    errors: Errors = []
+    if found.get("claims") is not None:
+        errors.append(forbidden(f"{path}.claims", "claims cannot be set for Resources at pod-level"))
+    plain: Obj = {key: spec[key] for key in ("containers", "initContainers") if key in spec}
+    for name, (total, style) in pod_resources(plain, "requests").items():
+        own = (found.get("requests") or {}).get(name, "0")
+        if total > amount(own):
+            shown = quantity.write(total, style)
+            text = f"must be greater than or equal to aggregate container requests of {shown}"
+            errors.append(invalid(f"{path}.requests[{name}]", own, text))
+    for index, one in enumerate(spec.get("containers") or ()):
+        for name, limit in ((one.get("resources") or {}).get("limits") or {}).items():
+            most = (found.get("limits") or {}).get(name)
+            if most is not None and amount(limit) > amount(most):
+                text = f"must be less than or equal to pod limits of {most}"
+                errors.append(invalid(f"{path}.containers[{index}][{name}].limits", limit, text))
     return errors

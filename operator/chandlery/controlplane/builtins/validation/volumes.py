@@ -5,6 +5,7 @@ Source: the field descriptions of core/v1 and observed error texts of kube-apise
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -231,11 +232,45 @@ def _image(found: Obj, path: str, _: Obj) -> Errors:
     return errors + one_of(f"{path}.pullPolicy", found.get("pullPolicy", ""), policies, need=True)
 
 
+_IQN = re.compile(r"iqn\.[0-9]{4}-[0-9]{2}\.([A-Za-z0-9_.-]+)(:[^,;*&$|\s]+)$")
+_EUI = re.compile(r"^eui.[A-Za-z0-9]{16}$")
+_NAA = re.compile(r"^naa.[A-Za-z0-9]{32}$")
+_LUN = "must be between 0 and 255, inclusive"
+
+
 def _iscsi(found: Obj, path: str, _: Obj) -> Errors:
-    errors = _needs("targetPortal", "iqn")(found, path, {})
+    errors = _needs("targetPortal")(found, path, {})
+    name = found.get("iqn", "")
+    pattern = {"iqn": _IQN, "eui": _EUI, "naa": _NAA}.get(name[:3])
+    if not name:
+        errors.append(required(f"{path}.iqn"))
+    elif pattern is None:
+        errors.append(invalid(f"{path}.iqn", name, "must be valid format starting with iqn, eui, or naa"))
+    elif not pattern.search(name):
+        errors.append(invalid(f"{path}.iqn", name, "must be valid format"))
     lun = found.get("lun", 0)
     if not 0 <= lun <= 255:
-        errors.append(invalid(f"{path}.lun", lun, "must be between 0 and 255, inclusive"))
+        errors.append(invalid(f"{path}.lun", lun, _LUN))
+    if (found.get("chapAuthDiscovery") or found.get("chapAuthSession")) and found.get("secretRef") is None:
+        errors.append(required(f"{path}.secretRef"))
+    return errors
+
+
+def _fibre(found: Obj, path: str, _: Obj) -> Errors:
+    names, wide = found.get("targetWWNs") or [], found.get("wwids") or []
+    errors: Errors = []
+    if not names and not wide:
+        text = "must specify either targetWWNs or wwids, but not both"
+        errors.append(required(f"{path}.targetWWNs", text))
+    if names and wide:
+        text = "targetWWNs and wwids can not be specified simultaneously"
+        errors.append(invalid(f"{path}.targetWWNs", names, text))
+    if names:
+        lun = found.get("lun")
+        if lun is None:
+            errors.append(required(f"{path}.lun", "lun is required if targetWWNs is specified"))
+        elif not 0 <= lun <= 255:
+            errors.append(invalid(f"{path}.lun", lun, _LUN))
     return errors
 
 
@@ -253,7 +288,7 @@ _CHECKS: dict[str, Callable[[Obj, str, Obj], Errors]] = {
     "cephfs": _needs("monitors"),
     "quobyte": _needs("registry", "volume"),
     "downwardAPI": _downward_volume,
-    "fc": lambda _f, _p, _v: [],
+    "fc": _fibre,
     "flexVolume": _needs("driver"),
     "azureFile": _needs("secretName", "shareName"),
     "configMap": _config_map,
