@@ -77,12 +77,12 @@ def changed(old: Obj, change: Any, subresource: str = "") -> list[str]:
             {"securityContext": {"windowsOptions": {"runAsUserName": "a b\\...", "gmsaCredentialSpec": ""}}},
             [
                 (
-                    'spec.securityContext.windowsOptions.gmsaCredentialSpec: Invalid value: "": gmsaCredentialSpec cannot '
-                    "be an empty string"
+                    'spec.securityContext.windowsOptions.gmsaCredentialSpec: Invalid value: "": gmsaCredentialSpec '
+                    "cannot be an empty string"
                 ),
                 (
-                    'spec.securityContext.windowsOptions.runAsUserName: Invalid value: "a b\\\\...": runAsUserName\'s User '
-                    "cannot contain only periods or spaces"
+                    'spec.securityContext.windowsOptions.runAsUserName: Invalid value: "a b\\\\...": runAsUserName\'s '
+                    "User cannot contain only periods or spaces"
                 ),
             ],
         ),
@@ -99,8 +99,8 @@ def changed(old: Obj, change: Any, subresource: str = "") -> list[str]:
             {"hostPID": True, "shareProcessNamespace": True},
             [
                 (
-                    "spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID "
-                    "cannot both be enabled"
+                    "spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and "
+                    "HostPID cannot both be enabled"
                 )
             ],
         ),
@@ -117,12 +117,12 @@ def changed(old: Obj, change: Any, subresource: str = "") -> list[str]:
             {"meta": {"annotations": {"container.apparmor.security.beta.kubernetes.io/z": "bad"}}},
             [
                 (
-                    'metadata.annotations[container.apparmor.security.beta.kubernetes.io/z]: Invalid value: "z": container '
-                    "not found"
+                    'metadata.annotations[container.apparmor.security.beta.kubernetes.io/z]: Invalid value: "z": '
+                    "container not found"
                 ),
                 (
-                    'metadata.annotations[container.apparmor.security.beta.kubernetes.io/z]: Invalid value: "bad": invalid '
-                    'AppArmor profile name: "bad"'
+                    'metadata.annotations[container.apparmor.security.beta.kubernetes.io/z]: Invalid value: "bad": '
+                    'invalid AppArmor profile name: "bad"'
                 ),
             ],
         ),
