@@ -12,11 +12,12 @@ from typing import Any
 
 from chandlery.controlplane.fields import managed as mf
 from chandlery.controlplane.fields.managed import Entry, Identity, Managed
-from chandlery.controlplane.fields.reconcile import reconcile_with_schema
+from chandlery.controlplane.fields.reconcile import folds, reconcile_with_schema
 from chandlery.controlplane.fields.scale import after_scaling
 from chandlery.controlplane.fields.schema import Type, type_of
 from chandlery.controlplane.fields.sets import (
     Node,
+    covers,
     difference,
     intersection,
     recursive_difference,
@@ -25,7 +26,7 @@ from chandlery.controlplane.fields.sets import (
 from chandlery.controlplane.fields.walk import (
     Changes,
     TypedError,
-    compare,
+    compare_keys,
 )
 from chandlery.controlplane.types import Obj, Resource
 
@@ -65,28 +66,65 @@ def empty_object(resource: Resource) -> Obj:
     return out
 
 
+_TYPED = frozenset({"apiVersion", "kind", "metadata"})
+
+
 def changes_between(t: Type, old: Obj, new: Obj, reset: Node) -> Changes:
     """What changed, without what is never owned and what this endpoint can't change."""
-    left, right = dict(old), dict(new)
-    for side in (left, right):
-        side.pop("apiVersion", None)
-        side.pop("kind", None)
-        for key, below in reset.items():
-            if not below:
-                side.pop(key[2:], None)
-        meta = side.get("metadata")
-        if isinstance(meta, dict):
-            side["metadata"] = {key: value for key, value in meta.items() if key not in mf.STRIPPED}
-    changes = compare(t, left, right)
-    if changes:
+    skipped = _TYPED
+    partly = False
+    for key, below in reset.items():
+        if below:
+            partly = True
+        else:
+            skipped |= {key[2:]}
+    changes = Changes()
+    compare_keys(t, old, new, changes, skipped)
+    if reset.get("f:metadata") != {}:
+        left, right = old.get("metadata"), new.get("metadata")
+        if left is not right:
+            # Metadata itself is nobody's, and some of what it holds.
+            below = Changes()
+            left = left if type(left) is dict else {}
+            right = right if type(right) is dict else {}
+            compare_keys(t.fields["metadata"], left, right, below, mf.STRIPPED)
+            changes.take("f:metadata", below)
+    if partly:
         for name in Changes.__slots__:
             found = getattr(changes, name)
-            if reset and found:
-                found = recursive_difference(found, reset)
-            if "f:metadata" in found:
-                found = difference(found, mf.STRIPPED_SET)
-            setattr(changes, name, found)
+            if found:
+                setattr(changes, name, recursive_difference(found, reset))
     return changes
+
+
+def _still_theirs(
+    stored: list[Obj], changes: Changes, manager: str, api_version: str, subresource: str, now: str
+) -> list[Obj] | None:
+    """The managedFields after a write that only changed values of fields that its manager has for itself.
+
+    That is what controllers do all day; one time is all that changes. None when it isn't so.
+    """
+    if changes.added or changes.removed or len(stored) > mf.MAX_UPDATE_MANAGERS:
+        return None
+    touched = changes.modified
+    mine: Obj | None = None
+    for entry in stored:
+        if (
+            entry.get("manager") == manager
+            and entry["operation"] == "Update"
+            and entry["apiVersion"] == api_version
+            and (entry.get("subresource") or "") == subresource
+        ):
+            if not covers(entry["fieldsV1"], touched):
+                return None
+            mine = entry
+        elif intersection(entry["fieldsV1"], touched):
+            return None
+    if mine is None or "time" not in mine:
+        return None
+    if mine["time"] == now:
+        return stored
+    return mf.in_line([{**entry, "time": now} if entry is mine else entry for entry in stored])
 
 
 def on_write(resource: Resource, live: Obj | None, new: Obj, *, manager: str, subresource: str, now: str) -> None:
@@ -98,6 +136,19 @@ def on_write(resource: Resource, live: Obj | None, new: Obj, *, manager: str, su
     meta = new.setdefault("metadata", {})
     given = meta.pop("managedFields", None)
     stored = (live or {}).get("metadata", {}).get("managedFields")
+    changes: Changes | None = None
+    if stored and live and subresource != "scale" and (subresource or given is None or given == stored):
+        kept = None
+        try:
+            t = type_of(resource)
+            changes = changes_between(t, live, new, mf.reset_fields(resource, subresource))
+            if changes and (resource.builtin or not folds(t, stored)):
+                kept = _still_theirs(stored, changes, manager or "unknown", resource.api_version, subresource, now)
+        except (TypedError, AttributeError, TypeError, KeyError):
+            changes = None  # the long way knows what becomes of these
+        if kept is not None:
+            meta["managedFields"] = kept
+            return
     managed, source = _current(given, stored, subresource)
     if not managed and live is not None:
         return
@@ -109,7 +160,7 @@ def on_write(resource: Resource, live: Obj | None, new: Obj, *, manager: str, su
             meta["managedFields"] = source
         return
     try:
-        changed = track(resource, live, new, managed, manager=manager, subresource=subresource, now=now)
+        changed = track(resource, live, new, managed, changes, manager=manager, subresource=subresource, now=now)
     except TypedError:
         if stored:
             meta["managedFields"] = stored
@@ -164,13 +215,22 @@ def _current(given: Any, stored: Any, subresource: str) -> tuple[Managed, list[O
 
 
 def track(
-    resource: Resource, live: Obj | None, new: Obj, managed: Managed, *, manager: str, subresource: str, now: str
+    resource: Resource,
+    live: Obj | None,
+    new: Obj,
+    managed: Managed,
+    changes: Changes | None = None,
+    *,
+    manager: str,
+    subresource: str,
+    now: str,
 ) -> bool:
-    """Move what changed to `manager`, in place; whether `managed` is another one now."""
+    """Move what changed to `manager`, in place; whether `managed` is another one now. `changes`: if known already."""
     t = type_of(resource)
     changed = reconcile_with_schema(t, managed) if not resource.builtin else False
-    old = live if live is not None else empty_object(resource)
-    changes = changes_between(t, old, new, mf.reset_fields(resource, subresource))
+    if changes is None:
+        old = live if live is not None else empty_object(resource)
+        changes = changes_between(t, old, new, mf.reset_fields(resource, subresource))
     if not changes:
         return changed
     own = union(changes.modified, changes.added)

@@ -8,15 +8,12 @@ from __future__ import annotations
 from chandlery.controlplane.fields.managed import Managed
 from chandlery.controlplane.fields.schema import ATOMIC, DEDUCED, Type
 from chandlery.controlplane.fields.sets import Node
+from chandlery.controlplane.types import Obj
 
 
 def reconcile_with_schema(t: Type, managed: Managed) -> bool:
     """Replace sets that reach below what is atomic now, in place; whether any was replaced."""
-    if t.folds is None:
-        # Metadata has the same schema in every version, so nothing there became atomic.
-        t.folds = any(_may_fold(child, set()) for name, child in t.fields.items() if name != "metadata")
-        t.folds |= t.elem is not None and _may_fold(t.elem, set())
-    if not t.folds:
+    if not _can_fold(t):
         return False
     changed = False
     for identity, entry in list(managed.items()):
@@ -25,6 +22,19 @@ def reconcile_with_schema(t: Type, managed: Managed) -> bool:
             managed[identity] = entry.with_fields(fields)
             changed = True
     return changed
+
+
+def folds(t: Type, entries: list[Obj]) -> bool:
+    """Whether `reconcile_with_schema` would replace a set of these managedFields."""
+    return _can_fold(t) and any(_fold(t, entry["fieldsV1"]) is not entry["fieldsV1"] for entry in entries)
+
+
+def _can_fold(t: Type) -> bool:
+    if t.folds is None:
+        # Metadata has the same schema in every version, so nothing there became atomic.
+        t.folds = any(_may_fold(child, set()) for name, child in t.fields.items() if name != "metadata")
+        t.folds |= t.elem is not None and _may_fold(t.elem, set())
+    return t.folds
 
 
 def _may_fold(t: Type, seen: set[int]) -> bool:

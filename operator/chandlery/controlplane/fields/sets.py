@@ -86,6 +86,22 @@ def _difference_node(a: Node, b: Node) -> Node | None:
     return out
 
 
+def covers(a: Node, b: Node) -> bool:
+    """Whether every path of `b` is in `a`."""
+    for key, child in b.items():
+        mine = a.get(key)
+        if mine is None:
+            if key == "." and not a:
+                continue
+            return False
+        if not child:
+            if mine and "." not in mine:
+                return False
+        elif mine is not child and not covers(mine, child):
+            return False
+    return True
+
+
 def difference(a: Node, b: Node) -> Node:
     """The paths of `a` that are not in `b`; what lies below a path of `b` stays. Always a new dict."""
     out = dict(a)

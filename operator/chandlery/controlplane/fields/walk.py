@@ -198,21 +198,28 @@ class Changes:
 
 
 def compare(t: Type, old: Any, new: Any) -> Changes:
-    """What changed from `old` to `new`; equal parts are skipped without looking at their types."""
+    """What changed from `old` to `new`."""
     changes = Changes()
-    _compare_keys(t, old, new, changes)
+    compare_keys(t, old, new, changes)
     return changes
 
 
-def _compare_keys(t: Type, old: dict[str, Any], new: dict[str, Any], out: Changes) -> None:
+def compare_keys(
+    t: Type, old: dict[str, Any], new: dict[str, Any], out: Changes, skipped: frozenset[str] = frozenset()
+) -> None:
+    """Add what changed from `old` to `new` to `out`; equal parts are skipped without looking at their types."""
     for key, value in new.items():
         before = old.get(key, _MISSING)
+        if before is value or key in skipped:
+            continue
         if before is _MISSING:
             out.added["f:" + key] = whole(_child(t, key), value)
-        elif before is not value and before != value:
+        elif before != value:
             _compare_at(_child(t, key), before, value, "f:" + key, out)
+    if old.keys() <= new.keys():
+        return
     for key, value in old.items():
-        if key not in new:
+        if key not in new and key not in skipped:
             out.removed["f:" + key] = whole(_child(t, key), value)
 
 
@@ -264,7 +271,7 @@ def _compare_form(t: Type, form: str, old: Any, new: Any, out: Changes) -> bool:
         right = new if type(new) is dict else _NOTHING
         if not left and not right:
             return True
-        _compare_keys(t, left, right, out)
+        compare_keys(t, left, right, out)
         return False
     if form == "list":
         if t.list_kind == ATOMIC:
