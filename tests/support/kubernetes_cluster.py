@@ -96,8 +96,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, network: Network | None) -
 
 
 @pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
-    return Images(tmp_path_factory.mktemp("images"))
+def images(tmp_path_factory: pytest.TempPathFactory, network: Network | None) -> Images:
+    return Images(tmp_path_factory.mktemp("images"), network)
 
 
 async def _prepare(path: Path) -> None:

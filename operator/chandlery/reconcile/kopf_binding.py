@@ -25,6 +25,7 @@ from chandlery.reconcile.api import GROUP, Obj, ResourceType
 from chandlery.reconcile.client import Connector, proxy_for
 from chandlery.reconcile.credentials import Credentials
 from chandlery.reconcile.kopf_import import kopf
+from chandlery.reconcile.leader import identity
 
 Feed = Callable[[str, str | None, Obj], None]
 """(kind, event type or None for an object from a list, object)."""
@@ -131,9 +132,9 @@ class _News:
         """Wait for the answers to what is under way, for a moment: they take another way than events."""
         waiting = self._answers.under_way()
         step, longest = _GATHER
-        until = asyncio.get_running_loop().time() + longest
-        while waiting and asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(step)
+        until = SYSTEM.monotonic() + longest  # kopf's thread has no other clock
+        while waiting and SYSTEM.monotonic() < until:
+            await SYSTEM.sleep(step)
             waiting &= self._answers.under_way()
 
     def _is_echo(self, line: bytes) -> bool:
@@ -321,6 +322,8 @@ class KopfSource:
             await kopf.operator(
                 registry=registry(self._types, self._credentials, self._hand, sessions, self._answers, self._hear),
                 settings=settings(),
+                # its own one asks for the user's name, which a container's user needn't have
+                identity=cast("Any", identity()),
                 clusterwide=not self._namespace,
                 namespaces=[self._namespace] if self._namespace else [],
                 standalone=True,
@@ -330,7 +333,7 @@ class KopfSource:
         finally:
             for session in sessions:
                 await session.close()
-            await asyncio.sleep(0.05)  # transports that were cut off are let go in later turns of the loop
+            await SYSTEM.sleep(0.05)  # transports that were cut off are let go in later turns of the loop
 
     def _hand(self, kind: str, event: str | None, obj: Obj) -> None:
         """From kopf's thread to ours: many events, one wake-up."""

@@ -56,6 +56,21 @@ async def test_apply_to_ready_takes_less_than_a_tenth_of_a_second(run, api, name
         assert sorted(took)[4] < max(0.1, 40 * sorted(trips)[4]), (took, trips)
 
 
+async def test_the_user_that_runs_it_needs_no_name(run, api, namespace, eventually, monkeypatch):
+    """As in a container, whose user is a number that nobody knows."""
+
+    def nobody(*_):
+        raise KeyError("getpwuid(): uid not found: 65532")
+
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    async with run(World(start_time=0.05)) as running:
+        await api.create(CACHES, cache(namespace))
+        await eventually(lambda: is_ready(api, namespace))
+        assert running.operator.source.restarts == 0
+
+
 @pytest.mark.parametrize("source", ["kopf", "informer"])
 async def test_an_operator_takes_over_from_one_that_died(run, api, namespace, eventually, source):
     world = World(start_time=0.05)

@@ -7,13 +7,16 @@ say so.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from kubelet.network import Network
 from kubelet.runtime import DEFAULT_PATH, Image
 from local_harness import shared_cache
 
@@ -34,12 +37,15 @@ class Images:
 
     Args:
         folder: where they lie.
+        network: left while something is fetched.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, network: Network | None = None) -> None:
         self.folder = folder
+        self.network = network
         self.engines = Engines(shared_cache())
         self._made: dict[str, Image] = {}
+        self._lock = threading.Lock()
         self._makers: dict[str, Callable[[Path], Image]] = {
             "valkey": lambda root: self._cache(root, "valkey"),
             "redis": lambda root: self._cache(root, "redis"),
@@ -57,9 +63,13 @@ class Images:
         name = reference.rpartition("/")[2].partition("@")[0].partition(":")[0]
         if name not in self._makers:
             return None
-        if name not in self._made:
-            self._made[name] = await asyncio.to_thread(self._make, name)
-        return self._made[name]
+        return await asyncio.to_thread(self._once, name)
+
+    def _once(self, name: str) -> Image:
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = self._make(name)
+            return self._made[name]
 
     def _make(self, name: str) -> Image:
         root = self.folder / name
@@ -73,10 +83,11 @@ class Images:
         (root / "etc/nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files dns\n")
         (root / "entrypoint").write_text(_ENTRYPOINT)
         (root / "entrypoint").chmod(0o755)
-        for library in ("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2"):
+        for library in ("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2", "libgcc_s.so.1"):
             for found in Path("/lib/x86_64-linux-gnu").glob(library):
                 _copy(found, root / "lib/x86_64-linux-gnu" / library)
-        return self._makers[name](root)
+        with self.network.left() if self.network is not None else contextlib.nullcontext():
+            return self._makers[name](root)
 
     def _engine(self, name: str) -> tuple[Path, dict[str, str]]:
         engine = asyncio.run(self.engines.ensure(name))

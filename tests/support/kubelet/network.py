@@ -63,6 +63,15 @@ class Network:
         finally:
             _call("setns", self._outside, _NEW_NETWORK)
 
+    @contextlib.contextmanager
+    def left(self) -> Iterator[None]:
+        """This thread is outside for a while: what it starts reaches registries."""
+        _call("setns", self._outside, _NEW_NETWORK)
+        try:
+            yield
+        finally:
+            _call("setns", self._inside, _NEW_NETWORK)
+
     def close(self) -> None:
         os.close(self._inside)
         os.close(self._outside)
