@@ -177,14 +177,22 @@ class Simulator:
     def _begin(self, obj: Obj) -> None:
         if obj["metadata"]["uid"] not in self._made:
             self._made.add(obj["metadata"]["uid"])
-            task = asyncio.create_task(self._make(obj))
+            task = asyncio.create_task(self._made_at_last(obj))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _make(self, obj: Obj) -> None:
+    async def _made_at_last(self, obj: Obj) -> None:
+        """As controllers do: what fails comes again."""
+        number = next(self._numbers)
+        while True:
+            with contextlib.suppress(ChandleryError):
+                await self._make(obj, number)
+                return
+            await asyncio.sleep(0.5)
+
+    async def _make(self, obj: Obj, number: int) -> None:
         async with self._room:
             meta, template = obj["metadata"], obj["spec"]["template"]
-            number = next(self._numbers)
             ip = f"127.{100 + number // 62500}.{number // 250 % 250}.{1 + number % 250}"
             secret = None
             while secret is None:
