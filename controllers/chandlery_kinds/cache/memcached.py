@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import ProviderError, Timeout, Unauthenticated, Unavailable
 from chandlery_kinds.cache.model import CacheSpec, EvictionPolicy
 from chandlery_kinds.cache.settings import memcached_arguments
@@ -150,7 +151,7 @@ class MemcachedClient:
 
     async def _line(self) -> str:
         try:
-            async with asyncio.timeout(self._seconds):
+            async with ambient().timeout(self._seconds):
                 line = await self._reader.readuntil(b"\r\n")
         except TimeoutError as error:
             raise Timeout(f"{self._where} did not answer within {self._seconds:g} s") from error

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import PermissionDenied, ProviderError, Timeout, Unauthenticated, Unavailable
 from chandlery_kinds.cache.streams import open_stream
 
@@ -93,7 +94,7 @@ class RespClient:
                 data = word if isinstance(word, bytes) else str(word).encode()
                 out += b"$%d\r\n%s\r\n" % (len(data), data)
         try:
-            async with asyncio.timeout(self._seconds):
+            async with ambient().timeout(self._seconds):
                 self._writer.write(bytes(out))
                 await self._writer.drain()
                 replies = [await self._reply() for _ in commands]
@@ -116,7 +117,7 @@ class RespClient:
         try:
             head = b"\n"
             while head == b"\n":  # so it says that it is still at it
-                async with asyncio.timeout(self._seconds):
+                async with ambient().timeout(self._seconds):
                     head = await self._reader.readuntil(b"\n")
             if head.startswith(b"-"):
                 raise _translated(ReplyError(head[1:].decode(errors="replace").strip()), self._where)
@@ -135,7 +136,7 @@ class RespClient:
             raise Unavailable(f"the data of {self._where} could not be read to its end: {error}") from error
 
     async def _piece(self, size: int) -> bytes:
-        async with asyncio.timeout(self._seconds):
+        async with ambient().timeout(self._seconds):
             data = await self._reader.read(size)
         if not data:
             raise EOFError("the connection was closed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import Timeout, Unavailable
 
 
@@ -19,7 +20,7 @@ async def open_stream(
     """
     where = f"{host}:{port}"
     try:
-        async with asyncio.timeout(seconds):
+        async with ambient().timeout(seconds):
             return await asyncio.open_connection(host, port, ssl=tls)
     except TimeoutError as error:
         raise Timeout(f"no connection to {where} within {seconds:g} s") from error

@@ -165,8 +165,8 @@ class LoadBalancer(Resource[LoadBalancerSpec, LoadBalancerStatus]):
 
     cel_rules = (
         CelRule(
-            rule="!has(self.spec.pools) || self.spec.pools.all(p, !has(p.targets) || p.targets.all(t, !has(t.object) || "
-            "t.object.kind != 'LoadBalancer' || t.object.name != self.metadata.name))",
+            rule="!has(self.spec.pools) || self.spec.pools.all(p, !has(p.targets) || p.targets.all(t, "
+            "!has(t.object) || t.object.kind != 'LoadBalancer' || t.object.name != self.metadata.name))",
             message="a load balancer can't be its own target",
             field_path=".spec.pools",
         ),

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import Timeout, Unavailable
 
 SECONDS = 5.0
@@ -31,7 +32,7 @@ class Runtime:
         except OSError as error:
             raise Unavailable(f"{self._socket.parent} can't be opened: {error.strerror}", retry_after=0.05) from error
         try:
-            async with asyncio.timeout(SECONDS):
+            async with ambient().timeout(SECONDS):
                 reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{folder}/{self._socket.name}")
                 try:
                     writer.write(text.encode() + b"\n")

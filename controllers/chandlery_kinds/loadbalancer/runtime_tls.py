@@ -8,6 +8,7 @@ import ssl
 import tempfile
 from pathlib import Path
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import Timeout, Unavailable
 from chandlery_kinds.loadbalancer.runtime import SECONDS, Runtime
 
@@ -48,7 +49,7 @@ class TlsRuntime(Runtime):
             Timeout: not in time.
         """
         try:
-            async with asyncio.timeout(SECONDS):
+            async with ambient().timeout(SECONDS):
                 reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._context)
                 try:
                     writer.write(text.encode() + b"\n")

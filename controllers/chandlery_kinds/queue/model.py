@@ -292,7 +292,8 @@ class QueueSpec(CommonSpec):
     deduplication_window: Annotated[
         Duration | None,
         Field(
-            description="Messages of the same id within this time are stored once (nats), at least 100ms. Default: none.",
+            description="Messages of the same id within this time, 100ms at least, are stored once (nats). "
+            "Default: none.",
             json_schema_extra=extra(lasts("100ms", "", "deduplicationWindow must be 100ms or more")),
         ),
     ] = None

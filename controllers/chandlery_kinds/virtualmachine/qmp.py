@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import EngineFailed, Timeout, Unavailable
 from chandlery.providers.local.asking import reachable
 
@@ -59,7 +60,7 @@ class Qmp:
         reader, writer = await _open(path, seconds)
         client = cls(reader, writer, seconds)
         try:
-            async with asyncio.timeout(seconds):
+            async with ambient().timeout(seconds):
                 greeting = await client._read()
                 while "QMP" not in greeting:  # what was meant for the one before us
                     greeting = await client._read()
@@ -100,7 +101,7 @@ class Qmp:
         try:
             self._writer.write(json.dumps(request).encode() + b"\n")
             await self._writer.drain()
-            async with asyncio.timeout(seconds or self._seconds):
+            async with ambient().timeout(seconds or self._seconds):
                 while True:
                     answer = await self._read()
                     if "return" in answer:
@@ -142,7 +143,7 @@ async def ask_agent(path: Path, command: str, seconds: float = 0.5) -> Any:
     """
     reader, writer = await _open(path, seconds)
     try:
-        async with asyncio.timeout(seconds):
+        async with ambient().timeout(seconds):
             # What an earlier question left in the channel ends at the 0xff that the agent puts before this answer.
             number = os.getpid() & 0xFFFF
             sync = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
@@ -164,7 +165,7 @@ async def ask_agent(path: Path, command: str, seconds: float = 0.5) -> Any:
 async def _open(path: Path, seconds: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
         with reachable(path) as name:
-            async with asyncio.timeout(seconds):
+            async with ambient().timeout(seconds):
                 return await asyncio.open_unix_connection(name, limit=_MANY)
     except (OSError, TimeoutError) as error:
         raise Unavailable(f"nobody answers at {path}: {error}", retry_after=0.1) from error

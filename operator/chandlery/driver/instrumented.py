@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from chandlery.driver.protocol import Driver, DriverContext, Observation, Unsupported
+from chandlery.foundation.clock import ticking
 from chandlery.foundation.config import Seconds
 from chandlery.foundation.context import Context
 from chandlery.foundation.errors import ChandleryError, Internal, Timeout, as_error
@@ -108,8 +109,9 @@ class Instrumented:
         base = ctx.base.child(timeout=seconds)
         left = base.remaining()
         try:
-            async with base.clock.timeout(left):
-                return await call(_with_base(ctx, base))
+            with ticking(base.clock):
+                async with base.clock.timeout(left):
+                    return await call(_with_base(ctx, base))
         except Timeout:
             raise
         except TimeoutError as error:

@@ -1,19 +1,23 @@
 """Time as a dependency: everything that waits or asks for the time goes through a `Clock`.
 
 `SystemClock` is asyncio's own time. `FakeClock` stands still until a test advances it, wakes sleepers in the order of
-their deadlines, and lets the tasks that became ready run before time moves on. Nothing in the project calls
-`asyncio.sleep`, `loop.call_later`, `asyncio.timeout` or `time.*` for waiting; then one fake clock drives every timer.
+their deadlines, and lets the tasks that became ready run before time moves on. Nothing in the loop, the providers and
+the drivers calls `asyncio.sleep`, `loop.call_later`, `asyncio.timeout` or `time.*` for waiting (ruff refuses it): one
+fake clock drives every timer. Deep inside a driver, where a client of an engine is far from any context, `ambient()` is
+the clock of the verb under way. The control plane and the command line live by the machine's own time.
 """
 
 import asyncio
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, runtime_checkable
 
-__all__ = ["SYSTEM", "Clock", "Expiring", "FakeClock", "SystemClock", "Timer", "rfc3339"]
+__all__ = ["SYSTEM", "Clock", "Expiring", "FakeClock", "SystemClock", "Timer", "ambient", "rfc3339", "ticking"]
 
 
 class Expiring(Protocol):
@@ -80,6 +84,24 @@ class SystemClock:
 
 
 SYSTEM: Final[Clock] = SystemClock()
+
+_AMBIENT: Final[ContextVar[Clock]] = ContextVar("chandlery_clock", default=SYSTEM)
+
+
+def ambient() -> Clock:
+    """The clock of the work under way in this task: a driver's verb sets it for everything that it calls and starts."""
+    return _AMBIENT.get()
+
+
+@contextmanager
+def ticking(clock: Clock) -> Iterator[None]:
+    """A block whose work, and the tasks that it starts, find this clock by `ambient`."""
+    token = _AMBIENT.set(clock)
+    try:
+        yield
+    finally:
+        _AMBIENT.reset(token)
+
 
 _NANO: Final = 1_000_000_000
 # Tasks that wake one another without waiting for time settle within a few rounds; one that spins never does.

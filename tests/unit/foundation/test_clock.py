@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chandlery.foundation.clock import Clock, FakeClock, SystemClock, rfc3339
+from chandlery.foundation.clock import SYSTEM, Clock, FakeClock, SystemClock, ambient, rfc3339, ticking
 from chandlery.foundation.context import Context
 from chandlery.foundation.errors import Timeout
 
@@ -232,3 +232,21 @@ def test_the_fake_clock_and_deadlines_work_under_uvloop_too() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         # At 6 s both are due; "b" began to wait for it first.
         assert runner.run(scenario()) == ["a", "b", "a", "b", "a", "b"]
+
+
+async def test_the_clock_of_the_work_under_way_is_found_from_anywhere():
+    clock = FakeClock()
+    told = []
+
+    async def deep() -> None:
+        async with ambient().timeout(60):
+            await ambient().sleep(30)
+        told.append(ambient().monotonic())
+
+    began = clock.monotonic()
+    with ticking(clock):
+        task = asyncio.ensure_future(deep())
+    assert ambient() is SYSTEM
+    await clock.advance(30)
+    await task
+    assert told == [began + 30]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chandlery.driver.protocol import Difference
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import InvalidSpec, Unavailable
 from chandlery.providers.local.backup_store import Entry
 from chandlery.providers.local.backups import restore_job, source_of
@@ -91,7 +92,7 @@ class Restore:
         background, key = self._instance.provider.background, restore_job(self._instance)
         job = background.start(key, f"restoring the backup {entry.name}", work, self._instance.wake)
         try:
-            async with asyncio.timeout(COPY_SECONDS):
+            async with ambient().timeout(COPY_SECONDS):
                 await background.wait(job)
         except TimeoutError as error:
             raise Unavailable(job.message, retry_after=0.5) from error

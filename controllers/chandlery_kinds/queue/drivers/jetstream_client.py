@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import EngineFailed, NotFound, Unauthenticated, Unavailable
 
 SECONDS = 2
@@ -195,7 +196,7 @@ class JetStream:
             body = {"deliver_subject": inbox, "no_consumers": True, "chunk_size": size, "jsck": True}
             found = await self.ask(f"STREAM.SNAPSHOT.{stream}", body)
             while True:
-                async with asyncio.timeout(PIECE_SECONDS):
+                async with ambient().timeout(PIECE_SECONDS):
                     piece = await pieces.get()
                 if piece.headers and piece.headers.get("Status", "204") != "204":
                     raise EngineFailed(f"JetStream broke the snapshot of {stream} off: {piece.headers}")

@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import EngineFailed, NotFound, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class AmqpLogin:
             NotFound: there is no such queue.
         """
         try:
-            async with asyncio.timeout(SECONDS):
+            async with ambient().timeout(SECONDS):
                 reader, writer = await asyncio.open_connection(host, port, ssl=tls)
                 try:
                     found = cls(reader, writer)

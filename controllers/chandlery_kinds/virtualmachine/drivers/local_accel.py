@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import ChandleryError, EngineFailed
 from chandlery.providers.local import Instance
 from chandlery.providers.local.engines import Engine
@@ -95,6 +95,6 @@ async def _run(
     argv += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     argv += ["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
     argv += ["-drive", f"file={sector},format=raw,if=ide"]
-    begun = time.monotonic()
+    begun = ambient().monotonic()
     done = await run_tool(instance, argv, env=engine.env, seconds=patience, check=False)
-    return done, time.monotonic() - begun
+    return done, ambient().monotonic() - begun

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import ChandleryError
 from chandlery.providers.local import Instance, ProcessState
 from chandlery_kinds.virtualmachine.command import ForwardArgs
@@ -58,7 +59,7 @@ async def look(instance: Instance, state: ProcessState, forwards: Sequence[Forwa
                 if found.status == "running":
                     await asyncio.gather(*(_knock(forward.host_port, stack) for forward in tcp))
                     if tcp:
-                        await asyncio.sleep(ACCEPT_SECONDS)
+                        await ambient().sleep(ACCEPT_SECONDS)
                 table = parse_usernet(await qmp.monitor("info usernet"))
             found.forwards = [line for line in table if line.state == "HOST_FORWARD"]
             found.accepting = accepting(tcp, table)
@@ -82,7 +83,7 @@ def accepting(forwards: Sequence[ForwardArgs], table: Sequence[Connection]) -> f
 
 async def _knock(port: int, stack: contextlib.AsyncExitStack) -> None:
     try:
-        async with asyncio.timeout(0.5):
+        async with ambient().timeout(0.5):
             _, writer = await asyncio.open_connection(HOST, port)
     except (OSError, TimeoutError):
         return

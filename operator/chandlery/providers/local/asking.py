@@ -60,7 +60,7 @@ async def ask_to_stop(request: StopRequest, folder: Path, alive: Callable[[], bo
         if not alive():
             return True
         if clock.monotonic() >= next_time:
-            said = await _say(request, folder)
+            said = await _say(request, folder, clock)
             if not said and not heard:
                 return not alive()
             heard = heard or said
@@ -69,9 +69,9 @@ async def ask_to_stop(request: StopRequest, folder: Path, alive: Callable[[], bo
     return not alive()
 
 
-async def _say(request: StopRequest, folder: Path) -> bool:
+async def _say(request: StopRequest, folder: Path, clock: Clock) -> bool:
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with clock.timeout(_ANSWER_SECONDS):
             with reachable(folder / request.socket) as name:
                 reader, writer = await asyncio.open_unix_connection(name)
             try:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import ChandleryError, as_error
 
 RETRY_SECONDS = 10.0
@@ -65,7 +66,7 @@ class Background:
         """
         loop = asyncio.get_running_loop()
         job = self._jobs.get(key)
-        fresh = job is not None and job.error is not None and loop.time() - job.ended_at < RETRY_SECONDS
+        fresh = job is not None and job.error is not None and ambient().monotonic() - job.ended_at < RETRY_SECONDS
         if job is None or not (job.running or fresh):
             job = Job(title)
             self._jobs[key] = job
@@ -119,7 +120,7 @@ class Background:
         except Exception as error:  # noqa: BLE001 - whoever waits is told
             job.error = as_error(error)
         finally:
-            job.ended_at = asyncio.get_running_loop().time()
+            job.ended_at = ambient().monotonic()
             for wake in job.wakes:
                 wake()
             job.wakes.clear()

@@ -18,6 +18,7 @@ from typing import Any
 
 from chandlery.driver.protocol import Difference, DriverContext, Unsupported
 from chandlery.driver.schedule import Due, due, moment, requested, stamp
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import ChandleryError, NotFound, NotSupported, Unavailable, as_error
 from chandlery.model.backup import Backup, BackupDestination, RestoreFrom
 from chandlery.model.base import Condition, ConditionStatus, DeletionPolicy
@@ -151,7 +152,7 @@ class Backups:
         background.forget(key)
         job = background.start(key, f"looking into {store.folder}", scan)
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with ambient().timeout(LOOK_SECONDS):
                 return await background.wait(job), ""
         except TimeoutError:
             return [], f"{store.folder} does not answer"

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,39 +78,48 @@ class Housekeeping:
             self._task = None
 
     async def _run(self) -> None:
+        clock = self._provider.clock
         while True:
-            await asyncio.sleep(self.limits.interval)
+            await clock.sleep(self.limits.interval)
+            pieces = self._pieces()
             try:
-                for name in await asyncio.to_thread(self.look):
-                    self._provider.notify(name)
+                while True:
+                    began = clock.monotonic()
+                    found = await asyncio.to_thread(next, pieces, None)
+                    if found is None:
+                        break
+                    for name in found:
+                        self._provider.notify(name)
+                    await clock.sleep(min(1.0, (clock.monotonic() - began) * self.limits.rest))
             except (ChandleryError, OSError) as error:
                 Context().logger.warning("housekeeping failed", error=error)
 
     def look(self) -> list[str]:
         """Cut logs, measure data; the instances for which something changed."""
+        return [name for piece in self._pieces() for name in piece]
+
+    def _pieces(self) -> Iterator[list[str]]:
+        """One instance after the other: its name if something changed."""
         found = os.statvfs(self._provider.data_dir)
         self._free = found.f_bavail * found.f_frsize
         was_low, self._was_low = self._was_low, self.low()
-        changed = []
         try:
             names = sorted(entry.name for entry in os.scandir(self._provider.instances_dir) if entry.is_dir())
         except FileNotFoundError:
             names = []
         for name in names:
-            began = time.monotonic()
+            changed = False
             home = self._provider.instances_dir / name
             for path in home.glob("log/*.log"):
                 logfiles.rotate(path, self.limits.log_bytes, self.limits.log_files)
             if name in self._allowed:
                 before = self._usage.get(name)
                 self._usage[name] = now = Usage(largest(home / "data"), self._allowed[name])
-                if self.low() != was_low or now.too_much != (before is not None and before.too_much):
-                    changed.append(name)
-            time.sleep(min(1.0, (time.monotonic() - began) * self.limits.rest))
+                changed = self.low() != was_low or now.too_much != (before is not None and before.too_much)
+            yield [name] if changed else []
         for gone in self._usage.keys() - set(names):
             self._usage.pop(gone, None)
             self._allowed.pop(gone, None)
-        return changed
 
     def low(self) -> bool:
         """The disk is nearly full."""

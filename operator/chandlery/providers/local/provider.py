@@ -225,7 +225,7 @@ class LocalProvider:
             fd = os.pidfd_open(pid)
         except (AttributeError, OSError):
             started = pids.start_time(pid)
-            self._watch_by_polling(loop, pid, started, name)
+            self._watch_by_polling(pid, started, name)
             return
 
         def ended() -> None:
@@ -252,18 +252,18 @@ class LocalProvider:
             self._codes[pid] = os.waitstatus_to_exitcode(status)
         return self._codes[pid]
 
-    def _watch_by_polling(self, loop: asyncio.AbstractEventLoop, pid: int, started: str | None, name: str) -> None:
+    def _watch_by_polling(self, pid: int, started: str | None, name: str) -> None:
         """Where the kernel has no pidfd (macOS)."""
 
         def look() -> None:
             if pids.is_same(pid, started):
-                self._watched[pid] = loop.call_later(POLL_WITHOUT_PIDFD, look).cancel
+                self._watched[pid] = self.clock.call_later(POLL_WITHOUT_PIDFD, look).cancel
             else:
                 self._watched.pop(pid, None)
                 self.collect(pid)
                 self.notify(name)
 
-        self._watched[pid] = loop.call_later(POLL_WITHOUT_PIDFD, look).cancel
+        self._watched[pid] = self.clock.call_later(POLL_WITHOUT_PIDFD, look).cancel
 
     def _unwatch(self, pid: int) -> None:
         cancel = self._watched.pop(pid, None)

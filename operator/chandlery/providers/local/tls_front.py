@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chandlery.driver.protocol import Difference, Disruption, DriverContext
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import ChandleryError, EngineFailed, Timeout, Unavailable
 from chandlery.providers.local.asking import reachable
 from chandlery.providers.local.certificates import Certificates
@@ -242,7 +243,7 @@ class TlsFront:
 
     async def _command(self, text: str) -> str:
         try:
-            async with asyncio.timeout(COMMAND_SECONDS):
+            async with ambient().timeout(COMMAND_SECONDS):
                 with reachable(self.instance.run_dir / f"{PROCESS}.sock") as name:
                     reader, writer = await asyncio.open_unix_connection(name)
                 try:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import EngineFailed, NotSupported, Unavailable
 from chandlery.providers.local.engines.tree import holding
 from chandlery.providers.local.files import os_error
@@ -161,7 +162,7 @@ class Apt:
                 with contextlib.suppress(OSError):
                     here += (self.downloads / deb.file).stat().st_size
             tell(f"downloading, {here / 1e6:.0f} of {total / 1e6:.0f} MB")
-            await asyncio.sleep(0.5)
+            await ambient().sleep(0.5)
 
     def drop(self, debs: Sequence[Deb]) -> None:
         """Remove files that were unpacked."""
@@ -205,7 +206,7 @@ async def run(argv: Sequence[str], cwd: Path, seconds: float = 900.0) -> tuple[i
     except OSError as error:
         raise EngineFailed(f"{argv[0]} could not be started: {error.strerror or error}") from error
     try:
-        async with asyncio.timeout(seconds):
+        async with ambient().timeout(seconds):
             output, _ = await process.communicate()
     except TimeoutError as error:
         raise Unavailable(f"{Path(argv[0]).name} did not end within {seconds:.0f} s") from error

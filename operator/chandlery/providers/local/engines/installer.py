@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import DataLoss, EngineFailed, NotSupported, Unavailable
 from chandlery.providers.local.engines import tree
 from chandlery.providers.local.engines.apt import Apt, Deb, run
@@ -180,7 +181,7 @@ async def version_of(entry: EngineEntry, binary: Path, env: dict[str, str], *, s
             stderr=asyncio.subprocess.STDOUT,
             env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LANG": "C.UTF-8", "HOME": "/nonexistent", **env},
         )
-        async with asyncio.timeout(20):
+        async with ambient().timeout(20):
             output, _ = await process.communicate()
     except TimeoutError as error:
         process.kill()

@@ -6,7 +6,6 @@ file, so that a damaged one can be named.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import hashlib
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import Unavailable
 from chandlery.providers.local.files import os_error, read_json, remove_tree, write_atomic
 
@@ -182,7 +182,7 @@ async def holding(path: Path, wait: Callable[[], None] = lambda: None) -> AsyncI
                 yield
                 return
         wait()
-        await asyncio.sleep(LOCK_POLL)
+        await ambient().sleep(LOCK_POLL)
 
 
 def free_space(path: Path, wanted: int) -> None:
