@@ -1,7 +1,7 @@
 """Definitions of other projects' kinds, as far as drivers use them: with schemas, so that a wrong field is dropped.
 
-Sources: the KubeVirt API (kubevirt.io/v1), CDI's (cdi.kubevirt.io/v1beta1) and the Gateway API
-(gateway.networking.k8s.io/v1).
+Sources: the KubeVirt API (kubevirt.io/v1), CDI's (cdi.kubevirt.io/v1beta1), the Gateway API
+(gateway.networking.k8s.io/v1) and CloudNativePG's (postgresql.cnpg.io/v1).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 from chandlery.driver.objects import ResourceType
 from chandlery.providers.kubernetes.types import (
     CERTIFICATES,
+    CNPG_CLUSTERS,
+    CNPG_POOLERS,
     DATA_VOLUMES,
     GATEWAYS,
     HTTP_ROUTES,
@@ -209,5 +211,49 @@ CERT_MANAGER = definition(
         dnsNames=each(TEXT),
         usages=each(TEXT),
         issuerRef=record(group=TEXT, kind=TEXT, name=TEXT),
+    ),
+)
+
+_BEGINNING = record(database=TEXT, owner=TEXT, secret=_NAMED, encoding=TEXT, locale=TEXT, dataChecksums=FLAG)
+CLOUDNATIVE_PG = (
+    definition(
+        CNPG_CLUSTERS,
+        record(
+            instances=NUMBER,
+            imageName=TEXT,
+            imagePullSecrets=each(_NAMED),
+            storage=record(size=TEXT, storageClass=TEXT),
+            bootstrap=record(initdb=_BEGINNING),
+            enableSuperuserAccess=FLAG,
+            superuserSecret=_NAMED,
+            inheritedMetadata=record(labels=WORDS, annotations=WORDS),
+            affinity=record(
+                enablePodAntiAffinity=FLAG,
+                topologyKey=TEXT,
+                podAntiAffinityType=TEXT,
+                nodeSelector=WORDS,
+                tolerations=each(LOOSE),
+            ),
+            priorityClassName=TEXT,
+            resources=LOOSE,
+            failoverDelay=NUMBER,
+            certificates=record(serverTLSSecret=TEXT, serverCASecret=TEXT),
+            postgresql=record(
+                parameters=WORDS,
+                pg_hba=each(TEXT),
+                shared_preload_libraries=each(TEXT),
+                synchronous=record(method=TEXT, number=NUMBER, dataDurability=TEXT),
+            ),
+        ),
+    ),
+    definition(
+        CNPG_POOLERS,
+        record(
+            cluster=_NAMED,
+            type=TEXT,
+            instances=NUMBER,
+            pgbouncer=record(poolMode=TEXT, parameters=WORDS),
+            template=record(metadata=record(labels=WORDS), spec=LOOSE),
+        ),
     ),
 )

@@ -1,73 +1,201 @@
-"""Databases handed over to CloudNativePG: refused without it, made with it, its status told as ours."""
+"""Databases handed over to CloudNativePG: refused without it; made with it, with a real server in place of its own."""
 
+from __future__ import annotations
+
+import contextlib
+
+import asyncpg
 import pytest
+from foreign_crds import CLOUDNATIVE_PG
 from kubernetes_cluster import CRDS, eventually
 
-from chandlery.providers.kubernetes.types import CNPG_CLUSTERS, SECRETS
+from chandlery.providers.kubernetes.types import CNPG_CLUSTERS, CNPG_POOLERS, PODS, SECRETS, SERVICES
 
-CRD = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "clusters.postgresql.cnpg.io"},
-    "spec": {
-        "group": "postgresql.cnpg.io",
-        "scope": "Namespaced",
-        "names": {"kind": "Cluster", "plural": "clusters", "singular": "cluster", "listKind": "ClusterList"},
-        "versions": [
-            {
-                "name": "v1",
-                "served": True,
-                "storage": True,
-                "subresources": {"status": {}},
-                "schema": {
-                    "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-                },
-            }
-        ],
-    },
-}
+pytestmark = pytest.mark.engine
+# What CloudNativePG does, as far as it can be seen from outside: passwords from its Secrets, the first database.
+PRIMARY = """set -eu
+read -r owner < /fake-app/password || :
+if [ ! -e /fake-data/pg ]; then
+  initdb --pgdata=/fake-data/pg --username=postgres --pwfile=/fake-admin/password --auth=scram-sha-256 --no-sync
+  echo 'host all all all scram-sha-256' >> /fake-data/pg/pg_hba.conf
+  printf "CREATE ROLE app LOGIN PASSWORD '%s';\\nCREATE DATABASE app OWNER app;\\n" "$owner" |
+    postgres --single -D /fake-data/pg postgres
+fi
+exec postgres -D /fake-data/pg -c listen_addresses=0.0.0.0 -c unix_socket_directories=
+"""
 
 
 @pytest.fixture
 async def without(kube):
     yield kube
-    await kube.api.delete(CRDS, "", CRD["metadata"]["name"])
+    for definition in CLOUDNATIVE_PG:
+        await kube.api.delete(CRDS, "", definition["metadata"]["name"])
 
 
-async def test_refused_without_cloudnativepg_and_made_once_it_is_there(without):
+async def install(kube):
+    for definition in CLOUDNATIVE_PG:
+        await kube.api.apply(CRDS, definition)
+    for kind in (CNPG_CLUSTERS, CNPG_POOLERS):
+        await eventually(lambda kind=kind: kube.api.list(kind))
+
+
+async def told(kube, kind, name, status):
+    """Its status, as CloudNativePG writes it."""
+    body = {"metadata": {"name": name, "namespace": kube.namespace}, "status": status}
+    await kube.api.apply(kind, body, manager="cnpg", subresource="status")
+
+
+async def play(kube, cluster):
+    """The primary of a Cluster, and its status."""
+    meta, spec = cluster["metadata"], cluster["spec"]
+    name = f"{meta['name']}-1"
+    owner = {"apiVersion": CNPG_CLUSTERS.api_version, "kind": "Cluster", "name": meta["name"], "uid": meta["uid"]}
+    mounts = {"data": "/fake-data", "app": "/fake-app", "admin": "/fake-admin"}
+    secrets = {"app": spec["bootstrap"]["initdb"]["secret"]["name"], "admin": spec["superuserSecret"]["name"]}
+    container = {
+        "name": "postgres",
+        "image": "registry.example/postgres:18.6",
+        "command": ["sh", "-c", PRIMARY],
+        "ports": [{"name": "postgresql", "containerPort": 5432}],
+        "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in mounts.items()],
+    }
+    volumes = [{"name": volume, "secret": {"secretName": secret}} for volume, secret in secrets.items()]
+    labels = {"cnpg.io/cluster": meta["name"], "cnpg.io/instanceRole": "primary", **spec["inheritedMetadata"]["labels"]}
+    body = {
+        "metadata": {
+            "name": name,
+            "namespace": kube.namespace,
+            "labels": labels,
+            "ownerReferences": [{**owner, "controller": True}],
+        },
+        "spec": {
+            "nodeName": "node-1",
+            "securityContext": {"runAsUser": 999, "runAsGroup": 999, "fsGroup": 999},
+            "containers": [container],
+            "volumes": [{"name": "data", "emptyDir": {}}, *volumes],
+        },
+    }
+    await kube.api.create(PODS, body)
+    status = {
+        "phase": "Cluster in healthy state",
+        "instances": spec["instances"],
+        "readyInstances": spec["instances"],
+        "currentPrimary": name,
+        "timelineID": 1,
+        "instanceNames": [f"{meta['name']}-{number + 1}" for number in range(spec["instances"])],
+        "instancesStatus": {"healthy": [name]},
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }
+    await told(kube, CNPG_CLUSTERS, meta["name"], status)
+
+
+@contextlib.asynccontextmanager
+async def client(kube, secret, pod):
+    """As an application: the name of the Service stands for its primary's address."""
+    binding = await kube.secret(secret)
+    found = await eventually(lambda: kube.get(PODS, pod))
+    connection = await asyncpg.connect(
+        host=found["status"]["podIP"],
+        port=5432,
+        user=binding["username"],
+        password=binding["password"],
+        database=binding["database"],
+        ssl=False,
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+SPEC = {
+    "storage": {"size": "2Gi"},
+    "databases": [{"name": "app", "schemas": ["audit"]}, {"name": "stock"}],
+    "roles": [{"name": "reader", "grants": [{"database": "app", "privileges": ["SELECT"]}]}],
+    "configuration": {"work_mem": "8MB", "shared_preload_libraries": "pg_stat_statements, auto_explain"},
+    "initialization": {"sqlSecrets": [{"name": "scripts", "key": "tables"}]},
+    "tls": {"required": True},
+    "replication": {"failoverDelay": "30s"},
+}
+
+
+async def test_refused_without_cloudnativepg_and_whole_once_it_is_there(without):
     kube = without
-    await kube.apply("Database", "app", {"instances": 2, "storage": {"size": "2Gi"}})
+    script = {"metadata": {"name": "scripts", "namespace": kube.namespace}, "stringData": {}}
+    await kube.api.apply(SECRETS, {**script, "stringData": {"tables": "CREATE TABLE ships (name text)"}})
+    await kube.apply("Database", "app", {**SPEC, "instances": 2})
 
     async def refused():
         found = await kube.get("Database", "app")
         return "CloudNativePG" in str(found["status"]["conditions"]) and found["status"]
 
     assert (await eventually(refused))["phase"] != "Ready"
-    await kube.api.apply(CRDS, CRD)
-    await kube.apply("Database", "app", {"instances": 3, "storage": {"size": "2Gi"}})
+    await install(kube)
+    await kube.apply("Database", "app", {**SPEC, "instances": 3})
 
     async def made_of_three():
         found = await kube.get(CNPG_CLUSTERS, "app-database")  # the first attempt may still have had two
         return found if found and found["spec"]["instances"] == 3 else None
 
-    made = await eventually(made_of_three, 40)
+    made = await eventually(made_of_three)
     assert made["spec"]["storage"] == {"size": "2Gi"}
+    assert made["spec"]["failoverDelay"] == 30
+    assert made["spec"]["postgresql"] == {
+        "parameters": {"work_mem": "8MB", "ssl_min_protocol_version": "TLSv1.2"},
+        "shared_preload_libraries": ["pg_stat_statements", "auto_explain"],
+        "pg_hba": ["hostnossl all all all reject"],
+    }
     auth = await kube.get(SECRETS, made["spec"]["bootstrap"]["initdb"]["secret"]["name"])
     assert auth["type"] == "kubernetes.io/basic-auth"
 
-    status = {
-        "phase": "Cluster in healthy state",
-        "instances": 3,
-        "readyInstances": 3,
-        "currentPrimary": "app-database-1",
-        "instanceNames": ["app-database-1", "app-database-2", "app-database-3"],
-        "conditions": [{"type": "Ready", "status": "True"}],
-    }
-    await kube.workloads._status(CNPG_CLUSTERS, made, status)
+    await play(kube, made)
     seen = await kube.ready("Database", "app")
     assert seen["primary"] == "app-database-1"
+    assert seen["version"].startswith("18.")
+    assert {item["name"]: item["ready"] for item in seen["databases"]} == {"app": True, "stock": True}
+    assert {role["name"] for role in seen["roles"]} == {"reader", "app", "stock"}
+    [script] = [c for c in seen["conditions"] if c["type"] == "Initialized"]
+    assert script["status"] == "True"
     binding = await kube.secret("app")
     assert binding["host"] == f"app-database-rw.{kube.namespace}.svc"
     assert binding["password"] == (await kube.secret("app-database-auth"))["password"]
+    assert binding["uri"].endswith("?sslmode=require")
+    async with client(kube, "app", "app-database-1") as app:
+        await app.execute("INSERT INTO ships VALUES ('Argo')")
+    async with client(kube, "app-role-reader", "app-database-1") as reader:
+        assert await reader.fetchval("SELECT name FROM ships") == "Argo"
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await reader.execute("INSERT INTO ships VALUES ('Ghost')")
+    async with client(kube, "app-role-stock", "app-database-1") as stock:
+        assert await stock.fetchval("SELECT current_database()") == "stock"
+
+    # new passwords, where CloudNativePG and clients look for them; how it began is not written anew
+    spec = {**SPEC, "instances": 3, "pooler": {"instances": 2, "poolSize": 7}, "exposure": {"type": "NodePort"}}
+    await kube.apply("Database", "app", spec, annotations={"chandlery.dev/rotate-requested-at": "now"})
+
+    async def rotated():
+        return (await kube.secret("app"))["password"] != binding["password"]
+
+    await eventually(rotated)
+    pooler = await eventually(lambda: kube.get(CNPG_POOLERS, "app-database-pooler"))
+    assert pooler["spec"]["instances"] == 2
+    assert pooler["spec"]["pgbouncer"]["parameters"]["default_pool_size"] == "7"
+    await eventually(lambda: _reason(kube, "app", "pooler"))
+    await told(kube, CNPG_POOLERS, "app-database-pooler", {"instances": 2})
+    assert (await kube.ready("Database", "app"))["poolerReady"] is True
+    assert (await kube.secret("app"))["password"] == (await kube.secret("app-database-auth"))["password"]
+    service = await kube.get(SERVICES, "app-database")
+    assert service["spec"]["selector"] == {"cnpg.io/poolerName": "app-database-pooler"}
+    async with client(kube, "app", "app-database-1") as app:
+        assert await app.fetchval("SELECT name FROM ships") == "Argo"
+    again = await kube.get(CNPG_CLUSTERS, "app-database")
+    assert again["spec"]["bootstrap"] == made["spec"]["bootstrap"]
+
+    await kube.api.delete(PODS, kube.namespace, "app-database-1")  # as its end with the Cluster
     await kube.delete("Database", "app")
     assert (await kube.api.list(CNPG_CLUSTERS, kube.namespace)).items == []
+    assert (await kube.api.list(CNPG_POOLERS, kube.namespace)).items == []
+
+
+async def _reason(kube, name, word):
+    return word in str((await kube.get("Database", name))["status"]["conditions"])

@@ -28,7 +28,7 @@ class DatabaseDriver(KubernetesDriver[Database]):
             ("apps", ("statefulsets",)),
             ("batch", ("cronjobs", "jobs")),
             ("networking.k8s.io", ("networkpolicies",)),
-            ("postgresql.cnpg.io", ("clusters",)),
+            ("postgresql.cnpg.io", ("clusters", "poolers")),
         ),
         Rule(("",), ("pods",), ("list", "watch", "patch", "delete")),
         Rule(("",), ("persistentvolumeclaims",), ("list", "watch", "patch", "delete")),
@@ -37,7 +37,7 @@ class DatabaseDriver(KubernetesDriver[Database]):
 
     def refused(self, obj: Database, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
         spec = obj.spec
-        if spec.pooler is not None and spec.pooler.enabled:
+        if spec.pooler is not None and spec.pooler.enabled and spec.instances == 1:
             yield Unsupported("spec.pooler", "set", "databases on Kubernetes don't have it yet")
         if needs_login(obj):
             yield Unsupported("spec.initialization.sqlSecrets", "set", "the owner that runs them can't log in")

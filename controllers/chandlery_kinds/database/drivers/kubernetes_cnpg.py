@@ -1,28 +1,52 @@
-"""Several instances of PostgreSQL: handed over to CloudNativePG, and told back as our own."""
+"""Several instances of PostgreSQL: handed over to CloudNativePG, and told back as our own.
+
+CloudNativePG makes and moves the servers; what is inside of them (databases, roles, grants, extensions) is kept over a
+real connection to the primary, as its superuser, by the same rules as everywhere.
+"""
 
 from __future__ import annotations
 
 import secrets
+import ssl
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
-from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation, Unsupported
-from chandlery.foundation.errors import FailedPrecondition
-from chandlery.model.base import DeletionPolicy, Endpoint
-from chandlery.model.parts import ExposureType
+from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation, Unsupported
+from chandlery.foundation.errors import ChandleryError, FailedPrecondition, Unavailable
+from chandlery.model.base import Condition, DeletionPolicy, Endpoint
+from chandlery.model.parts import ClientAuthentication, ExposureType
 from chandlery.providers.kubernetes.children import Children
+from chandlery.providers.kubernetes.foreign import look
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.session import KubernetesSession
-from chandlery.providers.kubernetes.types import CNPG_CLUSTERS, SECRETS, Obj
-from chandlery_kinds.database.kubernetes.cluster import AUTH, cluster
+from chandlery.providers.kubernetes.types import (
+    CNPG_CLUSTERS,
+    CNPG_POOLERS,
+    CONFIG_MAPS,
+    PODS,
+    SECRETS,
+    SERVICE_MONITORS,
+    SERVICES,
+    Obj,
+)
+from chandlery_kinds.database.drivers.kubernetes_pass import DatabasePass
+from chandlery_kinds.database.drivers.kubernetes_scripts import PAYLOAD as SCRIPT
+from chandlery_kinds.database.drivers.kubernetes_scripts import Scripts
+from chandlery_kinds.database.kubernetes.cluster import ADMIN, AUTH, POOLER, PORT, SUPERUSER, children, pooled
 from chandlery_kinds.database.model import Database
-from chandlery_kinds.database.postgres.binding import binding
+from chandlery_kinds.database.postgres.binding import binding, encrypted, secret_part
+from chandlery_kinds.database.postgres.connection import connect
+from chandlery_kinds.database.postgres.content import Content
+from chandlery_kinds.database.spec_parts import PoolMode
 
 CRD = "clusters.postgresql.cnpg.io"
-PORT = 5432
 POLL = 10.0
 """CloudNativePG's objects wake us when they change; this is for what they don't tell."""
+DRIFT_POLL = 30.0
+CA = "-ca"
+"""Suffix of the Secret with CloudNativePG's own CA."""
 
 
 def refused(obj: Database) -> list[Unsupported]:
@@ -33,90 +57,338 @@ def refused(obj: Database) -> list[Unsupported]:
     def no(field: str, value: object, why: str) -> None:
         found.append(Unsupported(field, str(value), why))
 
-    if len(spec.databases) > 1:
-        no("spec.databases", f"{len(spec.databases)} databases", "one database each with several instances so far")
-    first = spec.databases[0]
-    if first.extensions or first.schemas:
-        no("spec.databases", first.name, "extensions and schemas are not set up with several instances yet")
-    if spec.roles:
-        no("spec.roles", "set", "roles besides the owner are not set up with several instances yet")
     for field, value in (("backup", spec.backup), ("restoreFrom", spec.restore_from)):
         if value is not None:
             no(f"spec.{field}", "set", "it is not handed over to CloudNativePG yet")
-    if spec.rotation is not None:
-        no("spec.rotation", "set", "passwords with several instances are not rotated yet")
-    if spec.exposure.type is not ExposureType.INTERNAL:
-        why = "databases with several instances are reached from inside of the cluster only"
-        no("spec.exposure.type", spec.exposure.type.value, why)
+    if spec.pooler is not None and spec.pooler.enabled and spec.pooler.mode is PoolMode.STATEMENT:
+        no("spec.pooler.mode", "statement", "CloudNativePG's pooler knows session and transaction")
+    tls = spec.tls
+    if tls is not None and tls.enabled:
+        if tls.issuer_ref is not None:
+            why = "CloudNativePG takes certificates from a Secret: name cert-manager's as certificateSecret"
+            no("spec.tls.issuerRef", tls.issuer_ref.name, why)
+        if tls.client_authentication is not ClientAuthentication.NONE:
+            why = "CloudNativePG lets clients in by password"
+            no("spec.tls.clientAuthentication", tls.client_authentication.value, why)
+    exposure = spec.exposure
+    if exposure.allowed_cidrs and exposure.type is not ExposureType.LOAD_BALANCER:
+        why = "pods of CloudNativePG get no NetworkPolicy from here: write one, or use a load balancer"
+        no("spec.exposure.allowedCidrs", "set", why)
+    if exposure.port is not None and exposure.type is ExposureType.INTERNAL:
+        no("spec.exposure.port", exposure.port, f"CloudNativePG's Services have the port {PORT}")
     if spec.deletion_policy is not DeletionPolicy.DELETE:
         why = "CloudNativePG deletes the volumes with the cluster"
         no("spec.deletionPolicy", spec.deletion_policy.value, why)
     return found
 
 
-class CnpgCluster:
+class CnpgCluster(DatabasePass):
     """Everything that one pass does with one database that CloudNativePG runs."""
 
     def __init__(self, ctx: DriverContext, obj: Database, there: Children, *, served: bool) -> None:
-        self.ctx = ctx
-        self.obj = obj
-        self.there = there
+        super().__init__(ctx, obj, there)
         self.served = served
+        self.version = ""
+        self.error = ""
+        self.authority: str | None = None
+        self.scripts = Scripts(ctx, obj, self.notes.setdefault("scripts", {}), self._save, self._connect)
 
     @classmethod
     async def of(cls, ctx: DriverContext, obj: Database) -> CnpgCluster:
         """Read what is there."""
         session: KubernetesSession = ctx.provider
         served = await session.served(CRD)
-        kinds = (CNPG_CLUSTERS, SECRETS) if served else (SECRETS,)
-        return cls(ctx, obj, await Children(session, Owner.of(obj, "postgresql"), kinds).look(), served=served)
+        owner = Owner.of(obj, "postgresql")
+        if not served:
+            return cls(ctx, obj, await Children(session, owner, (SECRETS,)).look(), served=False)
+        further = SimpleNamespace(tls=None, metrics=obj.spec.metrics)  # certificates are CloudNativePG's own
+        kinds = (CNPG_POOLERS, CNPG_CLUSTERS, SERVICES, SECRETS, CONFIG_MAPS, PODS)
+        return cls(ctx, obj, await look(session, owner, kinds, further), served=True)
 
     @property
     def live(self) -> Obj | None:
         return self.there.get(CNPG_CLUSTERS)
 
+    # -- passwords
+
+    @property
+    def first_owner(self) -> str:
+        return self.spec.owner_of(self.spec.databases[0])
+
+    def _password_key(self, role: str) -> str:
+        """The first owner's is where CloudNativePG looks for it."""
+        return "password" if role == self.first_owner else super()._password_key(role)
+
+    def auth_keys(self) -> list[str]:
+        return list(dict.fromkeys(["username", "password", *self.generated().values()]))
+
+    async def ensure_auth(self) -> None:
+        """Generate what is missing, on record before anything uses it."""
+        missing = self.missing_auth()
+        if missing:
+            words = {key: self.first_owner if key == "username" else secrets.token_urlsafe(24) for key in missing}
+            await self.there.secret_once(AUTH, words, "kubernetes.io/basic-auth")
+        if "password" not in self._admin():
+            words = {"username": SUPERUSER, "password": secrets.token_urlsafe(24)}
+            await self.there.secret_once(ADMIN, words, "kubernetes.io/basic-auth")
+        await self.there.look()
+
+    def _admin(self) -> dict[str, str]:
+        live = self.there.get(SECRETS, ADMIN)
+        return {key: b64decode(value).decode() for key, value in ((live or {}).get("data") or {}).items()}
+
+    # -- the primary
+
+    @property
+    def primary(self) -> Obj | None:
+        """Its pod."""
+        name = ((self.live or {}).get("status") or {}).get("currentPrimary")
+        return next((p for p in self.there.pods if p["metadata"]["name"] == name), None)
+
+    async def _connect(self, database: str, user: str = "", password: str = "") -> Any:
+        pod = self.primary
+        if pod is None:
+            raise Unavailable("CloudNativePG has not named a primary yet", retry_after=1.0)
+        host, port = self.session.resolve(pod, PORT)
+        seconds = max(self.ctx.base.remaining() or 60.0, 1.0)
+        return await connect(
+            host,
+            port,
+            database=database,
+            user=user or SUPERUSER,
+            password=password or self._admin()["password"],
+            command_seconds=seconds,
+            tls=await self._context(),
+        )
+
+    async def _context(self) -> ssl.SSLContext | None:
+        """By the CA that signed the servers' certificates; None where there is none."""
+        authority = await self._ca()
+        if not authority:
+            return None
+        context = ssl.create_default_context(cadata=authority)
+        context.check_hostname = False  # the pod is asked by its address
+        return context
+
+    async def _ca(self) -> str:
+        if self.authority is None:
+            tls = self.spec.tls
+            given = tls.certificate_secret if tls is not None and tls.enabled else None
+            name = given.name if given is not None else self.owner.base + CA
+            data = await self.ctx.reader.secret(self.owner.namespace, str(name))
+            self.authority = (data or {}).get("ca.crt", b"").decode()
+        return self.authority
+
+    def _content(self, passwords: Mapping[str, str]) -> Content:
+        return Content(self.spec, self._connect, passwords, self.notes.setdefault("content", {}))
+
+    # -- observe
+
     async def observe(self) -> Observation:
-        obj, owner, live = self.obj, self.there.owner, self.live
+        obj, owner, live = self.obj, self.owner, self.live
         if live is None:
             return Observation(exists=False, external_name=owner.identity)
-        auth = _auth(self.there)
-        if "password" not in auth:
+        if self.missing_auth() or "password" not in self._admin():
             missing = Difference(f"Secret {owner.base}{AUTH}", "present", "absent", payload=("auth",))
             return Observation(exists=True, external_name=owner.identity, differences=(missing,), reason="Starting")
         status = live.get("status") or {}
         conditions = {c.get("type"): c for c in status.get("conditions") or ()}
         works = conditions.get("Ready", {}).get("status") == "True"
-        ready = works and int(status.get("readyInstances") or 0) >= obj.spec.instances
-        host = f"{owner.base}-rw.{owner.namespace}.svc"
+        passwords = await self.role_passwords()
+        found = [*self._given_password(passwords), *self.rotation_differences()]
+        found += self.there.differences(self._wanted(), _cost)
+        content = self._content(passwords)
+        inside, told = await self._inside(content)
+        whole = works and int(status.get("readyInstances") or 0) >= obj.spec.instances
+        host, port = self._where()
+        ready = bool(whole and host and self._pooler_works() and self.version) and not inside
+        if ready:
+            ready = await self._client_works(passwords)
+        reason, message = ("", "") if ready else self._explain(status, inside, whole=whole, host=host)
+        where = host or f"{owner.base}-rw.{owner.namespace}.svc"
         read = {"read_host": f"{owner.base}-ro.{owner.namespace}.svc", "read_port": PORT}
-        user = obj.spec.owner_of(obj.spec.databases[0])
+        authority = await self._ca() if self._encrypted else ""
+        made = {role: self._binding(role, where, port, passwords, authority) for role in passwords}
         return Observation(
             exists=True,
             ready=ready,
-            reason="" if ready else "Starting",
-            message="" if ready else _told(status),
-            differences=tuple(self.there.differences([self._wanted()], _cost)),
+            reason=reason,
+            message=message,
+            differences=(*found, *inside),
             external_name=owner.identity,
-            endpoint=Endpoint(host=host, port=PORT, **(read if obj.spec.instances > 1 else {})),
-            binding=binding(obj.spec, host, PORT, user, {user: auth["password"]}),
-            facts=_facts(status),
-            poll_after=POLL if not ready else None,
+            endpoint=Endpoint(host=where, port=port, **(read if obj.spec.instances > 1 else {})),
+            binding=made.get(self.first_owner) or self._binding(self.first_owner, where, port, passwords, authority),
+            user_bindings={f"{owner.name}-role-{secret_part(role)}": one for role, one in made.items()},
+            facts={**self._facts(status), **self._told(content.facts())},
+            conditions=told,
+            poll_after=self.poll(DRIFT_POLL if ready else POLL, ""),
         )
+
+    def _given_password(self, passwords: Mapping[str, str]) -> list[Difference]:
+        """The owner's password from a Secret of people's own, where CloudNativePG looks for it."""
+        wanted = passwords.get(self.first_owner)
+        if wanted is None or wanted == self.auth().get("password"):
+            return []
+        field = f"spec.roles[{self.first_owner}].passwordSecret"
+        return [Difference(field, "", "", sensitive=True, payload=("password", wanted))]
+
+    async def _inside(self, content: Content) -> tuple[list[Difference], tuple[Condition, ...]]:
+        """What isn't as in the spec inside of the engine; nothing while it doesn't answer."""
+        if self.primary is None:
+            return [], ()
+        try:
+            connection = await self._connect("postgres")
+            try:
+                self.version = str(await connection.fetchval("SHOW server_version")).split(" ", maxsplit=1)[0]
+            finally:
+                await connection.close(timeout=2)
+            inside = await content.differences()
+        except ChandleryError as error:
+            self.version, self.error = "", error.message
+            return [], ()
+        left, conditions = self.scripts.look()
+        return inside or left, conditions
+
+    async def _client_works(self, passwords: Mapping[str, str]) -> bool:
+        if self.first_owner not in passwords:
+            return True
+        item = self.spec.databases[0]
+        try:
+            connection = await self._connect(item.name, self.first_owner, passwords[self.first_owner])
+        except ChandleryError:
+            return False
+        try:
+            return bool(await connection.fetchval("SELECT 1") == 1)
+        except Exception:  # noqa: BLE001 - it may go down in any way
+            return False
+        finally:
+            await connection.close(timeout=2)
+
+    @property
+    def _encrypted(self) -> bool:
+        return self.spec.tls is not None and self.spec.tls.enabled
+
+    def _where(self) -> tuple[str, int]:
+        """Where clients connect; an empty host while the cluster hasn't given an address yet."""
+        exposure, owner = self.spec.exposure, self.owner
+        if exposure.type is ExposureType.INTERNAL:
+            suffix = POOLER if pooled(self.spec) else "-rw"
+            return str(exposure.hostname or f"{owner.base}{suffix}.{owner.namespace}.svc"), PORT
+        port = exposure.port or PORT
+        if exposure.hostname:
+            return str(exposure.hostname), port
+        live = self.there.get(SERVICES)
+        if exposure.type is ExposureType.LOAD_BALANCER:
+            for entry in (((live or {}).get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
+                return str(entry.get("ip") or entry.get("hostname") or ""), port
+            return "", port
+        return f"{owner.base}.{owner.namespace}.svc" if live is not None else "", port
+
+    def _binding(self, role: str, host: str, port: int, passwords: Mapping[str, str], authority: str) -> Binding:
+        made = binding(self.spec, host, port, role, passwords)
+        if not self._encrypted:
+            return made
+        # the servers' certificates are for the names of CloudNativePG's own Services
+        own = self.spec.exposure.type is ExposureType.INTERNAL and not pooled(self.spec)
+        given = self.spec.tls is not None and self.spec.tls.certificate_secret is not None
+        return encrypted(made, authority, own=own and not given and bool(authority))
+
+    def _pooler_works(self) -> bool:
+        if not pooled(self.spec):
+            return True
+        status = (self.there.get(CNPG_POOLERS, POOLER) or {}).get("status") or {}
+        return int(status.get("instances") or 0) >= 1
+
+    def _explain(
+        self, status: Mapping[str, Any], inside: Sequence[Difference], *, whole: bool, host: str
+    ) -> tuple[str, str]:
+        if not whole:
+            words = [
+                str(status.get("phase") or "CloudNativePG has not begun yet"),
+                str(status.get("phaseReason") or ""),
+            ]
+            return "Starting", ": ".join(word for word in words if word)
+        if not self.version:
+            why = f" ({self.error})" if self.error else ""
+            return "Starting", f"waiting for the primary {status.get('currentPrimary')} to answer{why}"
+        if inside:
+            return "Configuring", f"{len(inside)} roles, databases, rights or scripts are not as in spec yet"
+        if not host:
+            return "AddressPending", "the cluster has not given the Service an address yet"
+        if not self._pooler_works():
+            return "Starting", "waiting for CloudNativePG's pooler"
+        return "Starting", "the binding's role can't log in yet"
+
+    def _facts(self, status: Mapping[str, Any]) -> dict[str, Any]:
+        primary = status.get("currentPrimary")
+        healthy = (status.get("instancesStatus") or {}).get("healthy") or ()
+        addresses = {p["metadata"]["name"]: (p.get("status") or {}).get("podIP") for p in self.there.pods}
+        members = []
+        for name in status.get("instanceNames") or ():
+            member = {"name": name, "role": "primary" if name == primary else "replica", "ready": name in healthy}
+            if addresses.get(name):
+                member["address"] = f"{addresses[name]}:{PORT}"
+            members.append(member)
+        found = {
+            "engine": "postgres",
+            "instances": status.get("instances"),
+            "readyInstances": status.get("readyInstances"),
+            "primary": primary,
+            "members": members,
+            "selector": ",".join(f"{key}={value}" for key, value in self.owner.selector.items()),
+        }
+        if self.version:
+            found["version"] = self.version
+        if status.get("timelineID"):
+            found["timeline"] = status["timelineID"]
+        if pooled(self.spec):
+            found["poolerReady"] = self._pooler_works()
+        return found
+
+    # -- acts
 
     async def create(self) -> None:
         self._need()
-        await _ensure_auth(self.there, self.obj)
-        for change in self.there.differences([self._wanted()], _cost):
-            await self.there.act(*change.payload)
+        await self.ensure_auth()
+        self.scripts.begin()
+        await self._save()
+        await self.act_all(self._wanted())
 
     async def update(self, observed: Observation) -> None:
+        """Passwords first, where CloudNativePG reads them, then its objects, then what is inside."""
         self._need()
+        inside: list[Difference] = []
+        scripts: list[Difference] = []
+        rotated = False
         for change in observed.plan.changes:
-            what, *rest = change.payload
+            payload = change.payload
+            if not (isinstance(payload, tuple) and isinstance(payload[0], str)):
+                inside.append(change)
+                continue
+            what, *rest = payload
             if what == "auth":
-                await _ensure_auth(self.there, self.obj)
+                await self.ensure_auth()
+                return
+            if what in ("rotate", "anchor"):
+                await self.rotate(payload)
+                rotated = True
+            elif what == "password":
+                live = self.there.get(SECRETS, AUTH)
+                assert live is not None
+                await self.session.merge(live, {"stringData": {"password": rest[0]}})
+            elif what == SCRIPT:
+                scripts.append(change)
             else:
                 await self.there.act(what, *rest)
+        try:
+            if inside or (rotated and self.primary is not None):
+                content = self._content(await self.role_passwords())
+                await content.apply(await content.differences() if rotated else inside)
+            for change in scripts:
+                _, name, field = change.payload
+                await self.scripts.run(name, field, await self.role_passwords())
+        finally:
+            await self._save()
 
     async def delete(self) -> bool:
         return await self.there.remove()
@@ -132,45 +404,17 @@ class CnpgCluster:
                 retry_after=30.0,
             )
 
-    def _wanted(self) -> Obj:
-        session = self.there.session
-        return cluster(self.there.owner, self.obj.spec, self.ctx.parameters, session.images, session.pull_secrets)
-
-
-def _auth(there: Children) -> dict[str, str]:
-    live = there.get(SECRETS, AUTH)
-    return {key: b64decode(value).decode() for key, value in ((live or {}).get("data") or {}).items()}
-
-
-async def _ensure_auth(there: Children, obj: Database) -> None:
-    if "password" not in _auth(there):
-        owner = obj.spec.owner_of(obj.spec.databases[0])
-        data = {"username": owner, "password": secrets.token_urlsafe(24)}
-        await there.secret_once(AUTH, data, "kubernetes.io/basic-auth")
-
-
-def _told(status: Mapping[str, Any]) -> str:
-    words = [str(status.get("phase") or "CloudNativePG has not begun yet"), str(status.get("phaseReason") or "")]
-    return ": ".join(word for word in words if word)
-
-
-def _facts(status: Mapping[str, Any]) -> dict[str, Any]:
-    primary = status.get("currentPrimary")
-    members = [
-        {"name": name, "role": "primary" if name == primary else "replica", "ready": name in _healthy(status)}
-        for name in status.get("instanceNames") or ()
-    ]
-    return {
-        "engine": "postgres",
-        "instances": status.get("instances"),
-        "readyInstances": status.get("readyInstances"),
-        "primary": primary,
-        "members": members,
-    }
-
-
-def _healthy(status: Mapping[str, Any]) -> Sequence[str]:
-    return (status.get("instancesStatus") or {}).get("healthy") or ()
+    def _wanted(self) -> list[Obj]:
+        session = self.session
+        return children(
+            self.owner,
+            self.spec,
+            self.ctx.parameters,
+            session.images,
+            session.pull_secrets,
+            live=self.live,
+            monitors=SERVICE_MONITORS in self.there.kinds,
+        )
 
 
 def _cost(_kind: str, path: str) -> Disruption:

@@ -11,7 +11,8 @@ from chandlery.foundation.errors import ChandleryError, EngineFailed, Unavailabl
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.drift import stamped
 from chandlery.providers.kubernetes.types import CONFIG_MAPS
-from chandlery_kinds.database.drivers.kubernetes_pod import ContentLike, DatabasePod
+from chandlery_kinds.database.drivers.kubernetes_pass import ContentLike
+from chandlery_kinds.database.drivers.kubernetes_pod import DatabasePod
 from chandlery_kinds.database.kubernetes.inputs import METRICS_USER
 from chandlery_kinds.database.kubernetes.mariadb_config import FILE, config, is_live, revisions, wanted_settings
 from chandlery_kinds.database.kubernetes.mariadb_pod import PROBE_USER

@@ -6,9 +6,7 @@ import contextlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Protocol, Self
-
-import orjson
+from typing import Any, ClassVar, Self
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
 from chandlery.driver.schedule import due, requested, stamp
@@ -18,10 +16,10 @@ from chandlery.model.base import Condition, DeletionPolicy, Endpoint
 from chandlery.model.parts import ExposureType
 from chandlery.providers.kubernetes import certificates
 from chandlery.providers.kubernetes.certificates import Certificates
-from chandlery.providers.kubernetes.children import GENERATED, Children
-from chandlery.providers.kubernetes.driver import AUTH, Workload
+from chandlery.providers.kubernetes.children import Children
+from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.foreign import look
-from chandlery.providers.kubernetes.ownership import Owner, annotated
+from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.pods import problem
 from chandlery.providers.kubernetes.pods import ready as is_ready
 from chandlery.providers.kubernetes.templates import Kept, keep, upgrade_condition
@@ -38,17 +36,16 @@ from chandlery.providers.kubernetes.types import (
     STATEFUL_SETS,
     Obj,
 )
+from chandlery_kinds.database.drivers.kubernetes_pass import ContentLike, DatabasePass
 from chandlery_kinds.database.kubernetes.backup import REQUESTED, SUFFIX, job
 from chandlery_kinds.database.kubernetes.backup import facts as backups
 from chandlery_kinds.database.kubernetes.children import children
 from chandlery_kinds.database.kubernetes.inputs import ENGINES, Inputs
 from chandlery_kinds.database.kubernetes.statefulset import stateful_set
-from chandlery_kinds.database.model import Database, DatabaseSpec
+from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.binding import secret_part
-from chandlery_kinds.database.postgres.roles import wanted_roles
 
 KINDS = (STATEFUL_SETS, SERVICES, SECRETS, CONFIG_MAPS, NETWORK_POLICIES, CRON_JOBS, JOBS, PODS, CLAIMS)
-RECORD = "-record"
 BACKUP = "chandlery.dev/backup-requested-at"
 """Annotation: any text; a new one is a backup."""
 STARTING_POLL = 0.5
@@ -56,31 +53,16 @@ DRIFT_POLL = 30.0
 """What is inside of the engine tells nobody when it changes."""
 
 
-class ContentLike(Protocol):
-    """What one pass does about the inside of a server."""
-
-    async def differences(self) -> list[Difference]: ...
-
-    async def apply(self, changes: Sequence[Difference]) -> None: ...
-
-    def facts(self) -> dict[str, Any]: ...
-
-
-class DatabasePod(Workload[Database]):
+class DatabasePod(DatabasePass):
     """Everything that one pass does with one database. Made anew each time; keeps nothing."""
 
     kinds: ClassVar = KINDS
-    grace: ClassVar[bool] = False
-    """Both engines hold one password for each role."""
     engine_name: ClassVar[str]
     own_keys: ClassVar[Sequence[str]] = ("admin",)
     """Passwords of the driver's own users."""
 
     def __init__(self, ctx: DriverContext, obj: Database, there: Children) -> None:
         super().__init__(ctx, obj, there)
-        self.spec: DatabaseSpec = obj.spec
-        self.notes = self._notes()
-        self._noted = orjson.dumps(self.notes, option=orjson.OPT_SORT_KEYS)
         self.inputs = Inputs.of(
             obj,
             ctx.parameters,
@@ -149,7 +131,10 @@ class DatabasePod(Workload[Database]):
         """The versions that can read one another's data."""
         return version.split(".", maxsplit=1)[0]
 
-    # -- what is on record
+    def auth_keys(self) -> list[str]:
+        return [*self.own_keys, *(["metrics"] if self.inputs.metrics else []), *self.generated().values()]
+
+    # -- what is there
 
     @property
     def stateful(self) -> Obj | None:
@@ -158,50 +143,6 @@ class DatabasePod(Workload[Database]):
     @property
     def pod(self) -> Obj | None:
         return next((p for p in self.there.pods if p["metadata"]["name"] == f"{self.owner.base}-0"), None)
-
-    def _notes(self) -> dict[str, Any]:
-        """Which roles, databases and grants are ours, and which major version made the data."""
-        live = self.there.get(CONFIG_MAPS, RECORD)
-        found: dict[str, Any] = orjson.loads(((live or {}).get("data") or {}).get("record") or "{}")
-        return found
-
-    async def _save(self) -> None:
-        text = orjson.dumps(self.notes, option=orjson.OPT_SORT_KEYS)
-        if text != self._noted:
-            body = self.owner.child(CONFIG_MAPS, RECORD, data={"record": text.decode()})
-            await self.session.apply(annotated(body, {GENERATED: "true"}))
-            self._noted = text
-
-    def generated(self) -> dict[str, str]:
-        roles = [r.name for r in wanted_roles(self.spec) if r.login and r.password_secret is None]
-        return {name: f"role-{name}" for name in roles}
-
-    def auth_keys(self) -> list[str]:
-        return [*self.own_keys, *(["metrics"] if self.inputs.metrics else []), *self.generated().values()]
-
-    async def role_passwords(self) -> dict[str, str]:
-        """One for each role with a login.
-
-        Raises:
-            DependencyNotReady: a Secret that a role names isn't there.
-        """
-        found, auth = {}, self.auth()
-        for role in wanted_roles(self.spec):
-            if not role.login:
-                continue
-            if role.password_secret is None:
-                found[role.name] = auth[f"role-{role.name}"]
-                continue
-            data = await self.ctx.reader.secret(self.owner.namespace, role.password_secret.name)
-            password = (data or {}).get("password", b"").decode()
-            if not password:
-                raise DependencyNotReady(
-                    f"Secret {role.password_secret.name} with the key `password` isn't there",
-                    field=f"spec.roles[{role.name}].passwordSecret",
-                    hint="Create it, or leave passwordSecret out to have a password generated.",
-                )
-            found[role.name] = password
-        return found
 
     # -- create
 
@@ -444,16 +385,6 @@ class DatabasePod(Workload[Database]):
         if not is_ready(self.pod):
             return "Starting", f"waiting for {self.owner.base}-0 to pass its readiness probe"
         return "Starting", "the binding's role can't log in yet"
-
-    def _told(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """Databases and roles, with the Secrets of these and when their passwords were replaced."""
-        times = self.rotation.times()
-        for role in facts["roles"]:
-            if role["name"] in self.generated():
-                role["secretName"] = f"{self.owner.name}-role-{secret_part(role['name'])}"
-            if role["name"] in times:
-                role["lastRotatedTime"] = times[role["name"]]
-        return facts
 
     def _facts(self, ready: bool) -> dict[str, Any]:
         pod = self.pod

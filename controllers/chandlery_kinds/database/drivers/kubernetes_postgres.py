@@ -10,7 +10,8 @@ from chandlery.foundation.errors import ChandleryError, EngineFailed, Unavailabl
 from chandlery.model.base import Condition
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.types import CONFIG_MAPS
-from chandlery_kinds.database.drivers.kubernetes_pod import ContentLike, DatabasePod
+from chandlery_kinds.database.drivers.kubernetes_pass import ContentLike
+from chandlery_kinds.database.drivers.kubernetes_pod import DatabasePod
 from chandlery_kinds.database.drivers.kubernetes_scripts import PAYLOAD as SCRIPT
 from chandlery_kinds.database.drivers.kubernetes_scripts import Scripts
 from chandlery_kinds.database.kubernetes.config import revision, split

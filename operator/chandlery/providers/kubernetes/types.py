@@ -23,6 +23,8 @@ DEPLOYMENTS: Final = ResourceType("apps", "v1", "deployments", "Deployment")
 BUDGETS: Final = ResourceType("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 NETWORK_POLICIES: Final = ResourceType("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 CNPG_CLUSTERS: Final = ResourceType("postgresql.cnpg.io", "v1", "clusters", "Cluster")
+CNPG_POOLERS: Final = ResourceType("postgresql.cnpg.io", "v1", "poolers", "Pooler")
+MARIADBS: Final = ResourceType("k8s.mariadb.com", "v1alpha1", "mariadbs", "MariaDB")
 JOBS: Final = ResourceType("batch", "v1", "jobs", "Job")
 CRON_JOBS: Final = ResourceType("batch", "v1", "cronjobs", "CronJob")
 SERVICE_MONITORS: Final = ResourceType("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor")
@@ -51,6 +53,8 @@ BY_KIND: Final = {
         BUDGETS,
         NETWORK_POLICIES,
         CNPG_CLUSTERS,
+        CNPG_POOLERS,
+        MARIADBS,
         JOBS,
         CRON_JOBS,
         SERVICE_MONITORS,
