@@ -169,6 +169,18 @@ class CustomStrategy:
             raise ApiError(400, "BadRequest", text) from error
         return [f"unknown field {quote(path)}" for path in unknown]
 
+    def decode_changed(self, obj: Obj, live: Obj) -> list[str]:
+        """`decode` of what shares everything that didn't change with a stored object of this version."""
+        meta, before = obj["metadata"], live["metadata"]
+        if type(meta) is not dict:
+            return self.decode(obj)
+        same = {name: value for name, value in meta.items() if before.get(name) is value and value is not None}
+        rest = {name: value for name, value in meta.items() if name not in same}
+        obj["metadata"] = rest
+        unknown = self.decode(obj)
+        obj["metadata"] = same | obj["metadata"]
+        return unknown
+
     def _is_ours(self, obj: Obj) -> bool:
         """Whether the body claims to be of this type in any version: only then is the schema looked at."""
         group, _, version = str(obj.get("apiVersion") or "").rpartition("/")

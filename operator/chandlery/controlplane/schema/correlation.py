@@ -73,6 +73,8 @@ class Correlation:
 
 def same(left: Any, right: Any) -> bool:
     """Equality of JSON data that tells true from 1 and 1 from 1.0."""
+    if left is right:
+        return True
     if type(left) is not type(right):
         return False
     if type(left) is dict:

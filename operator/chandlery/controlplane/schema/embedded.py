@@ -28,11 +28,34 @@ class MetadataError(ValueError):
 
 def decode_object_meta(value: Any) -> tuple[Obj, list[str]]:
     """Metadata in its typed form and the paths of unknown fields below it. Raises DecodeError."""
+    if type(value) is dict and _typed_already(value):
+        return value, []
     where = Where()
     decoded = struct(_OBJECT_META).decode(value, where)
     if decoded.get("creationTimestamp") is None:
         decoded.pop("creationTimestamp", None)
     return decoded, [text.removeprefix('unknown field "').removesuffix('"') for text in where.unknown]
+
+
+_TEXTS = frozenset({"name", "namespace", "generateName"})
+_MAPS = frozenset({"labels", "annotations"})
+
+
+def _typed_already(meta: Obj) -> bool:
+    """Whether metadata holds nothing but what most bodies have, and that as it should be."""
+    for name, value in meta.items():
+        if name in _TEXTS:
+            if type(value) is not str or not value:
+                return False
+        elif name in _MAPS:
+            if type(value) is not dict or not value:
+                return False
+            for text in value.values():
+                if type(text) is not str:
+                    return False
+        else:
+            return False
+    return True
 
 
 def has_embedded(node: Node) -> bool:

@@ -20,7 +20,7 @@ from chandlery.controlplane.patch.json_patch import refused
 from chandlery.controlplane.patch.render import patched_text
 from chandlery.controlplane.patch.restore import restore_error
 from chandlery.controlplane.store.base import Conflict
-from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestContext
+from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestContext, Resource
 from chandlery.controlplane.verbs.create import insert, match_namespace
 from chandlery.controlplane.verbs.decode import refusal_text, strict_text, warn
 from chandlery.controlplane.verbs.owners import dedup_owners
@@ -38,11 +38,15 @@ async def patch(core: Core, ctx: RequestContext, raw: bytes, content_type: str, 
     if content_type == APPLY_PATCH:
         return await _apply(core, ctx, raw, force=force)
 
-    async def change(_live: Obj, entry: Entry) -> Obj:
+    async def change(live: Obj, entry: Entry) -> Obj:
         body, problems = read_patch(raw, content_type, strict=ctx.field_validation != "Ignore")
         served = await core.served(ctx.resource, entry)
-        obj = make_patched(ctx, content_type, orjson.loads(served), body)
-        obj = check_patched(ctx, content_type, obj, served, body, problems)
+        clean = live if _is_clean(ctx.resource, entry) else None
+        if clean is None:
+            obj = make_patched(ctx, content_type, orjson.loads(served), body)
+        else:
+            obj = own_top(make_patched(ctx, content_type, clean, body), clean)
+        obj = check_patched(ctx, content_type, obj, served, body, problems, clean)
         check_name(ctx, obj)
         return obj
 
@@ -62,8 +66,27 @@ def _pinned(raw: bytes, content_type: str) -> bool:
     return bool(meta.get("resourceVersion")) if isinstance(meta, dict) else False
 
 
+def _is_clean(resource: Resource, entry: Entry) -> bool:
+    """Whether the live object is what this resource's rules make, so that decoding and defaulting leave it as it is.
+
+    Then what is made of it may share the parts with it that a patch doesn't touch: nothing will change them, and what
+    is the same object needs no comparing.
+    """
+    return not resource.builtin and entry.maker is resource
+
+
+def own_top(obj: Obj, live: Obj) -> Obj:
+    """The object with a top and a metadata of its own, for those are written to."""
+    meta: Obj = live["metadata"]
+    if obj is live:
+        obj = dict(obj)
+    if obj.get("metadata") is meta:
+        obj["metadata"] = meta.copy()
+    return obj
+
+
 def make_patched(ctx: RequestContext, content_type: str, doc: Obj, body: Any) -> Obj:
-    """The document with the patch applied; `doc` is the caller's own."""
+    """The document with the patch applied; `doc` stays as it is; the result shares with it what is the same."""
     if content_type == JSON_PATCH:
         return json_patch(doc, body)
     if content_type == MERGE_PATCH:
@@ -72,11 +95,17 @@ def make_patched(ctx: RequestContext, content_type: str, doc: Obj, body: Any) ->
 
 
 def check_patched(
-    ctx: RequestContext, content_type: str, obj: Obj, served: bytes, body: Any, problems: list[str]
+    ctx: RequestContext,
+    content_type: str,
+    obj: Obj,
+    served: bytes,
+    body: Any,
+    problems: list[str],
+    clean: Obj | None = None,
 ) -> Obj:
     """A patched document as an object of its type again; `problems` are what the patch's decoder found.
 
-    `served` is the document that was patched.
+    `served` is the document that was patched; `clean` too, when it needs no decoding itself.
 
     Raises ApiError 422 that names the whole patch when the document doesn't fit, or fieldValidation is Strict.
     """
@@ -90,7 +119,8 @@ def check_patched(
     if obj.get("metadata") is None:
         obj["metadata"] = {}
     try:
-        unknown = resource.strategy.decode(obj)
+        quick = getattr(resource.strategy, "decode_changed", None) if clean is not None else None
+        unknown = resource.strategy.decode(obj) if quick is None else quick(obj, clean)
     except ApiError as error:
         text = refusal_text(resource, error)
         if text is None:
@@ -141,7 +171,7 @@ async def _apply(core: Core, ctx: RequestContext, raw: bytes, *, force: bool) ->
         if entry is not None:
 
             async def change(live: Obj, _entry: Entry) -> Obj:
-                return _merged(ctx, live, raw, force=force)
+                return _merged(ctx, live, raw, force=force, clean=_is_clean(resource, _entry))
 
             try:
                 return await update(core, ctx, change, retry=True, owned=True, precondition=False), False
@@ -167,7 +197,7 @@ async def _apply(core: Core, ctx: RequestContext, raw: bytes, *, force: bool) ->
     raise errors.modified(resource, ctx.name)
 
 
-def _merged(ctx: RequestContext, live: Obj | None, raw: bytes, *, force: bool) -> Obj:
+def _merged(ctx: RequestContext, live: Obj | None, raw: bytes, *, force: bool, clean: bool = False) -> Obj:
     """The object that an apply patch makes of the live one."""
     resource = ctx.resource
     body, problems = read_patch(raw, APPLY_PATCH, strict=ctx.field_validation != "Ignore")
@@ -184,7 +214,8 @@ def _merged(ctx: RequestContext, live: Obj | None, raw: bytes, *, force: bool) -
         if ctx.field_validation == "Strict":
             raise errors.bad_request(f"error strict decoding YAML: {', '.join(problems)}")
         warn(ctx, problems)
-    obj: Obj = orjson.loads(orjson.dumps(merged))  # the merged object shares parts with the live one
+    # The merged object shares parts with the live one.
+    obj: Obj = own_top(merged, live) if clean and live is not None else orjson.loads(orjson.dumps(merged))
     meta = obj["metadata"]
     if resource.builtin:
         try:
