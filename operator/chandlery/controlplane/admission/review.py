@@ -11,8 +11,12 @@ import json
 import uuid
 from typing import Any
 
+import orjson
+
 from chandlery.controlplane.admission.common import name_of, operation
 from chandlery.controlplane.auth.reviews import user_obj
+from chandlery.controlplane.codec import gojson
+from chandlery.controlplane.codec.gojson import kind_of as kind_of_json
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
 
 
@@ -83,36 +87,71 @@ def review_version(accepted: tuple[str, ...]) -> str:
 
 def read_response(answer: Any, uid: str, version: str, *, mutating: bool) -> Obj:
     """The `response` of a webhook's AdmissionReview. Raises WebhookError when it isn't one."""
-    if not isinstance(answer, dict):
-        raise WebhookError("couldn't get version/kind; json parse error: an object is expected")
-    wanted = f"admission.k8s.io/{version}"
-    got = (answer.get("apiVersion", ""), answer.get("kind", ""))
-    if version == "v1" and got != (wanted, "AdmissionReview"):
-        raise WebhookError(f"expected webhook response of {wanted}, Kind=AdmissionReview, got {got[0]}, Kind={got[1]}")
-    response = answer.get("response")
-    if not isinstance(response, dict):
-        raise WebhookError("webhook response was absent")
-    if version == "v1" and response.get("uid") != uid:
-        raise WebhookError(f"expected response.uid={json.dumps(uid)}, got {json.dumps(response.get('uid', ''))}")
-    if response.get("patch"):
-        if not mutating:
-            return {key: value for key, value in response.items() if key not in ("patch", "patchType")}
-        kind = response.get("patchType")
-        if version == "v1" and not kind:
-            raise WebhookError("webhook returned response.patch but not response.patchType")
-        if kind and kind != "JSONPatch":
-            raise WebhookError(f"webhook returned invalid response.patchType of {json.dumps(kind)}")
+    got = _check_kind(answer)
+    problem = _problem(answer.get("response"), got, uid, version, mutating=mutating)
+    if problem:
+        raise WebhookError(f"received invalid webhook response: {problem}")
+    response: Obj = answer["response"]
     return response
+
+
+def _check_kind(answer: Any) -> tuple[str, str]:
+    """ApiVersion and kind of what a webhook answered."""
+    called = "failed to call webhook: "
+    if not isinstance(answer, dict):
+        what = f"json: cannot unmarshal {kind_of_json(answer)} into Go value of type "
+        text = r'struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }'
+        raise WebhookError(f"{called}couldn't get version/kind; json parse error: {what}{text}")
+    kind, version = answer.get("kind") or "", answer.get("apiVersion") or ""
+    if not kind:
+        shown = orjson.dumps(answer).decode()
+        raise WebhookError(f"{called}Object 'Kind' is missing in '{shown}'")
+    if version not in ("admission.k8s.io/v1", "admission.k8s.io/v1beta1") or kind != "AdmissionReview":
+        scheme = 'in scheme "pkg/runtime/scheme.go:110"'
+        raise WebhookError(f'{called}no kind "{kind}" is registered for version "{version}" {scheme}')
+    return version, kind
+
+
+def _problem(response: Any, got: tuple[str, str], uid: str, version: str, *, mutating: bool) -> str:
+    """What is wrong with a response; "" when nothing is."""
+    if not isinstance(response, dict):
+        return "webhook response was absent"
+    patch, kind = response.get("patch"), response.get("patchType")
+    if version == "v1":
+        if response.get("uid") != uid:
+            return f"expected response.uid={json.dumps(uid)}, got {json.dumps(response.get('uid', ''))}"
+        if got[0] != "admission.k8s.io/v1":
+            return (
+                f"expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {got[0]}, Kind={got[1]}"
+            )
+        if mutating:
+            if patch and kind is None:
+                return "webhook returned response.patch but not response.patchType"
+            if not patch and kind is not None:
+                return "webhook returned response.patchType but not response.patch"
+            if kind == "":
+                return 'webhook returned invalid response.patchType of ""'
+        elif patch:
+            return "validating webhook may not return response.patch"
+        elif kind is not None:
+            return "validating webhook may not return response.patchType"
+    if patch and kind not in (None, "", "JSONPatch"):
+        return f"unsupported patch type {json.dumps(kind)}"
+    return ""
 
 
 def patch_of(response: Obj) -> list[Obj]:
     """The JSON patch of a response. Raises WebhookError when it can't be read."""
     try:
-        operations = json.loads(base64.b64decode(response["patch"], validate=True))
-    except (ValueError, binascii.Error) as error:
+        raw = base64.b64decode(response["patch"], validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
         raise WebhookError(f"webhook returned a patch that is not base64 of JSON: {error}") from error
+    try:
+        operations = gojson.loads(raw)
+    except gojson.JsonError as error:
+        raise WebhookError(str(error)) from error
     if not isinstance(operations, list):
-        raise WebhookError("webhook returned a patch that is not a list of operations")
+        raise WebhookError(f"json: cannot unmarshal {kind_of_json(operations)} into Go value of type jsonpatch.Patch")
     return operations
 
 

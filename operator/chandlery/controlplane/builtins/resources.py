@@ -91,6 +91,16 @@ def definition_name(group: str, version: str, kind: str) -> str:
     return f"io.k8s.api.{(group or 'core').split('.')[0]}.{version}.{kind}"
 
 
+def package_of(group: str) -> str:
+    """The name that the real server's own form of a group's types goes by in its errors: `core`, `apps`, `rbac`."""
+    return (group or "core").split(".")[0]
+
+
+def is_known(group: str, version: str, kind: str) -> bool:
+    """Whether this is a built-in kind in a version that is served."""
+    return any((row[0], row[1], row[3]) == (group, version, kind) for row in _TABLE)
+
+
 def _subresources(names: str, kind: str) -> dict[str, Obj]:
     out: dict[str, Obj] = {}
     for name in names.split():

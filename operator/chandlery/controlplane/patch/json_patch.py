@@ -17,12 +17,24 @@ MAX_COPIED: Final = 3 * 1024 * 1024
 """Bytes that the `copy` operations of one patch may multiply in all: the limit for a request body."""
 
 
+class PatchFailedError(ValueError):
+    """An operation that can't be applied, with the reason."""
+
+
 def json_patch(doc: Obj, ops: Any) -> Obj:
     """The document after all operations; `doc` and `ops` stay as they are.
 
     Raises ApiError 422 when an operation can't be applied (the real server doesn't say which), 413 when there
     are more than 10,000 operations.
     """
+    try:
+        return explained_json_patch(doc, ops)
+    except PatchFailedError:
+        raise refused() from None
+
+
+def explained_json_patch(doc: Obj, ops: Any) -> Obj:
+    """Like json_patch, but raises PatchFailedError, which tells what is wrong, when an operation can't be applied."""
     if len(ops) > MAX_OPERATIONS:
         raise ApiError(
             413,
@@ -32,13 +44,36 @@ def json_patch(doc: Obj, ops: Any) -> Obj:
         )
     work = _Work(doc)
     for op in ops or ():
+        known = op if isinstance(op, dict) else {}
         try:
-            work.run(op if isinstance(op, dict) else {})
-        except (LookupError, ValueError, RecursionError):
-            raise refused() from None
+            work.run(known)
+        except (LookupError, ValueError, RecursionError) as error:
+            raise PatchFailedError(_reason(known, error)) from None
     if not isinstance(work.root, dict):
-        raise refused()
+        raise PatchFailedError("the result is no object")
     return work.root
+
+
+def _reason(op: Obj, error: Exception) -> str:
+    kind, path = op.get("op"), op.get("from" if op.get("op") in ("move", "copy") else "path", "")
+    if kind not in ("add", "remove", "replace", "move", "copy", "test"):
+        return f"Unexpected kind: {kind}"
+    if kind == "test":
+        return f"testing value {path} failed: test failed"
+    if isinstance(error, _NoPathError):
+        shown = f'"{path}"' if kind in ("add", "remove") else path
+        return f"{kind} operation does not apply: doc is missing path: {shown}: missing value"
+    if isinstance(error, IndexError):
+        reason = f"Unable to access invalid index: {error}: invalid index referenced"
+    elif isinstance(error, KeyError):
+        reason = f"Unable to remove nonexistent key: {error.args[0]}: missing value"
+    else:
+        reason = str(error)
+    return f"error in {'remove' if kind == 'replace' else kind} for path: '{path}': {reason}"
+
+
+class _NoPathError(LookupError):
+    """The container that an operation's path names isn't there."""
 
 
 def refused() -> ApiError:
@@ -99,15 +134,18 @@ class _Work:
         """The container that the path's last part is a key of, copied on the way, and that part."""
         parts = path.split("/")
         if len(parts) < 2:
-            raise LookupError("the whole document")
+            raise _NoPathError("the whole document")
         if not isinstance(self.root, dict | list):
-            raise LookupError("not a container")  # noqa: TRY004 - one kind of refusal
+            raise _NoPathError("not a container")
         self.root = at = self.mine(self.root)
         for part in parts[1:-1]:
             key = _decode(part)
-            child = _get(at, key)
+            try:
+                child = _get(at, key)
+            except (LookupError, ValueError):
+                child = None
             if not isinstance(child, dict | list):
-                raise LookupError(key)  # noqa: TRY004 - one kind of refusal
+                raise _NoPathError(key)
             child = self.mine(child)
             if isinstance(at, dict):
                 at[key] = child

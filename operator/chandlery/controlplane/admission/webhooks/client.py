@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from chandlery.controlplane.admission.review import WebhookError
+from chandlery.controlplane.codec import gojson
 from chandlery.controlplane.types import Obj
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ _STATUS_TEXTS = {
     403: "the server does not allow access to the requested resource",
     404: "the server could not find the requested resource",
     405: "the server does not allow this method on the requested resource",
+    406: "the server was unable to respond with a content type that the client supports",
     409: "the server reported a conflict",
+    415: "the server was unable to process the request content type",
+    422: "the server rejected our request due to an error in our request",
     429: "the server has received too many requests and has asked us to try again later",
     503: "the server is currently unable to handle the request",
     504: "the server was unable to return a response in the time allotted, but may still be processing the request",
@@ -116,9 +120,10 @@ class WebhookClient:
         if not 200 <= status < 300:
             raise WebhookError(f"failed to call webhook: {_status_text(status, answer)}")
         try:
-            return orjson.loads(answer)
-        except ValueError as error:
-            raise WebhookError(f"could not get REST client: the answer is not JSON: {error}") from error
+            return gojson.loads(answer)
+        except gojson.JsonError as error:
+            text = f"failed to call webhook: couldn't get version/kind; json parse error: {error}"
+            raise WebhookError(text) from error
 
     def _target(self, client: Obj, timeout: int) -> tuple[str, str, str | None]:
         """The URL to post to and to show, and the name that its certificate must carry (None: the URL's host)."""
@@ -175,11 +180,22 @@ def _status_text(status: int, body: bytes) -> str:
     return f"the server responded with the status code {status} but did not return more information"
 
 
+def _certificate_text(error: aiohttp.ClientConnectorCertificateError) -> str:
+    """Why a webhook's certificate isn't trusted."""
+    problem = error.certificate_error
+    code = getattr(problem, "verify_code", 0)
+    if code in (18, 19, 20, 21):  # self-signed, or an issuer that the bundle doesn't hold
+        return "x509: certificate signed by unknown authority"
+    if code == 10:
+        return "x509: certificate has expired or is not yet valid"
+    return f"x509: {getattr(problem, 'verify_message', '') or problem}"
+
+
 def _network_text(error: BaseException) -> str:
     import aiohttp
 
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"tls: failed to verify certificate: {error.certificate_error}"
+        return f"tls: failed to verify certificate: {_certificate_text(error)}"
     if isinstance(error, aiohttp.ClientConnectorError):
         reason = error.os_error
         if isinstance(reason, ConnectionRefusedError):

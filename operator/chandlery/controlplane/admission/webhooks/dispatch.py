@@ -12,7 +12,7 @@ from chandlery.controlplane.admission.conditions import conditions_hold, variabl
 from chandlery.controlplane.admission.matching import exempt
 from chandlery.controlplane.admission.webhooks.client import ServiceResolver, WebhookClient, resolve_by_endpoints
 from chandlery.controlplane.admission.webhooks.config import Configurations, Webhook
-from chandlery.controlplane.patch import json_patch
+from chandlery.controlplane.patch import PatchFailedError, explained_json_patch
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Webhooks:
             return False, obj
         if not response.get("allowed"):
             raise reviews.denial(webhook.name, response.get("status"))
-        if not response.get("patch") or obj is None:
+        if not response.get("patch"):
             return False, obj
         try:
             operations = reviews.patch_of(response)
@@ -139,12 +139,15 @@ class Webhooks:
             raise _internal(str(error)) from error
         if not operations:
             return False, obj
+        if obj is None:
+            attempted = f"admission webhook {json.dumps(webhook.name)} attempted to modify the object"
+            raise _internal(f"{attempted}, which is not supported for this operation")
         base = obj if target is ctx.resource else await _converted(ctx.resource, obj)
         assert base is not None
         try:
-            changed = json_patch(base, operations)
-        except ApiError as error:
-            raise _internal(error.message) from error
+            changed = explained_json_patch(base, operations)
+        except PatchFailedError as error:
+            raise _internal(str(error)) from error
         if target is not ctx.resource:
             changed = await ctx.resource.strategy.from_storage(changed)
         if not ctx.subresource:

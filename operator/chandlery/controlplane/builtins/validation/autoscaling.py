@@ -15,6 +15,7 @@ from chandlery.controlplane.builtins.validation.common import (
     forbidden,
     invalid,
     non_negative,
+    non_negative_quantity,
     one_of,
     required,
     unsupported,
@@ -185,6 +186,8 @@ def _rules(found: Any, path: str) -> Errors:
             errors.append(invalid(f"{here}.periodSeconds", period, "must be greater than zero"))
         elif period > 1800:
             errors.append(invalid(f"{here}.periodSeconds", period, "must be less than or equal to 1800"))
+    if found.get("tolerance") is not None:
+        errors += non_negative_quantity(f"{path}.tolerance", found["tolerance"])
     return errors
 
 

@@ -362,7 +362,7 @@ def immutable(path: str, new: Any, old: Any) -> Errors:
 
 
 def template_metadata(meta: Any, path: str) -> Errors:
-    """Labels and annotations of a pod template."""
+    """Labels and annotations of a pod template; the API tells them without `metadata`."""
     errors: Errors = []
     if meta and meta.get("labels"):
         errors += validate_labels(meta["labels"], f"{path}.labels")

@@ -469,7 +469,7 @@ def pod_spec(spec: Obj, path: str, *, meta: Obj | None = None) -> Errors:
 def template(found: Any, path: str) -> Errors:
     """A PodTemplateSpec."""
     found = found or {}
-    errors = template_metadata(found.get("metadata"), f"{path}.metadata")
+    errors = template_metadata(found.get("metadata"), path)
     spec = found.get("spec") or {}
     meta = found.get("metadata") or {}
     errors += podos.meaningful_annotations(meta, spec, f"{path}.annotations")
