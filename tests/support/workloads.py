@@ -303,6 +303,7 @@ class Workloads(Controllers):
         for everywhere in ("* -::*", "0.0.0.0"):
             text = text.replace(everywhere, known.ip)
         text = text.replace("listen_addresses = '*'", f"listen_addresses = '{known.ip}'")
+        text = text.replace('bind_address = "*"', f'bind_address = "{known.ip}"')
         text = text.replace("/dev/termination-log", str(known.folder / "termination"))
         for other in self.pods.values():  # the names of Services that lead to one pod
             name = other.folder.name.partition(".")[0]
