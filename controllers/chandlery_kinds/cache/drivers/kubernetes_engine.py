@@ -102,13 +102,18 @@ class ValkeyWorkload(Workload[Cache]):
             found["min-replicas-to-write"] = "1"  # a primary that is cut off from all copies takes no writes
         return found | tls_settings(self.inputs)
 
-    async def _take_note(self, key: str, text: str | None) -> None:
-        """On record, unless somebody else wrote in between."""
+    def _settings_of(self, node: Node) -> dict[str, str]:
+        """What one node should have now; `settings` is what stands in the file."""
+        del node
+        return self.settings
+
+    async def _take_note(self, key: str, text: str | None, **more: str | None) -> None:
+        """On record, unless somebody else wrote in between. `more`: further notes, in the same write."""
         live = self.stateful
         if live is None:
             raise Unavailable("the StatefulSet is not there yet", retry_after=0.5)
         version = live["metadata"]["resourceVersion"]
-        await self.session.merge(live, {"metadata": {"resourceVersion": version, "annotations": {key: text}}})
+        await self.session.merge(live, {"metadata": {"resourceVersion": version, "annotations": {key: text, **more}}})
         await self.there.look()
 
     @property
@@ -259,7 +264,7 @@ class ValkeyWorkload(Workload[Cache]):
         back = {name: value for name, value in self.defaults.items() if name not in self.settings}
         for node in nodes:
             if node.answers:
-                found += setting_differences({**back, **self.settings}, node.config, node.name)
+                found += setting_differences({**back, **self._settings_of(node)}, node.config, node.name)
         seen = ((self.there.get(SECRETS, CONFIG) or {}).get("metadata", {}).get("annotations") or {}).get(ACL_SEEN, "")
         wanted = acl.digest(acl.render_file(users))
         answering = [node for node in nodes if node.answers and node.name not in self.shut]

@@ -3,10 +3,16 @@
 Who is primary stands on record in the StatefulSet (an annotation, written with its resourceVersion, so that of two
 deciders one loses). A pod of a replicated cache starts as a follower of nobody and takes no write until it is told; the
 clients' Service selects by a label that the driver puts on the primary.
+
+Two can't take writes, wherever a node or the network fails: a primary takes none unless a copy has just been heard of,
+or unless it is on record that it is alone, and as long as that stands no copy takes over from a process that may live.
+A primary that only we can't reach, but copies do, keeps its place.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from chandlery.driver.protocol import Difference, Disruption, Observation
@@ -22,15 +28,17 @@ from chandlery_kinds.cache.drivers.kubernetes_engine import ValkeyWorkload
 from chandlery_kinds.cache.kubernetes.children import children, workload
 from chandlery_kinds.cache.kubernetes.config import FENCED, config
 from chandlery_kinds.cache.kubernetes.inputs import PORT
-from chandlery_kinds.cache.kubernetes.nodes import Node, role_differences
+from chandlery_kinds.cache.kubernetes.nodes import LAG_SECONDS, Node, given_up, role_differences
 from chandlery_kinds.cache.kubernetes.services import READ
 from chandlery_kinds.cache.resp import info
 
 PRIMARY = "chandlery.dev/primary"
+ALONE = "chandlery.dev/alone"
+"""Annotation: the primary that may take writes while it has no copy."""
 
 CATCH_UP_SECONDS = 5.0
-HUNG_SECONDS = 3.0
-"""A primary whose pod runs but hasn't answered for so long, while a copy does, is given up."""
+ALONE_SECONDS = 2.0
+"""A primary without a copy for so long goes on alone."""
 STARTING_POLL = 0.5
 REPLICATED_POLL = 2.0
 
@@ -38,11 +46,39 @@ REPLICATED_POLL = 2.0
 class ValkeyPods(ValkeyWorkload):
     """Everything that one pass does with one cache. Made anew each time; keeps nothing."""
 
+    _copies: Sequence[Node] = ()
+    """Those that hold what the primary holds, as far as asked."""
+
     # -- what is on record
 
     @property
     def primary_name(self) -> str:
         return self._note(PRIMARY)
+
+    @property
+    def alone(self) -> bool:
+        """Whether the primary on record may take writes without a copy."""
+        return bool(self.primary_name) and self._note(ALONE) == self.primary_name
+
+    # -- settings
+
+    @property
+    def guarded(self) -> bool:
+        """Whether it is us who say how many copies a primary needs to take writes."""
+        return self.inputs.replicated and self.spec.min_replicas_to_write is None
+
+    def _settings(self) -> dict[str, str]:
+        found = super()._settings()
+        if not self.inputs.replicated:
+            return found
+        # a primary speaks every second, so that its copies are witnesses of whether it is there
+        beside = {"repl-ping-replica-period": "1", "min-replicas-max-lag": str(LAG_SECONDS)}
+        return {**beside, **found, **({"min-replicas-to-write": "1"} if self.guarded else {})}
+
+    def _settings_of(self, node: Node) -> dict[str, str]:
+        if self.guarded and self.alone and node.name == self.primary_name and not self._copies:
+            return {**self.settings, "min-replicas-to-write": "0"}
+        return self.settings
 
     # -- manifests
 
@@ -63,7 +99,8 @@ class ValkeyPods(ValkeyWorkload):
         if self.missing_auth():
             missing = Difference(f"Secret {self.owner.base}{AUTH}", "present", "absent", payload=("auth",))
             return self._seen(differences=(missing,), reason="Starting", message="its passwords are missing")
-        nodes = [await self._ask(node) for node in self._nodes()]
+        nodes = list(await asyncio.gather(*(self._ask(node) for node in self._nodes())))
+        self._copies = [node for node in nodes if node.in_step and not node.primary]
         desired, kept = await self._desired()
         found = self._storage_differences() + self.rotation_differences() + await self._tls_differences(nodes)
         found += self._primary_differences(nodes)
@@ -71,8 +108,10 @@ class ValkeyPods(ValkeyWorkload):
         found += self._live_differences(nodes, await self.users())
         found += self._restart_differences(nodes)
         primary = self._primary(nodes)
+        found += self._company_differences(primary)
         served = await self._client_works(primary) if primary is not None else None
         ready = served is not None and all(node.in_step and node.reached for node in nodes)
+        ready = ready and (not self.guarded or self._takes_writes(primary))
         reason, message = ("", "") if ready else self._explain(nodes, primary)
         return self._seen(
             ready=ready,
@@ -130,6 +169,12 @@ class ValkeyPods(ValkeyWorkload):
             if wrong:
                 return wrong[0], f"{node.name}: {wrong[1]}"
         silent = [node for node in nodes if not node.answers]
+        if silent and self.alone and silent[0].name == self.primary_name and running(silent[0].pod):
+            pod = f"{silent[0].name} -n {self.owner.namespace}"
+            return "PrimaryUnreachable", (
+                f"{silent[0].name} took writes without a copy, doesn't answer, and may still run; nobody takes its "
+                f"place until it answers or has ended. If its node is gone for good: kubectl delete pod {pod} --force"
+            )
         if silent:
             why = f" ({silent[0].error})" if silent[0].error else ""
             return "Starting", f"waiting for {', '.join(node.name for node in silent)} to answer{why}"
@@ -176,12 +221,37 @@ class ValkeyPods(ValkeyWorkload):
                 facts["primary"] = primary.name
         return facts
 
+    def _takes_writes(self, primary: Node | None) -> bool:
+        """As far as that hangs on copies."""
+        if primary is None:
+            return False
+        return primary.company > 0 or primary.config.get("min-replicas-to-write") == "0"
+
     # -- differences
+
+    def _company_differences(self, primary: Node | None) -> list[Difference]:
+        """A primary without copies goes on alone, on record; with copies it no longer does.
+
+        Coming: first the record, then the setting. Going: first the setting, then the record.
+        """
+        if not self.guarded or primary is None or primary.pod is None:
+            return []
+        since = f"{primary.pod['metadata']['uid']}/alone"
+        if self._copies:
+            self.session.silent.pop(since, None)
+            if self.alone and primary.config.get("min-replicas-to-write") != "0":
+                return [Difference("primary", "with copies", "alone", payload=("alone", None))]
+            return []
+        now = self.ctx.base.clock.monotonic()
+        if self.alone or now - self.session.silent.setdefault(since, now) < ALONE_SECONDS:
+            return []
+        return [Difference("primary", "alone", "without copies", payload=("alone", primary.name))]
 
     def _primary_differences(self, nodes: list[Node]) -> list[Difference]:
         if not self.inputs.replicated:
             return []
-        found = role_differences(nodes, self.primary_name, self._lost)
+        newest = self.alone and self.inputs.persistent
+        found = role_differences(nodes, self.primary_name, lambda node: self._lost(node, nodes), newest=newest)
         if len(nodes) > self.spec.instances and not any(change.payload[0] == "promote" for change in found):
             staying = [node for node in nodes[: self.spec.instances] if node.in_step and not node.primary]
             heir = max(staying, key=lambda node: node.offset, default=None)
@@ -192,12 +262,11 @@ class ValkeyPods(ValkeyWorkload):
                 found.append(change)
         return found
 
-    def _lost(self, node: Node) -> bool:
-        """Whether the primary is given up: its pod is gone or ends, or it has been silent for too long."""
-        if node.pod is None or not running(node.pod) or node.pod["metadata"].get("deletionTimestamp"):
-            return True
-        since = self.session.silent.get(node.pod["metadata"]["uid"])
-        return since is not None and self.ctx.base.clock.monotonic() - since >= HUNG_SECONDS
+    def _lost(self, node: Node, nodes: list[Node]) -> bool:
+        """Whether the primary is given up."""
+        since = self.session.silent.get(node.pod["metadata"]["uid"]) if node.pod is not None else None
+        silent = self.ctx.base.clock.monotonic() - since if since is not None else 0.0
+        return given_up(node, [other for other in nodes if other is not node], silent, alone=self.alone)
 
     def _restart_differences(self, nodes: list[Node]) -> list[Difference]:
         """Pods of an older template, and pods that refuse our password; the primary comes last."""
@@ -233,6 +302,9 @@ class ValkeyPods(ValkeyWorkload):
             if what == "promote":
                 await self._promote(rest[0])
                 return  # everything else looks different now
+            if what == "alone":
+                await self._take_note(ALONE, rest[0])
+                return  # the setting follows from the record
             if what == "auth":
                 await self.ensure_auth()
                 return
@@ -264,7 +336,10 @@ class ValkeyPods(ValkeyWorkload):
         was = self.primary_name
         old = next((node for node in self._nodes() if node.name == was and was != name), None)
         if was != name:
-            await self._take_note(PRIMARY, name)
+            others = [node for node in self._nodes() if node.name not in (name, was)]
+            lonely = bool(was) and self.guarded and not [node for node in others if running(node.pod)]
+            lonely = lonely and (old is None or not running(old.pod) or old.going)
+            await self._take_note(PRIMARY, name, **{ALONE: name if lonely else None})
         heir = self._node(name)
         if old is not None and old.pod is not None:
             await self._step_down(old, heir)
@@ -313,11 +388,12 @@ class ValkeyPods(ValkeyWorkload):
     async def _label(self, name: str, role: str) -> None:
         pod = self._node(name).pod
         if pod is not None:
-            await self.session.merge(pod, {"metadata": {"labels": {ROLE: role}}})
+            # this very pod: another one of the same name begins without a role
+            await self.session.merge(pod, {"metadata": {"uid": pod["metadata"]["uid"], "labels": {ROLE: role}}})
 
     async def _restart(self, names: list[str]) -> None:
         """Replace one pod, when all others are in step; the primary hands over before it goes."""
-        nodes = [await self._ask(node) for node in self._nodes()]
+        nodes = list(await asyncio.gather(*(self._ask(node) for node in self._nodes())))
         todo = [node for node in nodes if node.name in names and node.pod is not None]
         if not todo:
             return
@@ -330,6 +406,13 @@ class ValkeyPods(ValkeyWorkload):
             await self._promote(heir.name)
             return
         assert one.pod is not None
+        copies = [node for node in others if node.in_step and not node.primary]
+        primary = self._primary(nodes)
+        if self.guarded and primary is not None and primary is not one and not copies:
+            if not self.alone:
+                await self._take_note(ALONE, primary.name)
+            async with await self._connect(primary) as client:
+                await client.command("CONFIG", "SET", "min-replicas-to-write", "0")
         self.ctx.event("Normal", "Restarting", f"{one.name} is replaced")
         await self.session.delete(one.pod)
 
