@@ -96,9 +96,50 @@ def package_of(group: str) -> str:
     return (group or "core").split(".")[0]
 
 
-def is_known(group: str, version: str, kind: str) -> bool:
-    """Whether this is a built-in kind in a version that is served."""
-    return any((row[0], row[1], row[3]) == (group, version, kind) for row in _TABLE)
+_EARLIER: dict[str, str] = {
+    "ClusterRole": "rbac.authorization.k8s.io/v1beta1 rbac.authorization.k8s.io/v1alpha1",
+    "ClusterRoleBinding": "rbac.authorization.k8s.io/v1beta1 rbac.authorization.k8s.io/v1alpha1",
+    "ControllerRevision": "apps/v1beta1 apps/v1beta2",
+    "CronJob": "batch/v1beta1",
+    "DaemonSet": "apps/v1beta2 extensions/v1beta1",
+    "Deployment": "apps/v1beta1 apps/v1beta2 extensions/v1beta1",
+    "EndpointSlice": "discovery.k8s.io/v1beta1",
+    "Event": "events.k8s.io/v1beta1",
+    "Eviction": "policy/v1beta1",
+    "Ingress": "extensions/v1beta1 networking.k8s.io/v1beta1",
+    "IngressClass": "networking.k8s.io/v1beta1",
+    "Lease": "coordination.k8s.io/v1beta1",
+    "MutatingWebhookConfiguration": "admissionregistration.k8s.io/v1beta1",
+    "NetworkPolicy": "extensions/v1beta1",
+    "PodDisruptionBudget": "policy/v1beta1",
+    "PriorityClass": "scheduling.k8s.io/v1beta1 scheduling.k8s.io/v1alpha1",
+    "ReplicaSet": "apps/v1beta2 extensions/v1beta1",
+    "Role": "rbac.authorization.k8s.io/v1beta1 rbac.authorization.k8s.io/v1alpha1",
+    "RoleBinding": "rbac.authorization.k8s.io/v1beta1 rbac.authorization.k8s.io/v1alpha1",
+    "StatefulSet": "apps/v1beta1 apps/v1beta2",
+    "StorageClass": "storage.k8s.io/v1beta1",
+    "TokenReview": "authentication.k8s.io/v1beta1",
+    "ValidatingAdmissionPolicy": "admissionregistration.k8s.io/v1beta1 admissionregistration.k8s.io/v1alpha1",
+    "ValidatingAdmissionPolicyBinding": "admissionregistration.k8s.io/v1beta1 admissionregistration.k8s.io/v1alpha1",
+    "ValidatingWebhookConfiguration": "admissionregistration.k8s.io/v1beta1",
+}
+"""Versions that are served no more, or not by default, and still understood."""
+
+
+def wrong_type(expected: tuple[str, str], api_version: str, kind: str) -> str | None:
+    """Why an object of this type can't be read as one of the (group, kind) that is expected.
+
+    None when it could, but for its version.
+    """
+    group, _, version = api_version.rpartition("/")
+    earlier = api_version in _EARLIER.get(kind, "").split()
+    if not earlier and definition_name(group, version, kind) not in definitions():
+        scheme = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
+        return f'no kind "{kind}" is registered for version "{api_version}" in scheme "{scheme}"'
+    wanted_group, wanted = expected
+    if kind == wanted and (earlier or wanted == "Event" or group == wanted_group):
+        return None
+    return f"converting ({version}.{kind}) to ({package_of(wanted_group)}.{wanted}): unknown conversion"
 
 
 def _subresources(names: str, kind: str) -> dict[str, Obj]:

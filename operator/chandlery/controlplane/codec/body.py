@@ -42,7 +42,7 @@ def decode_body(raw: bytes, content_type: str, *, strict: bool, kind: str = "") 
             try:
                 value, twice = yamlbody.loads(raw)
             except yamlbody.YamlError as error:
-                raise _unrecognized(raw, kind, str(error)) from None
+                raise unrecognized(raw, kind, str(error)) from None
             return _object(value, raw, kind), [_yaml_errors(twice)] if strict and twice else []
         case "application/vnd.kubernetes.protobuf":
             if not raw.startswith(PREFIX):
@@ -50,11 +50,11 @@ def decode_body(raw: bytes, content_type: str, *, strict: bool, kind: str = "") 
                 text = f"provided data does not appear to be a protobuf message, expected prefix [{prefix}]"
                 if not raw:
                     text = "empty data"
-                raise _unrecognized(raw, kind, text)
+                raise unrecognized(raw, kind, text)
             try:
                 return decode_object(raw), []
             except ProtobufError as error:
-                raise _unrecognized(raw, kind, str(error)) from None
+                raise unrecognized(raw, kind, str(error)) from None
         case _:
             accepted = f"{JSON}, {YAML}, {PROTOBUF}"
             raise ApiError(
@@ -68,7 +68,7 @@ def _decode_json(raw: bytes, *, strict: bool, kind: str) -> tuple[Obj, list[str]
     try:
         value = gojson.loads(raw)
     except gojson.JsonError as error:
-        raise _unrecognized(raw, kind, f"couldn't get version/kind; json parse error: {error}") from None
+        raise unrecognized(raw, kind, f"couldn't get version/kind; json parse error: {error}") from None
     return _object(value, raw, kind), gojson.duplicates(raw, value) if strict else []
 
 
@@ -77,16 +77,17 @@ def _object(value: Any, raw: bytes, kind: str) -> Obj:
         return {}
     if not isinstance(value, dict):
         why = f"json: cannot unmarshal {gojson.kind_of(value)} into Go value of type {_TYPE_META}"
-        raise _unrecognized(raw, kind, f"couldn't get version/kind; json parse error: {why}")
+        raise unrecognized(raw, kind, f"couldn't get version/kind; json parse error: {why}")
     for name in ("apiVersion", "kind"):
         found = value.get(name)
         if found is not None and not isinstance(found, str):
             why = f"json: cannot unmarshal {gojson.kind_of(found)} into Go struct field .{name} of type string"
-            raise _unrecognized(raw, kind, f"couldn't get version/kind; json parse error: {why}")
+            raise unrecognized(raw, kind, f"couldn't get version/kind; json parse error: {why}")
     return value
 
 
-def _unrecognized(raw: bytes, kind: str, why: str) -> ApiError:
+def unrecognized(raw: bytes, kind: str, why: str) -> ApiError:
+    """The answer to a body whose type can't be told."""
     return ApiError(
         400,
         "BadRequest",
@@ -103,7 +104,7 @@ def _summary(raw: bytes) -> str:
 
 def missing_kind(raw: bytes, kind: str) -> ApiError:
     """The answer to a custom resource that doesn't say its kind."""
-    return _unrecognized(raw, kind, f"Object 'Kind' is missing in '{raw.decode('utf-8', 'replace')}'")
+    return unrecognized(raw, kind, f"Object 'Kind' is missing in '{raw.decode('utf-8', 'replace')}'")
 
 
 def _yaml_errors(lines: list[str]) -> str:

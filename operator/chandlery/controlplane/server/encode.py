@@ -97,7 +97,9 @@ def partial(obj: Obj, version: str = "v1") -> Obj:
 
 
 def _row(resource: Resource, obj: Obj, include: str, version: str) -> Obj:
-    row: Obj = {"cells": resource.strategy.table_cells(obj)}
+    # A bookmark has no name; it is printed all the same.
+    named = obj if "name" in obj["metadata"] else obj | {"metadata": {"name": "", **obj["metadata"]}}
+    row: Obj = {"cells": resource.strategy.table_cells(named)}
     conditions = getattr(resource.strategy, "table_conditions", None)
     if conditions is not None and (found := conditions(obj)):
         row["conditions"] = found
@@ -205,9 +207,17 @@ class WatchEncoder:
         obj = await core.object(resource, entry)
         if entry.rev != rev:
             obj = obj | {"metadata": obj["metadata"] | {"resourceVersion": str(rev)}}
+        return self._transformed(kind, obj)
+
+    def bookmark(self, obj: Obj) -> Line:
+        if self._form.as_:
+            return self._transformed("BOOKMARK", obj)
+        return orjson.dumps({"type": "BOOKMARK", "object": obj}) + b"\n"
+
+    def _transformed(self, kind: str, obj: Obj) -> Line:
         if self._form.as_ == "Table":
             meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
-            body = table(resource, [obj], meta, self._include, self._form.as_version, columns=self._first)
+            body = table(self._resource, [obj], meta, self._include, self._form.as_version, columns=self._first)
             self._first = False
         else:
             body = partial(obj, self._form.as_version)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from chandlery.controlplane import errors
 from chandlery.controlplane.builtins.decode import DecodeError, Where, struct
-from chandlery.controlplane.builtins.resources import definition_name
+from chandlery.controlplane.builtins.resources import definition_name, wrong_type
 from chandlery.controlplane.codec import decode_body, in_document_order, warning_texts
-from chandlery.controlplane.codec.body import media_type, missing_kind
+from chandlery.controlplane.codec.body import media_type, missing_kind, unrecognized
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
 
 
@@ -44,14 +44,8 @@ def set_type(ctx: RequestContext, obj: Obj, raw: bytes) -> None:
                 f"({resource.api_version})"
             )
     else:
-        obj["apiVersion"] = version = version or resource.api_version
-        obj["kind"] = kind = kind or resource.kind
-        if (version, kind) not in _types(ctx):
-            scheme = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
-            raise errors.bad_request(
-                f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a {resource.kind}: '
-                f'no kind "{kind}" is registered for version "{version}" in scheme "{scheme}"'
-            )
+        group, wanted_version, wanted = expected_type(ctx)
+        check_type(raw, obj, group, wanted_version, wanted)
     if obj.get("metadata") is None:
         obj["metadata"] = {}
 
@@ -79,16 +73,33 @@ def _decode_other(ctx: RequestContext, obj: Obj) -> list[str]:
 _TYPED = ("apiVersion", "kind", "metadata")
 
 
-def _types(ctx: RequestContext) -> set[tuple[str, str]]:
-    """What a body at this endpoint may say that it is: the resource's kind, or its subresource's."""
+def expected_type(ctx: RequestContext) -> tuple[str, str, str]:
+    """(group, version, kind) of what an endpoint of a built-in resource takes: its own kind or its subresource's."""
     resource = ctx.resource
-    found = {(resource.api_version, resource.kind)}
     sub = resource.subresources.get(ctx.subresource) or {}
-    if sub.get("kind"):
-        group, version = sub.get("group") or "", sub.get("version") or resource.version
-        found.add((f"{group}/{version}" if group else version, sub["kind"]))
-        found.add((resource.api_version, sub["kind"]))
-    return found
+    if not sub.get("kind") or sub["kind"] == resource.kind:
+        return resource.group, resource.version, resource.kind
+    return sub.get("group") or "", sub.get("version") or resource.version, sub["kind"]
+
+
+def check_type(raw: bytes, obj: Obj, group: str, version: str, kind: str) -> None:
+    """Check a body's apiVersion and kind against what is expected; fill them when absent. Raises ApiError 400."""
+    expected = f"{group}/{version}" if group else version
+    found = (obj.get("apiVersion") or expected).removeprefix("/")
+    found_kind = obj.get("kind") or kind
+    if found.count("/") > 1:
+        raise unrecognized(raw, kind, f"unexpected GroupVersion string: {found}")
+    if (found, found_kind) != (expected, kind):
+        stored = "" if (group, kind) == ("events.k8s.io", "Event") else group
+        why = wrong_type((stored, kind), found, found_kind)
+        if why is None:
+            raise errors.bad_request(
+                f"the API version in the data ({found}) does not match the expected API version ({expected})"
+            )
+        raise errors.bad_request(
+            f'{found_kind} in version "{found.rpartition("/")[2]}" cannot be handled as a {kind}: {why}'
+        )
+    obj["apiVersion"], obj["kind"] = expected, kind
 
 
 def refusal_text(resource: Resource, error: ApiError) -> str | None:

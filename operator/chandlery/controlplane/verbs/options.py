@@ -178,6 +178,8 @@ _PRINTABLE_MAX = 128
 
 def write_options(query: Query, all_dry_runs: list[str], kind: str, *, apply: bool = False) -> WriteOptions:
     """Parse and check; `kind` is CreateOptions, UpdateOptions or PatchOptions. Raises ApiError 422."""
+    if not query and not all_dry_runs and not apply:
+        return WriteOptions()
     options = WriteOptions(
         field_manager=query.get("fieldManager", ""), field_validation=query.get("fieldValidation", "")
     )
@@ -199,7 +201,7 @@ def write_options(query: Query, all_dry_runs: list[str], kind: str, *, apply: bo
         problems.append(
             FieldError("fieldManager", "FieldValueTooLong", f"Too long: may not be more than {_PRINTABLE_MAX} bytes")
         )
-    for index, char in enumerate(manager):
+    for index, char in enumerate("" if manager.isprintable() else manager):
         if not char.isprintable():
             problems.append(
                 FieldError(

@@ -7,10 +7,11 @@ from typing import Any
 import orjson
 
 from chandlery.controlplane import errors, metadata
+from chandlery.controlplane.builtins.resources import wrong_type
 from chandlery.controlplane.cache import Entry
 from chandlery.controlplane.codec import read_patch
 from chandlery.controlplane.codec.body import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
-from chandlery.controlplane.codec.gojson import MAX_DEPTH, JsonError, check_depth
+from chandlery.controlplane.codec.gojson import MAX_DEPTH, JsonError, check_depth, kind_of
 from chandlery.controlplane.codec.gotext import go_value
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.fields import apply as apply_fields
@@ -118,6 +119,9 @@ def check_patched(
         raise refused() from None
     if obj.get("metadata") is None:
         obj["metadata"] = {}
+    text = _mistyped(ctx, content_type, obj)
+    if text:
+        raise invalid_patch(ctx, content_type, before, served, body, text)
     try:
         quick = getattr(resource.strategy, "decode_changed", None) if clean is not None else None
         unknown = resource.strategy.decode(obj) if quick is None else quick(obj, clean)
@@ -132,6 +136,33 @@ def check_patched(
     if found and ctx.field_validation != "Ignore":
         warn(ctx, found)
     return obj
+
+
+def _mistyped(ctx: RequestContext, content_type: str, obj: Obj) -> str | None:
+    """What is wrong with a patched document's apiVersion and kind; a strategic merge patch can't change them.
+
+    Absent ones are those of the resource.
+    """
+    resource = ctx.resource
+    if content_type == STRATEGIC_PATCH:
+        if isinstance(obj.get("kind", ""), str | None) and isinstance(obj.get("apiVersion", ""), str | None):
+            obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
+        return None
+    for name in ("apiVersion", "kind"):
+        found = obj.get(name)
+        if found is not None and not isinstance(found, str):
+            why = f"json: cannot unmarshal {kind_of(found)} into Go struct field .{name} of type string"
+            return f"couldn't get version/kind; json parse error: {why}"
+    if not resource.builtin:
+        return None
+    if not obj.get("apiVersion"):  # then it is read as the server's own form of the type, which shares no field with it
+        warn(ctx, [f'unknown field "{key}"' for key in obj if key not in ("apiVersion", "kind")])
+        obj["metadata"] = {}
+        obj["apiVersion"] = resource.api_version
+    obj["kind"] = obj.get("kind") or resource.kind
+    if (obj["apiVersion"], obj["kind"]) == (resource.api_version, resource.kind):
+        return None
+    return wrong_type((resource.storage_key[0], resource.kind), obj["apiVersion"], obj["kind"])
 
 
 def invalid_patch(

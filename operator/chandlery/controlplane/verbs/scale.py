@@ -17,6 +17,7 @@ from chandlery.controlplane.metadata import invalid, now_text
 from chandlery.controlplane.patch import json_patch, merge_patch, strategic_merge_patch
 from chandlery.controlplane.patch.render import patched_text
 from chandlery.controlplane.types import Obj, RequestContext
+from chandlery.controlplane.verbs.decode import check_type
 from chandlery.controlplane.verbs.update import update
 
 _JSON_PATCH = "application/json-patch+json"
@@ -183,18 +184,15 @@ async def _apply(core: Core, ctx: RequestContext, raw: bytes, *, force: bool) ->
 
 async def put_scale(core: Core, ctx: RequestContext, raw: bytes, content_type: str) -> bytes:
     scale, _ = decode_body(raw, content_type, strict=False, kind="Scale")
-    found = str(scale.get("apiVersion") or "autoscaling/v1")
-    if found != "autoscaling/v1" or (scale.get("kind") or "Scale") != "Scale":
-        if ctx.resource.builtin:
-            kind = scale.get("kind") or "Scale"
+    if ctx.resource.builtin:
+        check_type(raw, scale, "autoscaling", "v1", "Scale")
+    else:
+        found, kind = str(scale.get("apiVersion") or "autoscaling/v1"), scale.get("kind") or "Scale"
+        if (found, kind) != ("autoscaling/v1", "Scale"):
             raise errors.bad_request(
-                f'{kind} in version "{found.rpartition("/")[2]}" cannot be handled as a Scale: no kind "{kind}" is '
-                f'registered for version "{found}" in scheme "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"'
+                f"no kind is registered for the type {found.rpartition('/')[2]}.{kind} in scheme "
+                '"k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_handler.go:781"'
             )
-        raise errors.bad_request(
-            f"no kind is registered for the type {found.rpartition('/')[2]}.{scale.get('kind') or 'Scale'} in scheme "
-            '"k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_handler.go:781"'
-        )
     try:
         _check(ctx, scale)
     except Misfit as error:

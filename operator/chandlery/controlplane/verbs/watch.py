@@ -14,7 +14,8 @@ import orjson
 from chandlery.controlplane import errors
 from chandlery.controlplane.cache import Entry, Event, Subscription, Table
 from chandlery.controlplane.core import Core
-from chandlery.controlplane.types import Obj, RequestContext
+from chandlery.controlplane.fields import empty_object
+from chandlery.controlplane.types import Obj, RequestContext, Resource
 from chandlery.controlplane.verbs.options import ListOptions, revision, wrap_revision_error
 from chandlery.controlplane.verbs.read import field_values, only_metadata
 
@@ -31,6 +32,9 @@ class Encode(Protocol):
 
     async def __call__(self, kind: str, entry: Entry, rev: int) -> Line:
         """The line of (event type, entry, revision to show)."""
+
+    def bookmark(self, obj: Obj) -> Line:
+        """The line of a bookmark."""
 
     def at_once(self, kind: str, entry: Entry) -> Line | None:
         """The same for an entry at its own revision, when nothing has to be converted; None else."""
@@ -208,12 +212,10 @@ class Watch:
         _ = ctx
 
     def _bookmark(self, *, initial: bool) -> bytes:
-        resource = self._ctx.resource
         meta: Obj = {"resourceVersion": str(max(self._sent, self._core.cache.revision))}
         if initial:
             meta["annotations"] = {"k8s.io/initial-events-end": "true"}
-        obj = bookmark_object(resource.kind, resource.api_version, meta, builtin=resource.builtin)
-        return orjson.dumps({"type": "BOOKMARK", "object": obj}) + b"\n"
+        return self._encode.bookmark(bookmark_object(self._ctx.resource, meta))
 
     def end(self) -> None:
         """End the stream from outside: the server stops, or the client has gone."""
@@ -224,7 +226,6 @@ class Watch:
         self._table.unsubscribe(self._subscription, *self._where)
 
 
-def bookmark_object(kind: str, api_version: str, meta: Obj, *, builtin: bool) -> Obj:
-    if builtin:
-        meta = {"creationTimestamp": None} | meta
-    return {"kind": kind, "apiVersion": api_version, "metadata": meta}
+def bookmark_object(resource: Resource, meta: Obj) -> Obj:
+    """An object of the type in which nothing but this metadata is set."""
+    return empty_object(resource) | {"metadata": meta}
