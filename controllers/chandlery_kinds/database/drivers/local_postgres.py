@@ -120,6 +120,10 @@ class PostgresServers:
     # -- observe
 
     async def observe(self) -> Observation:
+        async with self.files.one_pass():
+            return await self._observe()
+
+    async def _observe(self) -> Observation:
         self.instance.reload()
         self.upgrade.resume()
         for job, reason in ((self.restore.job, "Restoring"), (self.upgrade.job, "Upgrading")):
@@ -294,6 +298,10 @@ class PostgresServers:
 
     async def update(self, observed: Observation) -> None:
         """Do what the plan says: who is primary first, then what is inside, then configuration and restarts."""
+        async with self.files.one_pass():
+            await self._update(observed)
+
+    async def _update(self, observed: Observation) -> None:
         inside, late, rotated = [], [], False
         reload: set[int] = set()
         restart: set[int] = set()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from chandlery.providers.local.files import make_dir, remove_tree
 from chandlery.providers.local.tools import run_tool
 from chandlery_kinds.database.model import DatabaseSpec
 from chandlery_kinds.database.postgres.configuration import ADMIN, REPLICATOR, host_rules, render
+from chandlery_kinds.database.postgres.roles import MAINTENANCE
 from chandlery_kinds.database.standby import at_least, parse_control
 
 HOST = "127.0.0.1"
@@ -86,6 +89,7 @@ class NodeFiles:
         self.instance = instance
         self.spec = spec
         self._seconds = seconds
+        self._kept: dict[int, Any] | None = None
 
     @property
     def engine(self) -> Engine:
@@ -268,6 +272,8 @@ class NodeFiles:
         """
         if node.state.running:
             return
+        if self._kept and node.port in self._kept:
+            self._kept.pop(node.port).terminate()  # to the server that was there before
         require_port(node.port)
         engine = self.engine
         argv = [str(engine.binary), "-D", str(self.data(node)), "-c", f"config_file={self.config_file(node)}"]
@@ -290,13 +296,39 @@ class NodeFiles:
             text = ""
         return at_least(parse_control(done.output), text)
 
-    async def connect(self, port: int, database: str = "postgres", user: str = ADMIN, password: str = "") -> Any:
-        """A connection.
+    @asynccontextmanager
+    async def one_pass(self) -> AsyncIterator[None]:
+        """Inside, a server's maintenance database is connected to once: each connection costs both sides a hash."""
+        self._kept = {}
+        try:
+            yield
+        finally:
+            kept, self._kept = self._kept, None
+            for connection in kept.values():
+                await connection.close(timeout=ANSWER_SECONDS)
+
+    async def connect(self, port: int, database: str = MAINTENANCE, user: str = ADMIN, password: str = "") -> Any:
+        """A connection, to be closed by whoever asked for it.
 
         Raises:
             Unavailable: the server doesn't take connections now.
             Unauthenticated: the password is wrong.
         """
+        if self._kept is None or (database, user, password) != (MAINTENANCE, ADMIN, ""):
+            return await self._connect(port, database, user, password)
+        kept = self._kept.pop(port, None)
+        if kept is None or kept.is_closed():
+            kept = await self._connect(port, database, user, password)
+        return _Lent(kept, partial(self._give_back, self._kept, port))
+
+    async def _give_back(self, kept: dict[int, Any], port: int, connection: Any) -> None:
+        """Keep a connection for whoever needs one next, unless the pass is over or there is one."""
+        if kept is not self._kept or port in kept or connection.is_closed():
+            await connection.close(timeout=ANSWER_SECONDS)
+        else:
+            kept[port] = connection
+
+    async def _connect(self, port: int, database: str, user: str, password: str) -> Any:
         import asyncpg
 
         try:
@@ -337,6 +369,20 @@ class NodeFiles:
         finally:
             await connection.close(timeout=ANSWER_SECONDS)
         return node
+
+
+class _Lent:
+    """A connection that goes back to those that are kept for the rest of a pass when it is closed."""
+
+    def __init__(self, connection: Any, give_back: Callable[[Any], Awaitable[None]]) -> None:
+        self._connection = connection
+        self._give_back = give_back
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        await self._give_back(self._connection)
 
 
 def _checksums(engine: Engine, wanted: bool) -> tuple[str, ...]:

@@ -112,6 +112,8 @@ class Settings:
             raise
 
     async def _apply(self, indices: list[int], restart: set[int]) -> None:
+        if not indices:
+            return
         servers = self._servers
         nodes = [await self._files.look(servers.node(index)) for index in range(servers.count)]
         for index in sorted(indices, key=lambda index: index == servers.primary_index):  # copies first

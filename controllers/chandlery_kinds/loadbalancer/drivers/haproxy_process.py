@@ -68,7 +68,8 @@ class HaproxyProcess:
     # -- starting
 
     async def start(self, text: str) -> None:
-        await self._check(text)
+        if self.process.state().restarts:
+            await self._check(text)  # it says what is wrong in better words than its end does
         self.instance.write_config(self.config, text)
         engine = self.instance.engine("haproxy")
         argv = [str(engine.binary), "-W", "-db", "-f", f"config/{self.config}", *self._own_limit()]

@@ -91,10 +91,11 @@ class LocalDriver(ABC):
 
     async def create(self, ctx: DriverContext, obj: Any) -> None:
         instance, meta = self.instance(ctx, obj), obj.metadata
-        instance.create(kind=obj.kind, namespace=meta.namespace, name=meta.name, uid=meta.uid)
         instance.allowance = partial(self.allowance, obj)
-        with _elsewhere(obj, instance):
-            await self.servers(ctx, obj, instance).create()
+        with instance.at_once():
+            instance.create(kind=obj.kind, namespace=meta.namespace, name=meta.name, uid=meta.uid)
+            with _elsewhere(obj, instance):
+                await self.servers(ctx, obj, instance).create()
 
     async def update(self, ctx: DriverContext, obj: Any, observed: Observation) -> None:
         instance = self.instance(ctx, obj)

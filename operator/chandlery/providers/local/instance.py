@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chandlery.foundation.errors import AlreadyExists, Unavailable
@@ -44,6 +45,8 @@ class Instance:
         self.log_dir = self.root / "log"
         self.run_dir = self.root / "run"
         self._record: dict[str, Any] | None = None
+        self._holds = 0
+        self._unsaved = False
         self._processes: dict[str, Process] = {}
         self.allowance: Callable[[str], Allowance] = lambda _process: Allowance()
         """What each of its processes may use at most; said by the driver in each pass."""
@@ -69,10 +72,35 @@ class Instance:
         return self._record
 
     def save(self) -> None:
+        """Write the record; inside of `at_once` later, with whatever else changes until then."""
+        if self._holds:
+            self._unsaved = True
+        else:
+            self._write()
+
+    def _write(self) -> None:
+        self._unsaved = False
         write_atomic(self.root / RECORD, _dump(self.record))
+
+    def flush(self) -> None:
+        """Write what waits: an engine is about to rely on it."""
+        if self._unsaved:
+            self._write()
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Write the record once for all that happens inside, and before any process is started."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            if not self._holds and self.root.exists():
+                self.flush()
 
     def reload(self) -> None:
         """Forget what was read: another process may have written."""
+        self.flush()
         self._record = None
 
     def create(self, *, kind: str, namespace: str, name: str, uid: str) -> None:
@@ -216,7 +244,7 @@ class Instance:
             self.save()
         else:
             remove_tree(self.root)
-            self._record = None
+            self._record, self._unsaved = None, False
         self.provider.forget(self.name)
 
 

@@ -262,6 +262,7 @@ class Process:
         argv = ["/bin/sh", "-c", _SHIM, "sh", str(self.pid_path)]
         argv += [*(drop.prefix if drop else ()), *map(str, spec.argv)]
         self.limits.prepare()
+        instance.flush()
         try:
             child = subprocess.Popen(
                 argv,
