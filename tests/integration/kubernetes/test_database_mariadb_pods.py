@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import aiomysql
 import pymysql
 import pytest
-from kubernetes_cluster import eventually
+from kubernetes_cluster import CONTAINERS, eventually
 from mariadb_programs import needed, programs
 
 from chandlery.providers.kubernetes.types import CLAIMS, CONFIG_MAPS, JOBS, PODS, SECRETS, SERVICES, STATEFUL_SETS
@@ -18,7 +18,8 @@ pytestmark = [*needed, pytest.mark.timeout(400)]
 
 @pytest.fixture
 async def maria(kube):
-    kube.workloads.programs.insert(0, str(await programs(kube.workloads.folder / "programs")))
+    if not CONTAINERS:  # there the image has them
+        kube.workloads.programs.insert(0, str(await programs(kube.workloads.folder / "programs")))
     return kube
 
 
