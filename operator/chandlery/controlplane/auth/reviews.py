@@ -6,11 +6,12 @@ Source: the groups authentication.k8s.io/v1 and authorization.k8s.io/v1 of the K
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from chandlery.controlplane.errors import invalid
+from chandlery.controlplane.metadata import label_value_errors, qualified_name_errors
 from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestContext, UserInfo
 
 if TYPE_CHECKING:
@@ -173,7 +174,48 @@ def _attribute_errors(spec: Obj) -> list[FieldError]:
     if resource is None and other is None:
         detail = "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified"
         return [FieldError("spec.resourceAttributes", "FieldValueInvalid", detail)]
-    return []
+    errors: list[FieldError] = []
+    for field in ("fieldSelector", "labelSelector"):
+        selector = (resource or {}).get(field)
+        if selector is not None:
+            errors += _selector_errors(selector, f"spec.resourceAttributes.{field}")
+    return errors
+
+
+def _selector_errors(selector: Obj, path: str) -> list[FieldError]:
+    """A selector that a request is limited to: either text or requirements. Unknown operators are let through."""
+    raw, requirements = selector.get("rawSelector", ""), selector.get("requirements") or []
+    errors: list[FieldError] = []
+    if raw and requirements:
+        detail = f"Invalid value: {json.dumps(raw)}: may not specified at the same time as requirements"
+        errors.append(FieldError(f"{path}.rawSelector", "FieldValueInvalid", detail))
+    if not raw and not requirements:
+        detail = f"Required value: when {path} is specified, requirements or rawSelector is required"
+        errors.append(FieldError(f"{path}.requirements", "FieldValueRequired", detail))
+    for index, requirement in enumerate(requirements):
+        here = f"{path}.requirements[{index}]"
+        operator, values = requirement.get("operator", ""), requirement.get("values") or []
+        if operator in ("In", "NotIn") and not values:
+            detail = "Required value: must be specified when `operator` is 'In' or 'NotIn'"
+            errors.append(FieldError(f"{here}.values", "FieldValueRequired", detail))
+        elif operator in ("Exists", "DoesNotExist") and values:
+            detail = "Forbidden: may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+            errors.append(FieldError(f"{here}.values", "FieldValueForbidden", detail))
+        if path.endswith("fieldSelector"):
+            if not requirement.get("key"):
+                errors.append(FieldError(f"{here}.key", "FieldValueRequired", "Required value: must be specified"))
+        else:
+            errors += _each(f"{here}.key", requirement.get("key", ""), qualified_name_errors)
+            for number, value in enumerate(values):
+                errors += _each(f"{here}.values[{number}]", value, label_value_errors)
+    return errors
+
+
+def _each(path: str, value: str, problems: Callable[[str], Sequence[str]]) -> list[FieldError]:
+    return [
+        FieldError(path, "FieldValueInvalid", f"Invalid value: {json.dumps(value)}: {problem}")
+        for problem in problems(value)
+    ]
 
 
 def _subject_errors(spec: Obj) -> list[FieldError]:
@@ -205,7 +247,10 @@ class _IdentityReviews:
         wanted = tuple(spec.get("audiences") or self._tokens.audiences)
         user = self._authenticator.authenticate_token(token, wanted)
         status: Obj = {"user": {}}
-        if user is not None:
+        if user is None:
+            reason = self._tokens.problem(token, wanted)
+            status["error"] = f"[invalid bearer token, {reason}]" if reason else "invalid bearer token"
+        else:
             claims = self._tokens.claims(token)
             # A token without audiences of its own (from the token file) is for this server.
             own = claims["aud"] if claims is not None else self._tokens.audiences
@@ -222,6 +267,11 @@ class _IdentityReviews:
         account = self._api.get("", "serviceaccounts", ctx.namespace, ctx.name)
         if account is None:
             raise _not_found("serviceaccounts", ctx.name)
+        given = (obj.get("metadata") or {}).get("name", "")
+        if given and given != ctx.name:
+            detail = f"Invalid value: {json.dumps(given)}: must match the service account name if specified"
+            error = FieldError("metadata.name", "FieldValueInvalid", detail)
+            raise invalid(_AUTHENTICATION, "TokenRequest", ctx.name, [error])
         spec = obj.get("spec") or {}
         audiences = list(spec.get("audiences") or self._tokens.audiences)
         seconds = spec.get("expirationSeconds")
@@ -265,19 +315,26 @@ class _IdentityReviews:
         plural = _BOUND_PLURALS.get(kind)
         name = ref.get("name", "")
         if plural is None:
-            message = f"cannot bind token to object of type {ref.get('apiVersion', '')}, Kind={kind}"
-            raise ApiError(400, "BadRequest", message)
+            group, slash, version = ref.get("apiVersion", "").partition("/")
+            shown = f"{group}/{version}" if slash else f"/{group}"
+            raise ApiError(400, "BadRequest", f"cannot bind token to object of type {shown}, Kind={kind}")
         found = self._api.get("", plural, "" if kind == "Node" else ctx.namespace, name)
         if found is None:
             raise _not_found(plural, name)
+        if kind == "Pod" and (found.get("spec") or {}).get("serviceAccountName", "") != ctx.name:
+            message = (
+                f"cannot bind token for serviceaccount {json.dumps(ctx.name)} to pod running with different "
+                "serviceaccount name."
+            )
+            raise ApiError(400, "BadRequest", message)
         uid = found["metadata"]["uid"]
         if ref.get("uid") and ref["uid"] != uid:
             message = (
-                f"Operation cannot be fulfilled on {plural} {json.dumps(name)}: the UID in the bound object reference"
+                f"Operation cannot be fulfilled on {kind} {json.dumps(name)}: the UID in the bound object reference"
                 f" ({ref['uid']}) does not match the UID in record."
                 " The object might have been deleted and then recreated"
             )
-            raise ApiError(409, "Conflict", message, {"name": name, "kind": plural})
+            raise ApiError(409, "Conflict", message, {"name": name, "kind": kind})
         return kind.lower(), found
 
 

@@ -104,19 +104,36 @@ class ServiceAccountTokens:
 
     def verify(self, token: str, audiences: Sequence[str] = ()) -> UserInfo | None:
         """The user that a token of ours stands for; None when it isn't ours, expired, or its objects are gone."""
+        found = self._check(token, audiences)
+        return found if isinstance(found, UserInfo) else None
+
+    def problem(self, token: str, audiences: Sequence[str] = ()) -> str:
+        """Why a token with our signature is not taken; "" when it is, or isn't ours."""
+        found = self._check(token, audiences)
+        return found if isinstance(found, str) else ""
+
+    def _check(self, token: str, audiences: Sequence[str]) -> UserInfo | str | None:
+        """The user, or what is wrong with the token; None when it isn't ours."""
         claims = self.claims(token)
         if claims is None:
             return None
         now = self._now()
-        if claims["exp"] <= now or claims["nbf"] > now + 60:
-            return None
-        if not set(claims["aud"]) & set(audiences or self.audiences):
-            return None
+        if claims["exp"] <= now:
+            return "service account token has expired"
+        if claims["nbf"] > now + 60:
+            return "service account token is not valid yet"
+        wanted = audiences or self.audiences
+        if not set(claims["aud"]) & set(wanted):
+            own, asked = (" ".join(json.dumps(one) for one in names) for names in (claims["aud"], wanted))
+            return f"token audiences [{own}] is invalid for the target audiences [{asked}]"
         subject = claims["kubernetes.io"]
         namespace = subject["namespace"]
-        account = self._api.get("", "serviceaccounts", namespace, subject["serviceaccount"]["name"])
-        if account is None or account["metadata"]["uid"] != subject["serviceaccount"]["uid"]:
-            return None
+        reference = subject["serviceaccount"]
+        account = self._api.get("", "serviceaccounts", namespace, reference["name"])
+        if account is None:
+            return f"serviceaccounts {json.dumps(reference['name'])} not found"
+        if account["metadata"]["uid"] != reference["uid"]:
+            return f"service account UID ({account['metadata']['uid']}) does not match claim ({reference['uid']})"
         extra: dict[str, tuple[str, ...]] = {_CREDENTIAL_ID: (f"JTI={claims['jti']}",)}
         for kind, plural in _BOUND.items():
             ref = subject.get(kind)
@@ -124,7 +141,7 @@ class ServiceAccountTokens:
                 continue
             found = self._api.get("", plural, "" if kind == "node" else namespace, ref["name"])
             if found is None or found["metadata"]["uid"] != ref["uid"]:
-                return None
+                return "service account token has been invalidated"
             if kind != "secret":
                 extra[f"authentication.kubernetes.io/{kind}-name"] = (ref["name"],)
                 extra[f"authentication.kubernetes.io/{kind}-uid"] = (ref["uid"],)

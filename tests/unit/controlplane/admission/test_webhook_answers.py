@@ -24,8 +24,10 @@ INVALID = "received invalid webhook response: "
         (
             {**REVIEW, "apiVersion": "admission.k8s.io/v1beta1", "response": {"uid": "u"}},
             False,
-            f"{INVALID}expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, "
-            "got admission.k8s.io/v1beta1, Kind=AdmissionReview",
+            (
+                f"{INVALID}expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, "
+                "got admission.k8s.io/v1beta1, Kind=AdmissionReview"
+            ),
         ),
         (
             {**REVIEW, "response": {"uid": "u", "patch": "W10=", "patchType": "JSONPatch"}},

@@ -169,9 +169,44 @@ async def test_token_review_tells_who_and_for_whom(tokens: ServiceAccountTokens)
         "user": {"username": "ann", "uid": "1", "groups": ["system:authenticated"]},
         "audiences": ["https://kubernetes.default.svc"],
     }
-    assert (await review(ctx, {"spec": {"token": "bad"}}))["status"] == {"user": {}}
+    assert (await review(ctx, {"spec": {"token": "bad"}}))["status"] == {"user": {}, "error": "invalid bearer token"}
     with pytest.raises(ApiError, match="token is required"):
         await review(ctx, {"spec": {}})
+
+
+async def test_token_review_tells_why_a_token_is_not_taken(tokens: ServiceAccountTokens) -> None:
+    handlers = _handlers(tokens)
+    request = handlers["", "serviceaccounts", "token"]
+    ctx = RequestContext(UserInfo("root"), "create", Reviews(), namespace="one", name="robot")
+    token = (await request(ctx, {"spec": {"audiences": ["other"]}}))["status"]["token"]
+    answer = await handlers["authentication.k8s.io", "tokenreviews", ""](ctx, {"spec": {"token": token}})
+    assert answer["status"]["error"] == (
+        '[invalid bearer token, token audiences ["other"] is invalid for the target audiences '
+        '["https://kubernetes.default.svc"]]'
+    )
+    with pytest.raises(ApiError, match="must match the service account name if specified"):
+        await request(ctx, {"metadata": {"name": "else"}, "spec": {}})
+    with pytest.raises(ApiError, match="cannot bind token to object of type /v1, Kind=Thing"):
+        await request(ctx, {"spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Thing"}}})
+
+
+@pytest.mark.parametrize(
+    ("selector", "want"),
+    [
+        ({}, "requirements: Required value: when spec.resourceAttributes.fieldSelector is specified, requirements or"),
+        (
+            {"rawSelector": "a=b", "requirements": [{"key": "a", "operator": "Exists"}]},
+            'rawSelector: Invalid value: "a=b": may not specified at the same time as requirements',
+        ),
+        ({"requirements": [{"key": "a", "operator": "In"}]}, "values: Required value: must be specified when"),
+    ],
+)
+async def test_selectors_of_access_reviews(tokens: ServiceAccountTokens, selector: Any, want: str) -> None:
+    review = _handlers(tokens)["authorization.k8s.io", "selfsubjectaccessreviews", ""]
+    ctx = RequestContext(UserInfo("root"), "create", Reviews())
+    with pytest.raises(ApiError) as caught:
+        await review(ctx, {"spec": {"resourceAttributes": {"verb": "list", "fieldSelector": selector}}})
+    assert want in caught.value.message
 
 
 async def test_token_request_bounds_and_missing_account(tokens: ServiceAccountTokens) -> None:
