@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from chandlery.controlplane import errors
@@ -20,6 +21,15 @@ _STREAMED = "application/json;stream=watch, application/vnd.kubernetes.protobuf;
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 _ON_CUSTOM = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 _ON_CUSTOM_SUBRESOURCE = ("get", "update", "patch")
+
+
+_REMEMBERED = 400
+
+
+@lru_cache(maxsize=256)
+def _parameters(query: str) -> list[tuple[str, str]]:
+    """The parameters of a query string, which most clients repeat."""
+    return parse_qsl(query, keep_blank_values=True)
 
 
 class Call:
@@ -50,7 +60,7 @@ class Call:
         self.query: dict[str, str] = {}
         self.query_lists: dict[str, list[str]] = {}
         if query:
-            for key, value in parse_qsl(query, keep_blank_values=True):
+            for key, value in _parameters(query) if len(query) < _REMEMBERED else _parameters.__wrapped__(query):
                 self.query.setdefault(key, value)
                 self.query_lists.setdefault(key, []).append(value)
         self.form: Form = PLAIN
@@ -136,7 +146,7 @@ def _wrong_level(call: Call) -> bool:
 
 def accept(call: Call, *, builtin: bool = False) -> None:
     """Settle the answer's form by the Accept header. Raises ApiError 406."""
-    header = call.request.headers.get("Accept", "")
+    header = call.request.headers.facts.accept
     if not header:
         return
     if builtin and not _restful_accepts(header):

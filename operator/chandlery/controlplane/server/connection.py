@@ -14,7 +14,8 @@ from typing import Any
 
 import httptools
 
-from chandlery.controlplane.server.http import Headers, Request, Response, Streaming, head
+from chandlery.controlplane.server.http import Headers, Request, Response, Streaming, head, plain_head
+from chandlery.controlplane.server.knownheads import KnownHeads
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Connection(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
+        "_arrived",
         "_body",
         "_body_size",
         "_broken",
@@ -88,6 +90,7 @@ class Connection(asyncio.Protocol):
         "_headers",
         "_idle_since",
         "_in_message",
+        "_known",
         "_loop",
         "_parser",
         "_peer",
@@ -132,6 +135,8 @@ class Connection(asyncio.Protocol):
         self._broken = False
         self._pending: deque[Request] = deque()
         self._parser: Any = httptools.HttpRequestParser(self)
+        self._known = KnownHeads()
+        self._arrived: Request | None = None
         self._in_message = False
         self._headers = Headers()
         self._target: list[bytes] = []
@@ -179,20 +184,22 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._broken:
             return
-        if (
-            not self._in_message
-            and self.task is None
-            and data[:5] == b"GET /"
-            and data[-4:] == b"\r\n\r\n"
-            and self._server.shortcut is not None
-            and self._drained is None
-        ):
-            answer = self._server.shortcut(self, data)
-            if answer is not None:
-                self.waiting_since = 0.0
-                self._idle_since = self._loop.time()
-                self.transport.write(answer)
-                return
+        alone = not self._in_message and self.task is None and self._drained is None
+        if alone:
+            if data[:5] == b"GET /":
+                if data[-4:] == b"\r\n\r\n" and self._server.shortcut is not None:
+                    answer = self._server.shortcut(self, data)
+                    if answer is not None:
+                        self.waiting_since = 0.0
+                        self._idle_since = self._loop.time()
+                        self.transport.write(answer)
+                        return
+            else:
+                request = self._known.read(self, data, min(_SCREENED, self._server.body_limit))
+                if request is not None:
+                    self.waiting_since = 0.0
+                    self.task = self._loop.create_task(self._handle(request))
+                    return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -201,6 +208,9 @@ class Connection(asyncio.Protocol):
             if not self._broken:  # else it was answered from within the parser
                 self._refuse(400, "the request is not HTTP/1.1 as it should be")
             return
+        arrived, self._arrived = self._arrived, None
+        if alone and arrived is not None and not self._pending and not self._in_message:
+            self._known.learn(data, arrived)
         if self._in_message:
             if self._request is None:
                 self._head_size += len(data)  # what the parser still holds is not known: count it as head
@@ -272,6 +282,7 @@ class Connection(asyncio.Protocol):
         self._body = []
         self._in_message = False
         self._request = None
+        self._arrived = request
         if self.task is None and not self._pending:
             self.task = self._loop.create_task(self._handle(request))
             return
@@ -320,8 +331,12 @@ class Connection(asyncio.Protocol):
             self._idle_since = self._loop.time()
 
     def _respond(self, request: Request, answer: Response, *, keep_alive: bool) -> None:
-        body = answer.body
-        front = head(answer.status, answer.headers, length=len(body), keep_alive=keep_alive)
+        body, headers = answer.body, answer.headers
+        media = headers.get("Content-Type") if keep_alive and body and len(headers) == 1 else None
+        if type(media) is str:
+            front = plain_head(answer.status, media, len(body))
+        else:
+            front = head(answer.status, headers, length=len(body), keep_alive=keep_alive)
         if request.method == "HEAD" or not body:
             self.transport.write(front)
         elif len(body) < 16_384:

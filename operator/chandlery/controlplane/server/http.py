@@ -17,11 +17,19 @@ class Headers(dict[str, str]):
     `items` has every field, repeated ones too.
     """
 
-    __slots__ = ("repeated",)
+    __slots__ = ("_facts", "repeated")
 
     def __init__(self) -> None:
         super().__init__()
         self.repeated: list[tuple[str, str]] = []
+        self._facts: Facts | None = None
+
+    @property
+    def facts(self) -> Facts:
+        """What handlers ask every time. Ask once all fields are there."""
+        if self._facts is None:
+            self._facts = Facts(self)
+        return self._facts
 
     def add(self, name: str, value: str) -> None:
         """`name` in lower case."""
@@ -41,6 +49,18 @@ class Headers(dict[str, str]):
 
     def items(self) -> Any:
         return [*super().items(), *self.repeated]
+
+
+class Facts:
+    """What handlers want to know of header fields, worked out once: clients send the same ones again and again."""
+
+    __slots__ = ("accept", "content_type", "impersonates", "user_agent")
+
+    def __init__(self, headers: Headers) -> None:
+        self.accept: str = headers.get("accept", "")
+        self.content_type: str = headers.get("content-type", "").partition(";")[0].strip().lower()
+        self.user_agent: str = headers.get("user-agent", "")
+        self.impersonates = any(name.startswith("impersonate-") for name in headers)
 
 
 class Request:
@@ -120,6 +140,20 @@ def head(status: int, headers: Mapping[str, str | list[str]], *, length: int | N
         parts.append("Connection: close\r\n")
     parts.append(f"Date: {date()}\r\n\r\n")
     return "".join(parts).encode("utf-8", "surrogateescape")
+
+
+_fronts: dict[tuple[int, str], bytes] = {}
+_FRONTS = 64
+
+
+def plain_head(status: int, media: str, length: int) -> bytes:
+    """`head` of a kept connection's answer with a body and nothing special to it."""
+    front = _fronts.get((status, media))
+    if front is None:
+        front = head(status, {"Content-Type": media}, length=0, keep_alive=True).partition(b"0\r\nDate: ")[0]
+        if len(_fronts) < _FRONTS:
+            _fronts[status, media] = front
+    return b"%b%d\r\nDate: %b\r\n\r\n" % (front, length, date().encode())
 
 
 def _one_line(value: str) -> str:

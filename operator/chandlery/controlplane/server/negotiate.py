@@ -89,7 +89,7 @@ def _match(wanted: Wanted, *, transforms: bool) -> Form | None:
     as_ = parameters.get("as", "")
     if not as_:
         # A version without a transformation names a group-version of the body: only the default one is known.
-        return Form(media)
+        return PLAIN if media == JSON else Form(media)
     if not transforms or as_ not in _TRANSFORMS or parameters.get("g", "") != "meta.k8s.io":
         return None
     version = parameters.get("v", "")

@@ -48,7 +48,7 @@ class Running:
             namespace=target.namespace if resource.namespaced else "",
             name=target.name,
             subresource=target.subresource,
-            user_agent=call.request.headers.get("User-Agent", ""),
+            user_agent=call.request.headers.facts.user_agent,
         )
         if resource.deprecation:
             ctx.warnings.append(resource.deprecation)
@@ -138,7 +138,7 @@ class Running:
     async def _mutate(self, call: Call, ctx: RequestContext) -> Response:
         request, core, resource, verb = call.request, self._core, ctx.resource, ctx.verb
         raw = request.body
-        content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        content_type = request.headers.facts.content_type
         if verb in ("delete", "deletecollection"):
             return await self._delete(call, ctx, raw, content_type)
         kind = {"create": "CreateOptions", "update": "UpdateOptions"}.get(verb, "PatchOptions")
