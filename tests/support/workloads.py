@@ -76,6 +76,8 @@ class Workloads(Controllers):
         self.programs = programs or []
         self.environment: dict[str, str] = {}
         """What binaries of this machine need to start."""
+        self.host = "127.0.0.1"
+        """Where pods reach what a test serves itself."""
         self.pods: dict[str, Running] = {}
         self.names: dict[tuple[str, str], str] = {}
         """Addresses by namespace and pod: stands for DNS; a new pod of the name gets a new one."""

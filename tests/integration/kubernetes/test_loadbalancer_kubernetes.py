@@ -14,10 +14,11 @@ pytestmark = pytest.mark.engine
 
 
 class Backend:
-    """A web server that says its name."""
+    """A web server that says its name, where pods can reach it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, host: str) -> None:
         self.name = name
+        self.host = host
 
     async def __aenter__(self) -> Self:
         async def answer(_request: web.Request) -> web.Response:
@@ -27,7 +28,7 @@ class Backend:
         app.router.add_get("/{tail:.*}", answer)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, self.host, 0)
         await site.start()
         self.port = self._runner.addresses[0][1]
         return self
@@ -37,7 +38,7 @@ class Backend:
 
 
 def spec(*backends: Backend, **more):
-    targets = [{"name": b.name, "address": "127.0.0.1", "port": b.port} for b in backends]
+    targets = [{"name": b.name, "address": b.host, "port": b.port} for b in backends]
     return {
         "listeners": [{"name": "web", "protocol": "HTTP", "port": 18080, "pool": "app"}],
         "pools": [{"name": "app", "targets": targets}],
@@ -56,7 +57,8 @@ async def answers(kube, name, times=8):
 
 
 async def test_targets_come_and_go_without_a_new_pod(kube):
-    async with Backend("one") as one, Backend("two") as two:
+    host = kube.workloads.host
+    async with Backend("one", host) as one, Backend("two", host) as two:
         await kube.apply("LoadBalancer", "front", spec(one))
         status = await kube.ready("LoadBalancer", "front")
         assert status["targets"] == 1

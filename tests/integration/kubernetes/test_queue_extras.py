@@ -11,7 +11,7 @@ from pathlib import Path
 import nats
 import pytest
 from foreign_crds import CERT_MANAGER, MONITORING
-from kubernetes_cluster import CRDS, eventually
+from kubernetes_cluster import CONTAINERS, CRDS, eventually
 
 from chandlery.foundation import x509
 from chandlery.providers.kubernetes.types import (
@@ -50,6 +50,7 @@ def stand_in(folder: Path) -> str:
     return str(path)
 
 
+@pytest.mark.skipif(CONTAINERS, reason="no package brings the exporter of NATS")
 async def test_other_operators_a_policy_and_what_others_own(kube, tmp_path):
     for crd in (MONITORING, CERT_MANAGER):
         await kube.api.apply(CRDS, crd)

@@ -158,12 +158,11 @@ class Images:
         return Image(root, directory="/var/lib/haproxy", user=99)
 
     def _rabbitmq(self, root: Path) -> Image:
-        shell(root)
-        there, env = self._engine("rabbitmq")
-        shutil.copytree(there, root, symlinks=True, dirs_exist_ok=True)
-        for binary in (root / "usr/lib/erlang").rglob("*"):
-            if binary.is_file() and not binary.is_symlink() and _is_elf(binary):
-                libraries(root, binary, env, below=there)
+        shutil.rmtree(root / "lib", ignore_errors=True)
+        shutil.copytree(
+            debian(root.parent / "rabbitmq.deb", "rabbitmq-server"), root, symlinks=True, dirs_exist_ok=True
+        )
+        shell(root, ("sh",))
         [home] = (root / "usr/lib/rabbitmq/lib").glob("rabbitmq_server-*")
         for name in ("rabbitmq-server", "rabbitmqctl", "rabbitmq-env", "rabbitmq-defaults"):
             script = home / "sbin" / name
@@ -181,7 +180,7 @@ class Images:
         return Image(root, {**env, "PATH": f"/usr/local/bin:{DEFAULT_PATH}:{erlang}"}, user=100)
 
     def _redis_exporter(self, root: Path) -> Image:
-        there = debian(root.parent / "redis_exporter.deb", "prometheus-redis-exporter")
+        there = debian(root.parent / "redis_exporter.deb", "prometheus-redis-exporter", alone=True)
         program(root, there / "usr/bin/prometheus-redis-exporter", "/redis_exporter", {})
         return Image(root, user=59000)
 
@@ -284,12 +283,24 @@ def shell(root: Path, names: Sequence[str] = SHELL) -> None:
             program(root, Path(found), f"/bin/{name}", {})
 
 
-def debian(folder: Path, package: str) -> Path:
-    """A Debian package's files."""
+def debian(folder: Path, package: str, *, alone: bool = False) -> Path:
+    """A Debian package's files, with those of everything that it needs."""
     target = folder / "root"
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        for words in (["apt-get", "download", package], ["sh", "-c", "dpkg-deb -x *.deb root"]):
-            done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-            assert done.returncode == 0, done.stderr
+    if target.exists():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [package]
+    if not alone:
+        empty = ["-o", "Dir::State::status=/dev/null", "-o", "APT::Install-Recommends=false"]
+        said = _said(["apt-get", *empty, "--simulate", "install", package], folder)
+        names = re.findall(r"^Inst (\S+)", said, re.MULTILINE)
+    _said(["apt-get", "download", *names], folder)
+    for file in sorted(folder.glob("*.deb")):
+        _said(["dpkg-deb", "-x", str(file), str(target)], folder)
     return target
+
+
+def _said(words: list[str], folder: Path) -> str:
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from controllers import Controllers
 from kubelet.images import Images
-from kubelet.network import Network, Services
+from kubelet.network import GATEWAY, Network, Services
 from kubelet.pod import PodWorker
 from kubelet.runtime import Container
 
@@ -34,6 +34,8 @@ class Kubelet(Controllers):
         self.folder = folder
         self.network = network
         self.images = images
+        self.host = GATEWAY
+        """Where pods reach what a test serves itself."""
         self.services = Services(api, port)
         self.pods: dict[str, PodWorker] = {}
         self.binaries: dict[str, str] = {}
