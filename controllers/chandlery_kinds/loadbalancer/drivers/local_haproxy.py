@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation import x509 as tls
 from chandlery.foundation.errors import DependencyNotReady
 from chandlery.model.base import Condition, ConditionStatus, Endpoint
 from chandlery.providers.local import Instance
@@ -59,6 +58,8 @@ class HaproxyServer:
 
     async def _certificates(self, listener: Listener) -> Sequence[str]:
         """Files of a listener's certificates; their names change with their content, so that a reload reads them."""
+        from chandlery.foundation import x509 as tls  # 8 MiB, which plain listeners can do without
+
         secrets = listener.tls.certificate_secrets if listener.tls is not None else ()
         pems = []
         for index, ref in enumerate(secrets):
@@ -75,6 +76,8 @@ class HaproxyServer:
 
     def _own_certificate(self, listener: Listener) -> str:
         """A certificate by the object's own CA, renewed in time and when the names change."""
+        from chandlery.foundation import x509 as tls
+
         record, now = self.instance.record, self.ctx.base.now()
         if "ca" not in record:
             record["ca"] = list(tls.make_ca(f"{self.obj.metadata.namespace}/{self.obj.metadata.name}", now))
@@ -213,6 +216,8 @@ class HaproxyServer:
             }
             certificate = self.instance.record.get("certificates", {}).get(listener.name)
             if listener.protocol is Protocol.HTTPS and certificate:
+                from chandlery.foundation import x509 as tls
+
                 entry["certificateExpires"] = tls.expires(certificate).strftime("%Y-%m-%dT%H:%M:%SZ")
             listeners.append(entry)
         pools = [self._pool_facts(pool, servers.get(pool.name, ()), rows) for pool in self.spec.pools]
