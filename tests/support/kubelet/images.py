@@ -125,6 +125,9 @@ class Images:
         shell(root)
         engine = asyncio.run(Engines(shared_cache() / "engines").ensure("postgres", "15"))
         self._tree(root, engine.root, engine.env)
+        zones = Path("/usr/share/zoneinfo")
+        for name in ("UTC", "Etc/UTC"):
+            _copy(zones / name, root / str(zones / name)[1:])
         return Image(root)
 
     def _mariadb(self, root: Path) -> Image:

@@ -70,8 +70,10 @@ def _tls(inputs: Inputs) -> dict[str, str]:
 def _rules(inputs: Inputs) -> str:
     """pg_hba.conf: over the pod's network with a password only, as everywhere; with TLS where it is asked for."""
     tls = inputs.tls
+    # probes ask by the socket whether it takes connections, and would be in the log every time
+    here = f"local   all          {ADMIN}  scram-sha-256\n"
     if tls is None:
-        return f"{host_rules(('all',))}host    replication  {ADMIN}  all  scram-sha-256\n"
+        return f"{host_rules(('all',))}host    replication  {ADMIN}  all  scram-sha-256\n{here}"
     shown = " clientcert=verify-ca" if inputs.clients_show else ""
     lines = [
         *([f"host all {METRICS_USER} samehost scram-sha-256"] if inputs.metrics else []),
@@ -81,7 +83,7 @@ def _rules(inputs: Inputs) -> str:
         # without TLS there is no certificate to show: where one is required that is no way in
         *(["host all all all scram-sha-256"] if not tls.required and not shown else []),
     ]
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in lines) + here
 
 
 def config(inputs: Inputs) -> Obj:
