@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
 import orjson
@@ -54,18 +55,24 @@ class Local:
         return last - first
 
     async def watch_all(self) -> AsyncIterator[tuple[str, Resource, Obj, Obj | None]]:
-        queue: asyncio.Queue[tuple[str, Resource, Obj, Obj | None]] = asyncio.Queue()
+        waiting: deque[tuple[str, Resource, Obj, Obj | None]] = deque()
+        more = asyncio.Event()
 
         def listener(kind: str, where: tuple[str, str], event: Event) -> None:
             resource = self._core.registry.stored(*where)
             if resource is not None:
                 prev = event.prev.obj if event.prev is not None else None
-                queue.put_nowait((kind, resource, event.entry.obj, prev))
+                waiting.append((kind, resource, event.entry.obj, prev))
+                if len(waiting) == 1:
+                    more.set()
 
         stop = self._core.cache.listen(listener)
         try:
             while True:
-                yield await queue.get()
+                await more.wait()
+                more.clear()
+                while waiting:
+                    yield waiting.popleft()
         finally:
             stop()
 

@@ -164,18 +164,21 @@ def name_errors(resource: Resource, name: str, *, prefix: bool = False) -> list[
 
 
 def validate_labels(labels: Obj, path: str) -> list[FieldError]:
-    errors = []
+    errors: list[FieldError] = []
     for key, value in labels.items():
-        errors += [invalid(path, key, problem) for problem in qualified_name_errors(key)]
-        errors += [invalid(path, value, problem) for problem in label_value_errors(value)]
+        if problems := qualified_name_errors(key):
+            errors += [invalid(path, key, problem) for problem in problems]
+        if len(value) > 63 or _value.fullmatch(value) is None:
+            errors += [invalid(path, value, problem) for problem in label_value_errors(value)]
     return errors
 
 
 def validate_annotations(annotations: Obj, path: str) -> list[FieldError]:
-    errors = []
+    errors: list[FieldError] = []
     size = 0
     for key, value in annotations.items():
-        errors += [invalid(path, key, problem) for problem in qualified_name_errors(key.lower())]
+        if problems := qualified_name_errors(key.lower()):
+            errors += [invalid(path, key, problem) for problem in problems]
         size += len(key.encode()) + len(value.encode())
     if size > _ANNOTATIONS_MAX:
         errors.append(FieldError(path, "FieldValueTooLong", f"Too long: may not be more than {_ANNOTATIONS_MAX} bytes"))

@@ -17,6 +17,7 @@ _MANAGER = "clusterrole-aggregation-controller"
 
 class AggregationController(Controller[str]):
     name: ClassVar[str] = "clusterrole-aggregation-controller"
+    groups = frozenset({RBAC_GROUP})
 
     def __init__(self, api: LocalApi) -> None:
         super().__init__(api)

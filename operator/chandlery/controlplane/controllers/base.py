@@ -38,6 +38,8 @@ class Controller(ABC, Generic[K]):
 
     name: ClassVar[str]
     workers: ClassVar[int] = 1
+    groups: ClassVar[frozenset[str] | None] = None
+    """The API groups whose changes `observe` wants to see; None: all of them."""
 
     def __init__(self, api: LocalApi) -> None:
         self.api = api

@@ -31,6 +31,7 @@ class EndpointsController(Controller[Key]):
     """Brings a Service's slices and its Endpoints in line with its pods."""
 
     name: ClassVar[str] = "endpointslice-controller"
+    groups = frozenset({""})
 
     def observe(self, event: str, resource: Resource, obj: Obj, old: Obj | None) -> None:
         if resource.group:

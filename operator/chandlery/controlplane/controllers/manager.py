@@ -52,6 +52,8 @@ class Controllers:
             OwnObjectsController(api, address=service[0], port=service[1]),
         ]
         self._pump: asyncio.Task[None] | None = None
+        self._concerned: dict[str, list[Controller[Any]]] = {}
+        """By API group, those that want to see its changes."""
 
     async def start(self) -> None:
         """Look at everything that exists, then follow changes until `stop`."""
@@ -79,7 +81,11 @@ class Controllers:
         async for event, resource, obj, old in self._api.watch_all():
             if self._authorizer is not None:
                 self._authorizer.observe(event, resource, obj, old)
-            for controller in self._controllers:
+            concerned = self._concerned.get(resource.group)
+            if concerned is None:
+                concerned = [c for c in self._controllers if c.groups is None or resource.group in c.groups]
+                self._concerned[resource.group] = concerned
+            for controller in concerned:
                 try:
                     controller.observe(event, resource, obj, old)
                 except Exception:

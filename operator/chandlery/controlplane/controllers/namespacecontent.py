@@ -28,6 +28,7 @@ class NamespaceContentController(Controller[str]):
     """Makes both when a namespace appears, and again when somebody removes or changes them."""
 
     name: ClassVar[str] = "service-account-controller"
+    groups = frozenset({""})
 
     def __init__(self, api: LocalApi, root_ca: str) -> None:
         super().__init__(api)

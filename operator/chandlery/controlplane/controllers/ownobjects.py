@@ -16,6 +16,7 @@ class OwnObjectsController(Controller[str]):
     """Keys are `namespaces` and `services`: what was deleted of which kind."""
 
     name: ClassVar[str] = "kubernetes-service-controller"
+    groups = frozenset({""})
 
     def __init__(self, api: LocalApi, *, address: str, port: int) -> None:
         """`address` is the Service's own; "": there is no such Service."""

@@ -26,6 +26,7 @@ def _claims(pod: Obj) -> set[str]:
 
 class ProtectionController(Controller[Key]):
     name: ClassVar[str] = "pvc-protection-controller"
+    groups = frozenset({""})
 
     def observe(self, event: str, resource: Resource, obj: Obj, old: Obj | None) -> None:
         if resource.group:

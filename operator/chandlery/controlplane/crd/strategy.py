@@ -295,6 +295,8 @@ class CustomStrategy:
     def warnings(self, ctx: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
         """Deprecated version, and finalizers that are not domain-qualified."""
         out = list(self._static_warnings)
+        if not (obj.get("metadata") or {}).get("finalizers"):
+            return out
         before = ((old or {}).get("metadata") or {}).get("finalizers") or ()
         for name in sorted(set((obj.get("metadata") or {}).get("finalizers") or ()) - set(before)):
             out += [f"metadata.finalizers: {quote(name)}: {problem}" for problem in qualified_name_errors(name)]

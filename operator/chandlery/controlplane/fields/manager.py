@@ -7,7 +7,7 @@ Source: Kubernetes documentation, Server-Side Apply; structured-merge-diff (sema
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from chandlery.controlplane.fields import managed as mf
@@ -69,16 +69,19 @@ def empty_object(resource: Resource) -> Obj:
 _TYPED = frozenset({"apiVersion", "kind", "metadata"})
 
 
+@cache
+def _skipped(reset: tuple[str, ...]) -> frozenset[str]:
+    """What is not compared when these fields can't be changed: there are as many answers as kinds of endpoints."""
+    return _TYPED | {key[2:] for key in reset}
+
+
 def changes_between(t: Type, old: Obj, new: Obj, reset: Node) -> Changes:
     """What changed, without what is never owned and what this endpoint can't change."""
-    skipped = _TYPED
-    partly = False
-    for key, below in reset.items():
-        if below:
-            partly = True
-        else:
-            skipped |= {key[2:]}
     changes = Changes()
+    skipped, partly = _TYPED, False
+    if reset:
+        partly = any(reset.values())
+        skipped = _skipped(tuple([key for key, below in reset.items() if not below]))
     compare_keys(t, old, new, changes, skipped)
     if reset.get("f:metadata") != {}:
         left, right = old.get("metadata"), new.get("metadata")

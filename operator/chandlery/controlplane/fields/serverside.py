@@ -126,6 +126,8 @@ class _Attempt:
             merged = _prune(t, merged, managed, last.fields)
         changes = changes_between(t, self.base, merged, self.reset)
         touched = union(changes.modified, changes.added)
+        if last is not None and last.fields == owned:
+            owned = last.fields  # in canonical order already
         if not force:
             conflicts = [
                 (other, lost)
@@ -137,7 +139,8 @@ class _Attempt:
         move(managed, touched, changes.removed, entry.identity)
         if owned:
             known_time = last.time if last is not None else ""
-            time = known_time if merged == self.base else entry.time  # who changes nothing gets no new time
+            # Who changes nothing gets no new time.
+            time = known_time if not changes and merged == self.base else entry.time
             managed[entry.identity] = Entry(entry.manager, "Apply", entry.api_version, entry.subresource, time, owned)
         else:
             managed.pop(entry.identity, None)

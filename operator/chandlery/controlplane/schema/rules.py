@@ -230,10 +230,11 @@ def _walk(
         before = old if isinstance(old, dict) else {}
         for name, member in value.items():
             sub = place.properties.get(name)
-            at = errors.child(path, name)
-            if sub is None:
-                if place.additional is None or name in node.properties:
-                    continue
+            if sub is not None:
+                at = errors.child(path, name)
+            elif place.additional is None or name in node.properties:
+                continue
+            else:
                 sub, at = place.additional, errors.key(path, name)
             if here is None:
                 inner, nearest = None, above
