@@ -1,7 +1,8 @@
 """Observability around any driver, written once: deadline, metrics, trace, log lines, translation of errors.
 
-From the outside in: the span and the timer see everything, the deadline ends what hangs, the translation turns what a
-driver let slip into the project's own errors. Optional operations (backup, restore ...) are found on `inner`.
+From the outside in: the span and the timer see everything, the deadline ends what hangs, the provider's health keeps
+calls from one that is away, the translation turns what a driver let slip into the project's own errors. Optional
+operations (backup, restore ...) are found on `inner`.
 """
 
 from __future__ import annotations
@@ -111,7 +112,10 @@ class Instrumented:
         try:
             with ticking(base.clock):
                 async with base.clock.timeout(left):
-                    return await call(_with_base(ctx, base))
+                    if ctx.health is None or verb == "delete":  # a deletion is never kept waiting
+                        return await call(_with_base(ctx, base))
+                    async with ctx.health.asked():
+                        return await call(_with_base(ctx, base))
         except Timeout:
             raise
         except TimeoutError as error:
@@ -130,4 +134,4 @@ class Instrumented:
 
 def _with_base(ctx: DriverContext, base: Any) -> DriverContext:
     # dataclasses.replace costs ten times as much, and this is called three times a pass
-    return DriverContext(base, ctx.reader, ctx.provider, ctx.parameters, ctx.class_name, ctx.event)
+    return DriverContext(base, ctx.reader, ctx.provider, ctx.parameters, ctx.class_name, ctx.event, ctx.health)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
+from chandlery.driver.health import Health
 from chandlery.foundation.context import Context
 from chandlery.model.base import AnyResource, Condition, Endpoint, Ref
 
@@ -156,6 +157,8 @@ class DriverContext:
     class_name: str = ""
     event: Callable[[str, str, str], None] = lambda _type, _reason, _message: None
     """Record a Kubernetes Event on the object: (Normal|Warning, reason, sentence)."""
+    health: Health | None = None
+    """The provider's, which the wrapper around each driver asks before a call."""
 
 
 R_contra = TypeVar("R_contra", bound=AnyResource, contravariant=True)

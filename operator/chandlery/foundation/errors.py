@@ -23,6 +23,7 @@ these at their own edge; everything above the edge sees only this tree.
     ├── RateLimited                  asked too often
     │   └── Overloaded               our own queue for this is full
     ├── Unavailable                  can't be reached right now
+    │   ├── ProviderUnavailable      the provider itself can't be reached: so it is for everything that it makes
     │   └── CircuitOpen              failed so often that we stopped asking for a while
     ├── Timeout                      took longer than it may (also a builtin TimeoutError)
     ├── Cancelled                    given up on purpose, as at shutdown
@@ -61,6 +62,7 @@ __all__ = [
     "Paused",
     "PermissionDenied",
     "ProviderError",
+    "ProviderUnavailable",
     "QuotaExceeded",
     "RateLimited",
     "Timeout",
@@ -401,6 +403,11 @@ class Unavailable(ChandleryError):
     status_reason = "ServiceUnavailable"
     default_retry_after = 10.0
     default_hint = "Check that it runs and can be reached; it is tried again by itself."
+
+
+class ProviderUnavailable(Unavailable):
+    code = "ProviderUnavailable"
+    default_hint = "Check that the provider runs and can be reached; it is tried again by itself."
 
 
 class CircuitOpen(Unavailable):

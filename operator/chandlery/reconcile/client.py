@@ -1,7 +1,8 @@
 """A lean client for the Kubernetes API: a few verbs on plain dicts, over one pool of connections.
 
 The transport retries what was refused for load (429, with Retry-After) and connections that broke before an answer
-to a request that is safe to repeat; everything else is the loop's to repeat.
+to a request that is safe to repeat, both within a budget, so that repetitions never add much to an outage; everything
+else is the loop's to repeat.
 """
 
 from __future__ import annotations
@@ -15,22 +16,26 @@ import aiohttp
 import orjson
 
 from chandlery.foundation.clock import SYSTEM, Clock
+from chandlery.foundation.context import Context
 from chandlery.foundation.errors import (
     AlreadyExists,
     ChandleryError,
     Conflict,
     Internal,
     NotFound,
+    ProviderUnavailable,
     RateLimited,
     Timeout,
     Unavailable,
     from_http_status,
 )
+from chandlery.foundation.resilience import Backoff, RetryBudget, retry
 from chandlery.reconcile.api import MANAGER, Expired, Obj, Page, ResourceType, WatchEvent
 from chandlery.reconcile.credentials import Credentials
 from chandlery.reconcile.guard import GuardedRequest
 
 _PATIENCE: Final = 3
+_BACKOFF: Final = Backoff(initial=0.05, maximum=1.0)
 _LONGEST_WAIT: Final = 10.0
 _PAGE: Final = 500
 _APPLY: Final = "application/apply-patch+yaml"
@@ -71,6 +76,8 @@ class HttpApi:
         self._on_request = on_request
         self._agent = agent
         self._namespace = namespace
+        self._context = Context(clock=clock)
+        self._budget = RetryBudget(clock=clock)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -204,18 +211,19 @@ class HttpApi:
         content: str = _JSON,
     ) -> Obj:
         data = orjson.dumps(body) if body is not None else None
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return await self._once(verb, method, kind, path, data, params, content)
-            except RateLimited as error:
-                if attempt >= _PATIENCE:
-                    raise
-                await self._clock.sleep(min(_LONGEST_WAIT, error.retry_after or 1.0))
-            except _Broken as error:
-                if attempt > 1 or method not in _REPEATABLE:
-                    raise Unavailable(error.message) from error.__cause__
+
+        async def once(_: Context) -> Obj:
+            return await self._once(verb, method, kind, path, data, params, content)
+
+        return await retry(
+            self._context,
+            once,
+            doing=f"{verb} {kind.plural}",
+            attempts=_PATIENCE,
+            backoff=_BACKOFF,
+            budget=self._budget,
+            when=_REPEAT[method in _REPEATABLE],
+        )
 
     async def _once(
         self,
@@ -245,7 +253,7 @@ class HttpApi:
             raise Timeout(f"the API server did not answer {verb} {kind.plural} in {self._timeout:g} s") from error
         except aiohttp.ClientError as error:
             self._on_request(verb, kind.plural, "broken")
-            raise _Broken(f"the API server can't be reached: {error or type(error).__name__}") from error
+            raise ApiUnreachable(f"the API server can't be reached: {error or type(error).__name__}") from error
 
     async def _http(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -274,8 +282,22 @@ class Connector(aiohttp.TCPConnector):
         await super().close(abort_ssl=True)
 
 
-class _Broken(Unavailable):
+class ApiUnreachable(ProviderUnavailable):
     """The connection failed before an answer."""
+
+    default_hint = "Check that the API server runs and can be reached; it is tried again by itself."
+
+
+def _busy(error: ChandleryError) -> bool:
+    """It asked us to come back, soon enough to wait for here."""
+    return isinstance(error, RateLimited) and (error.retry_after or 0.0) <= _LONGEST_WAIT
+
+
+def _busy_or_broken(error: ChandleryError) -> bool:
+    return isinstance(error, ApiUnreachable) or _busy(error)
+
+
+_REPEAT: Final = {True: _busy_or_broken, False: _busy}
 
 
 class _Refused(Internal):

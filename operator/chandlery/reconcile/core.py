@@ -17,7 +17,7 @@ from chandlery.driver.kind import Kind
 from chandlery.driver.provider import Leaves, ProviderFactory
 from chandlery.foundation.clock import SYSTEM, Clock
 from chandlery.foundation.context import Context, Logger
-from chandlery.foundation.errors import ChandleryError
+from chandlery.foundation.errors import ChandleryError, ProviderUnavailable
 from chandlery.foundation.events import Bus
 from chandlery.model.base import Ref
 from chandlery.model.scalars import Duration
@@ -104,7 +104,15 @@ class Core:
         store = Store()
         self.catalogue = Catalogue(parse_interval)
         self.reader = ApiReader(api, store, self.types, self._synced)
-        self.sessions = Sessions(providers, self.catalogue, self.reader, clock, self._notify)
+        self.sessions = Sessions(
+            providers,
+            self.catalogue,
+            self.reader,
+            clock,
+            self._notify,
+            places=self.settings.provider_workers,
+            wake=self._wake_stranded,
+        )
         self.binder = Binder(api)
         self.recorder = Recorder(api, clock, logger=self._logger)
         self.bus = Bus(logger=self._logger)
@@ -254,6 +262,17 @@ class Core:
             made = made_by(self.engine.store.get(key) or {"metadata": {}})
             if made is not None and made.config == name:
                 self.engine.queue.add(key)
+
+    def _wake_stranded(self, config: str, everyone: bool) -> None:
+        """Objects whose provider could not be reached: one of them tries it, or all need not wait any longer."""
+        for key in self.engine.store:
+            obj = self.engine.store.get(key) or {"metadata": {}}
+            said = {c.get("reason") for c in (obj.get("status") or {}).get("conditions", ())}
+            made = made_by(obj)
+            if ProviderUnavailable.code in said and (made is None or made.config == config):
+                self.engine.queue.add(key)
+                if not everyone:
+                    return
 
     def _wake_users(self, class_name: str) -> None:
         for key in self.engine.store:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from chandlery.driver.health import NoRoom
 from chandlery.driver.protocol import external_name
 from chandlery.foundation.clock import rfc3339
 from chandlery.foundation.context import Context
@@ -43,10 +44,13 @@ class Deletion:
         try:
             obj = parse(self._env.kinds[key.kind], raw)
             place = self._place(key, raw, obj, place)
-            done = await self._delete(key, raw, obj, place)
+            async with self._env.room(key, place):
+                done = await self._delete(key, raw, obj, place)
             if done:
                 self._say_deleted(raw, obj)
                 return await self._release(key, raw)
+        except NoRoom:
+            return _POLL[1] / 10
         except Exception as error:  # noqa: BLE001 - becomes a condition
             return await self._failed(key, raw, obj, place, as_error(error))
         await self._tell(key, raw, place, None)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from chandlery.driver.health import Health
 from chandlery.driver.kind import Kind
 from chandlery.driver.protocol import DriverContext, Reader
 from chandlery.driver.provider import provider_of
@@ -84,6 +85,20 @@ class Environment:
         """Tell what was done without a person asking for it, to which object, and why."""
         self.bus.publish(Audited(what, key, why))
 
+    @asynccontextmanager
+    async def room(self, key: Key, place: Place) -> AsyncIterator[None]:
+        """One of the places that passes have at a provider; raises NoRoom."""
+        health = self._health(key, place)
+        if health is None:
+            yield
+            return
+        async with health.room():
+            yield
+
+    def _health(self, key: Key, place: Place) -> Health | None:
+        driver = self.drivers.get(self.kinds[key.kind], place.driver)
+        return self.sessions.health(provider_of(driver.inner), place.config)
+
     async def context(self, key: Key, obj: Obj, place: Place) -> DriverContext:
         """A driver's context for one object.
 
@@ -104,4 +119,5 @@ class Environment:
         base = Context(
             clock=self.clock, trace_id=trace, fencing_token=self.fence(), logger=_LOGGER.bind(**words, **facts)
         )
-        return DriverContext(base, self.reader, session, place.parameters, place.class_name, event)
+        health = self._health(key, place)
+        return DriverContext(base, self.reader, session, place.parameters, place.class_name, event, health)

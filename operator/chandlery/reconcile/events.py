@@ -17,11 +17,13 @@ from typing import Any, Final
 from chandlery.foundation.clock import Clock, rfc3339
 from chandlery.foundation.context import Context, Logger
 from chandlery.foundation.errors import ChandleryError
+from chandlery.foundation.resilience import TokenBucket
 from chandlery.reconcile.api import EVENTS, Api, Obj
 
 _SAME_FOR: Final = 600.0
 _BURST: Final = 25.0
 _REFILL: Final = 1 / 300.0
+"""Events a second."""
 _KEPT: Final = 4096
 _QUEUE: Final = 5000
 _MESSAGE_LIMIT: Final = 1024
@@ -34,12 +36,6 @@ class _Series:
     last: float
 
 
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    at: float
-
-
 class Recorder:
     """Call `record` from anywhere in the loop; `run` writes."""
 
@@ -49,7 +45,7 @@ class Recorder:
         self._component = component
         self._logger = logger or Context(clock=clock).logger
         self._series: OrderedDict[tuple[str, ...], _Series] = OrderedDict()
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
         self._queue: asyncio.Queue[tuple[Obj, bool]] = asyncio.Queue(_QUEUE)
         self.dropped = 0
 
@@ -61,7 +57,7 @@ class Recorder:
         identity = (meta.get("uid", ""), kind, reason, message)
         series = self._series.get(identity)
         again = series is not None and now - series.last < _SAME_FOR
-        if not self._allowed(meta.get("uid", ""), now):
+        if not self._allowed(meta.get("uid", "")):
             self.dropped += 1
             return
         if series is None or not again:
@@ -126,18 +122,13 @@ class Recorder:
             "count": series.count,
         }
 
-    def _allowed(self, uid: str, now: float) -> bool:
+    def _allowed(self, uid: str) -> bool:
         bucket = self._buckets.get(uid)
         if bucket is None:
-            bucket = self._buckets[uid] = _Bucket(_BURST, now)
+            bucket = self._buckets[uid] = TokenBucket(_REFILL, _BURST, clock=self._clock)
             if len(self._buckets) > _KEPT:
                 self._buckets.popitem(last=False)
-        bucket.tokens = min(_BURST, bucket.tokens + (now - bucket.at) * _REFILL)
-        bucket.at = now
-        if bucket.tokens < 1:
-            return False
-        bucket.tokens -= 1
-        return True
+        return bucket.try_take()
 
     def _remember(self, identity: tuple[str, ...], series: _Series) -> None:
         self._series[identity] = series

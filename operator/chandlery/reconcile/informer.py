@@ -15,9 +15,10 @@ from typing import Any, Final
 from chandlery.foundation.clock import Clock
 from chandlery.foundation.context import Logger
 from chandlery.foundation.errors import ChandleryError, Unavailable
+from chandlery.foundation.resilience import Backoff
 from chandlery.reconcile.api import Api, Expired, Obj, ResourceType
 
-_BACKOFF: Final = (0.1, 30.0)
+_BACKOFF: Final = Backoff(initial=0.2, maximum=30.0, floor=0.5)
 _GRACE: Final = 30.0
 
 OnEvent = Callable[[str, Obj], None]
@@ -70,8 +71,8 @@ class Informer:
             except Expired:
                 self._version = ""
             except ChandleryError as error:
+                delay = _BACKOFF.delay(failures, self._jitter)
                 failures += 1
-                delay = min(_BACKOFF[1], _BACKOFF[0] * 2.0 ** min(failures, 20)) * (0.5 + self._jitter() / 2)
                 self._logger.info("watch interrupted", error=error, retry_in=round(delay, 2))
                 if failures > 2:
                     self._version = ""

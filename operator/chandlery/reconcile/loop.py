@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from chandlery.driver.facts import unknown_facts
+from chandlery.driver.health import NoRoom
 from chandlery.driver.instrumented import Instrumented
 from chandlery.driver.kind import Kind
 from chandlery.driver.plan import NO_PLAN, Window, window_of
@@ -23,6 +25,9 @@ from chandlery.reconcile.deletion import Deletion
 from chandlery.reconcile.env import Environment, traced_pass
 from chandlery.reconcile.parse import SpecCache
 from chandlery.reconcile.status import Outcome, status_of
+
+_NO_ROOM: Final = 0.5
+"""Seconds until a pass is tried again that found its provider's places taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,8 @@ class Loop:
     async def _living(self, job: Job) -> Next:
         try:
             await self._steps(job)
+        except NoRoom:
+            return Next(_NO_ROOM * (0.5 + self._env.random()))
         except Exception as error:  # noqa: BLE001 - becomes a condition
             job.error = as_error(error)
             if isinstance(error, Unauthenticated) and job.place is not None:
@@ -119,8 +126,14 @@ class Loop:
         )
         if refused is not None and job.made is None:
             raise refused
-        driver = env.drivers.get(job.kind, job.place.driver)
-        ctx = await env.context(job.key, job.raw, job.place)
+        async with env.room(job.key, job.place):
+            await self._at_provider(job, refused, moving, wanted)
+
+    async def _at_provider(self, job: Job, refused: ChandleryError | None, moving: Place | None, wanted: Place) -> None:
+        assert job.obj is not None
+        assert job.place is not None
+        driver = self._env.drivers.get(job.kind, job.place.driver)
+        ctx = await self._env.context(job.key, job.raw, job.place)
         job.observed = await driver.observe(ctx, job.obj)
         decision = self._decide(job, refused, moving, wanted)
         job.plan = decision.plan

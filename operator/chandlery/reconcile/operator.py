@@ -18,6 +18,7 @@ from chandlery.driver.provider import ProviderFactory
 from chandlery.foundation.clock import SYSTEM, Clock
 from chandlery.foundation.context import Context
 from chandlery.foundation.errors import ChandleryError
+from chandlery.foundation.resilience import Backoff
 from chandlery.reconcile.api import Key
 from chandlery.reconcile.client import HttpApi
 from chandlery.reconcile.core import Core
@@ -32,7 +33,7 @@ from chandlery.reconcile.settings import LoopSettings
 from chandlery.reconcile.shards import Shards
 from chandlery.reconcile.webhook import Webhook
 
-_RETRY: Final = (0.2, 15.0)
+_RETRY: Final = Backoff(initial=0.2, maximum=15.0, floor=0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,17 +168,18 @@ class Operator:
     # Terms of leadership
 
     async def _terms(self) -> None:
-        delay = _RETRY[0]
+        failures = 0
         while True:
             if self._elector is not None:
                 await self._elector.acquire()
             try:
                 await self._term()
-                delay = _RETRY[0]
+                failures = 0
             except ChandleryError as error:
-                self._logger.warning("the loop could not start", error=error, retry_in=delay)
+                delay = _RETRY.delay(failures)
+                failures += 1
+                self._logger.warning("the loop could not start", error=error, retry_in=round(delay, 2))
                 await self._clock.sleep(delay)
-                delay = min(_RETRY[1], delay * 2)
 
     async def _term(self) -> None:
         """Work until the lead is lost or something of ours breaks."""

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from chandlery.foundation.clock import SYSTEM, Clock, Timer
+from chandlery.foundation.resilience import Backoff
 from chandlery.reconcile.api import Key
 
-_EXPONENT_LIMIT: Final = 30
+_FLOOR: Final = 0.1
+"""Full jitter would allow no wait at all: so much of it is kept, so that nothing broken is asked in a tight loop."""
 
 
 @dataclass(slots=True)
@@ -49,6 +51,10 @@ class WorkQueue:
     _ready: OrderedDict[str, deque[Key]] = field(default_factory=OrderedDict)
     _getters: deque[asyncio.Future[None]] = field(default_factory=deque)
     _closed: bool = False
+    _backoff: Backoff = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._backoff = Backoff(initial=self.base, maximum=max(self.base, self.limit), floor=_FLOOR)
 
     def add(self, key: Key) -> None:
         """Work on the key as soon as a worker is free."""
@@ -79,10 +85,8 @@ class WorkQueue:
     def failed(self, key: Key, at_least: float = 0.0) -> float:
         """Bring the key back after its back-off; returns the seconds."""
         entry = self._entries.setdefault(key, _Entry())
-        ceiling = min(self.limit, self.base * 2.0 ** min(entry.failures, _EXPONENT_LIMIT))
+        delay = max(at_least, self._backoff.delay(entry.failures, self.random))
         entry.failures += 1
-        # Full jitter would allow zero; a tenth is kept, so that a broken provider is never asked in a tight loop.
-        delay = max(at_least, ceiling * (0.1 + 0.9 * self.random()))
         self.add_after(key, delay)
         return delay
 

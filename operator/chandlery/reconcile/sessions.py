@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from chandlery.driver.health import Health
 from chandlery.driver.protocol import Reader
 from chandlery.driver.provider import NO_PROVIDER, Leaves, ProviderFactory, ProviderSetup
 from chandlery.foundation.clock import Clock
+from chandlery.foundation.errors import ProviderError, ProviderUnavailable, Timeout, Unavailable
 from chandlery.reconcile.classes import Catalogue
 from chandlery.reconcile.problems import ProviderNotFound
 
@@ -23,6 +26,9 @@ class Sessions:
         reader: Reader,
         clock: Clock,
         notify: Callable[[str], None],
+        *,
+        places: int = 24,
+        wake: Callable[[str, bool], None] = lambda _config, _all: None,
     ) -> None:
         self._factories = factories
         self._catalogue = catalogue
@@ -31,13 +37,27 @@ class Sessions:
         self._notify = notify
         self._open: dict[tuple[str, str], tuple[str, Any]] = {}
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+        self._health: dict[tuple[str, str], Health] = {}
+        self._places = places
+        self._wake = wake
+
+    def health(self, provider: str, config: str) -> Health | None:
+        """How the provider is; None for drivers that have none. Survives the sessions."""
+        if provider == NO_PROVIDER:
+            return None
+        key = (provider, config)
+        found = self._health.get(key)
+        if found is None:
+            wake = partial(self._wake, config)
+            found = self._health[key] = Health(provider, config, self._clock, places=self._places, wake=wake)
+        return found
 
     async def get(self, provider: str, config: str) -> Any:
         """The session.
 
         Raises:
             ProviderNotFound: no such provider or configuration, or its credentials are missing.
-            ChandleryError: the provider can't be opened now.
+            ProviderUnavailable: it can't be opened now.
         """
         if provider == NO_PROVIDER:
             return None
@@ -49,11 +69,24 @@ class Sessions:
             known = self._open.get((provider, config))
             if known is not None and known[0] == version:
                 return known[1]
-            session = await self._factories[provider].open(await self._setup(config))
+            setup = await self._setup(config)
+            health = self.health(provider, config)
+            assert health is not None
+            async with health.asked():
+                session = await self._opened(provider, setup)
             if known is not None:
                 await self._factories[provider].close(known[1])
             self._open[provider, config] = (version, session)
             return session
+
+    async def _opened(self, provider: str, setup: ProviderSetup) -> Any:
+        try:
+            return await self._factories[provider].open(setup)
+        except (Unavailable, Timeout, ProviderError) as error:
+            if isinstance(error, ProviderUnavailable):
+                raise
+            said = f"the provider {provider} can't be opened: {error.message}"
+            raise ProviderUnavailable(said, hint=error.hint, retry_after=error.retry_after) from error
 
     def forget(self, config: str) -> None:
         """The credentials of a configuration changed: the next use opens a new session."""
@@ -70,6 +103,9 @@ class Sessions:
 
     async def close(self) -> None:
         """Close all sessions; what they made stays."""
+        for health in self._health.values():
+            health.close()
+        self._health.clear()
         for (provider, _), (_, session) in list(self._open.items()):
             await self._factories[provider].close(session)
         self._open.clear()

@@ -15,6 +15,8 @@ class LoopSettings:
 
     workers: int = 32
     """Objects worked on at the same time."""
+    provider_workers: int = 24
+    """Of these, how many may be busy with one provider: a slow one leaves the rest to the others."""
     drift_interval: Seconds = 300.0
     """Between looks for drift, where the class says nothing; spread by a fifth either way."""
     backoff_base: Seconds = 0.25

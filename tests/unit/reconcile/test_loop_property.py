@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chandlery.driver.plan import APPROVE_ANNOTATION
-from chandlery.foundation.errors import PermissionDenied, Unavailable
+from chandlery.foundation.errors import PermissionDenied, ProviderUnavailable, Unavailable
 from chandlery.providers.memory import World
 from chandlery.reconcile.api import FINALIZER, RESOURCE_CLASSES, SECRETS
 from chandlery.reconcile.memory import MemoryApi
@@ -38,7 +38,7 @@ OPS = st.one_of(
     st.tuples(st.just("destroy"), st.sampled_from(["volume", "address", "user", "instance"])),
     st.tuples(st.just("tamper"), st.none()),
     st.tuples(st.just("fail"), st.tuples(st.integers(1, 3), st.sampled_from(["before", "after"]))),
-    st.tuples(st.just("down"), st.booleans()),
+    st.tuples(st.just("down"), st.sampled_from([None, "denied", "away"])),
     st.tuples(st.just("crash"), st.tuples(st.integers(1, 8), st.sampled_from(["before", "after"]))),
     st.tuples(st.just("kill"), st.none()),
     st.tuples(st.just("api"), st.tuples(st.integers(1, 4), st.sampled_from(["before", "after"]))),
@@ -180,9 +180,10 @@ class Scenario:
         for world in self.worlds():
             world.fail(Unavailable("hiccup", retry_after=0.5), times=how[0], when=how[1])
 
-    async def do_down(self, down: bool) -> None:
+    async def do_down(self, down: str | None) -> None:
+        errors = {"denied": PermissionDenied("no longer allowed", retry_after=2.0), "away": ProviderUnavailable("away")}
         for world in self.worlds():
-            world.down = PermissionDenied("no longer allowed", retry_after=2.0) if down else None
+            world.down = errors.get(down or "")
         if not down:
             self.down_since = None
         elif self.down_since is None:

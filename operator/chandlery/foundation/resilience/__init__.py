@@ -3,14 +3,12 @@
 from chandlery.foundation.resilience.breaker import CircuitBreaker, State
 from chandlery.foundation.resilience.bucket import TokenBucket
 from chandlery.foundation.resilience.bulkhead import Bulkhead
-from chandlery.foundation.resilience.guard import Guard
 from chandlery.foundation.resilience.retry import Backoff, RetryBudget, retry, transient
 
 __all__ = [
     "Backoff",
     "Bulkhead",
     "CircuitBreaker",
-    "Guard",
     "RetryBudget",
     "State",
     "TokenBucket",

@@ -70,12 +70,16 @@ class CircuitBreaker:
             self._change(State.HALF_OPEN)
         return self._state
 
+    @property
+    def left(self) -> float:
+        """Seconds until a call is let through; 0 unless it is open."""
+        return max(0.0, self._until - self._clock.monotonic()) if self._state is State.OPEN else 0.0
+
     def check(self) -> None:
         """Raise CircuitOpen when a call would be refused now."""
         state = self.state
         if state is State.OPEN:
-            left = self._until - self._clock.monotonic()
-            raise CircuitOpen(f"{self._name} failed too often and is left alone", retry_after=max(0.001, left))
+            raise CircuitOpen(f"{self._name} failed too often and is left alone", retry_after=max(0.001, self.left))
         if state is State.HALF_OPEN and self._probing + self._proved >= self._probes:
             raise CircuitOpen(f"{self._name} is being tried after many failures", retry_after=self._first_rest)
 

@@ -17,6 +17,8 @@ class TokenBucket:
         clock: fills the bucket.
     """
 
+    __slots__ = ("_clock", "_since", "_tokens", "burst", "rate")
+
     def __init__(self, rate: float, burst: float, *, clock: Clock = SYSTEM) -> None:
         if rate <= 0 or burst <= 0:
             raise ValueError(f"rate and burst: must be positive (got {rate}, {burst})")

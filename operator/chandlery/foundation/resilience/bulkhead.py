@@ -31,10 +31,15 @@ class Bulkhead:
     def waiting(self) -> int:
         return self._places.waiting
 
+    @property
+    def full(self) -> bool:
+        """One more would be refused."""
+        return self._places.held >= self._limit and self._places.waiting >= self._queue
+
     @asynccontextmanager
     async def enter(self, ctx: Context, key: Hashable = None) -> AsyncIterator[None]:
         """A place, waited for up to the context's deadline (then Timeout)."""
-        if self._places.held >= self._limit and self._places.waiting >= self._queue:
+        if self.full:
             raise Overloaded(
                 f"{self._name}: {self._limit} calls are under way and {self._queue} wait; that is the limit"
             )

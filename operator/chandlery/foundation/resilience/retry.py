@@ -6,7 +6,7 @@ The budget keeps retries from multiplying an outage: when most calls fail, only 
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from chandlery.foundation.clock import SYSTEM, Clock
 from chandlery.foundation.context import Context
@@ -21,9 +21,6 @@ from chandlery.foundation.errors import (
 )
 
 T = TypeVar("T")
-
-# Jitter needs no cryptographic randomness; tests hand in a seeded one.
-_RANDOM: Final = random.Random()  # noqa: S311
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +52,9 @@ class Backoff:
         except OverflowError:
             return self.maximum
 
-    def delay(self, retries: int, rng: random.Random | None = None) -> float:
-        """Seconds to wait after this many retries (0 for the first)."""
-        top = self.ceiling(retries)
-        return (rng or _RANDOM).uniform(self.floor * top, top)
+    def delay(self, retries: int, jitter: Callable[[], float] = random.random) -> float:
+        """Seconds to wait after this many retries (0 for the first); `jitter` gives 0 to 1, evenly spread."""
+        return self.ceiling(retries) * (self.floor + (1 - self.floor) * jitter())
 
 
 class RetryBudget:
@@ -120,7 +116,7 @@ async def retry(
     backoff: Backoff = Backoff(),
     budget: RetryBudget | None = None,
     when: Callable[[ChandleryError], bool] = transient,
-    rng: random.Random | None = None,
+    jitter: Callable[[], float] = random.random,
 ) -> T:
     """Call until it succeeds, fails for good, or attempts, budget or time are used up; then raise the last error.
 
@@ -136,7 +132,7 @@ async def retry(
         backoff: between attempts.
         budget: shared with others who call the same thing.
         when: which errors are worth another attempt.
-        rng: for tests.
+        jitter: 0 to 1, evenly spread.
     """
     if attempts < 1:
         raise ValueError(f"attempts: must be at least 1 (got {attempts})")
@@ -150,7 +146,7 @@ async def retry(
             ours = as_error(error)
             if retries + 1 == attempts or not when(ours):
                 raise
-            delay = backoff.delay(retries, rng)
+            delay = backoff.delay(retries, jitter)
             if ours.retry_after_given and ours.retry_after is not None:
                 delay += ours.retry_after
             left = ctx.remaining()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from chandlery.foundation.clock import SYSTEM, Clock
-from chandlery.foundation.errors import ChandleryError, NotFound, Unavailable
+from chandlery.foundation.errors import ChandleryError, NotFound, ProviderUnavailable
 
 INSTANCE: Final = "instance"
 When = Literal["before", "after"]
@@ -154,7 +154,7 @@ class World:
     ) -> None:
         """Let the next calls (of one verb, if given) fail before or after they take effect."""
         left = times
-        problem = error or Unavailable("the simulated provider is away", retry_after=1.0)
+        problem = error or ProviderUnavailable("the simulated provider is away", retry_after=1.0)
 
         async def hook(call: Call, moment: When) -> None:
             nonlocal left

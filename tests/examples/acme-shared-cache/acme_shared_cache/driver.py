@@ -17,7 +17,7 @@ import redis.exceptions as failures
 from acme_shared_cache.provider import SharedServer
 
 from chandlery.driver.protocol import Binding, Difference, DriverContext, Observation, Unsupported, external_name
-from chandlery.foundation.errors import Unavailable
+from chandlery.foundation.errors import ProviderUnavailable
 from chandlery.model.base import DeletionPolicy, Endpoint
 from chandlery_kinds.cache.model import Cache, CacheMode, CacheUser, PersistenceMode
 
@@ -108,7 +108,7 @@ async def call(server: SharedServer, *words: str) -> Any:
     try:
         return await server.client.execute_command(*words)
     except (failures.ConnectionError, failures.TimeoutError) as error:
-        raise Unavailable(f"the shared server {server.host}:{server.port} does not answer: {error}") from error
+        raise ProviderUnavailable(f"the shared server {server.host}:{server.port} does not answer: {error}") from error
 
 
 def password(server: SharedServer, user: str) -> str:
