@@ -63,6 +63,10 @@ class Discovery:
         self._groups: dict[str, dict[str, list[Resource]]] = {}
         self._memo: dict[object, tuple[bytes, str]] = {}
 
+    def is_builtin(self, group: str) -> bool:
+        """Whether this is a group of built-in types."""
+        return self._registry.has_builtin_group(group)
+
     def _refresh(self) -> dict[str, dict[str, list[Resource]]]:
         if self._generation != self._registry.generation:
             groups: dict[str, dict[str, list[Resource]]] = {}
@@ -141,7 +145,7 @@ class Discovery:
                 item["shortNames"] = list(resource.short_names)
             if resource.categories:
                 item["categories"] = list(resource.categories)
-            if "list" in resource.verbs:
+            if "create" in resource.verbs and "list" in resource.verbs:
                 item["storageVersionHash"] = storage_version_hash(resource)
             resources.append(item)
             for name, sub in resource.subresources.items():

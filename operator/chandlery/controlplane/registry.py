@@ -79,5 +79,5 @@ class Registry:
         for listener in self._listeners:
             listener()
 
-    def has_builtin_version(self, group: str, version: str) -> bool:
-        return any(r.group == group and r.version == version for r in self._builtin)
+    def has_builtin_group(self, group: str) -> bool:
+        return any(r.group == group for r in self._builtin)

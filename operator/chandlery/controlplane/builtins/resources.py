@@ -19,8 +19,10 @@ _STATUS = ("get", "patch", "update")
 _SCALE: Obj = {"verbs": ["get", "patch", "update"], "kind": "Scale", "group": "autoscaling", "version": "v1"}
 
 # (group, version, plural, kind, flags, short names, categories, subresources)
-# flags: n namespaced, g keeps metadata.generation, d DELETE answers the object, c create only (a review)
+# flags: n namespaced, g keeps metadata.generation, d DELETE answers the object, c create only (a review),
+# r read only
 _TABLE: tuple[tuple[str, str, str, str, str, str, str, str], ...] = (
+    ("", "v1", "componentstatuses", "ComponentStatus", "r", "cs", "", ""),
     ("", "v1", "configmaps", "ConfigMap", "n", "cm", "", ""),
     ("", "v1", "endpoints", "Endpoints", "n", "ep", "", ""),
     ("", "v1", "events", "Event", "n", "ev", "", ""),
@@ -57,6 +59,8 @@ _TABLE: tuple[tuple[str, str, str, str, str, str, str, str], ...] = (
     ("storage.k8s.io", "v1", "storageclasses", "StorageClass", "d", "sc", "", ""),
     ("events.k8s.io", "v1", "events", "Event", "n", "ev", "", ""),
     ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", "ng", "", "", ""),
+    ("admissionregistration.k8s.io", "v1", "mutatingadmissionpolicies", "MutatingAdmissionPolicy", "g", "", "api-extensions", ""),  # noqa: E501
+    ("admissionregistration.k8s.io", "v1", "mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding", "g", "", "api-extensions", ""),  # noqa: E501
     ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", "g", "", "api-extensions", ""),  # noqa: E501
     ("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", "g", "", "api-extensions", "status"),  # noqa: E501
     ("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", "g", "", "api-extensions", ""),  # noqa: E501
@@ -79,7 +83,10 @@ _STORAGE: dict[tuple[str, str, str], tuple[str, str, str]] = {
 }
 
 
-_DEPRECATED = {("", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
+_DEPRECATED = {
+    ("", "componentstatuses"): "v1 ComponentStatus is deprecated in v1.19+",
+    ("", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+}
 
 
 def definition_name(group: str, version: str, kind: str) -> str:
@@ -109,6 +116,8 @@ _EARLIER: dict[str, str] = {
     "Ingress": "extensions/v1beta1 networking.k8s.io/v1beta1",
     "IngressClass": "networking.k8s.io/v1beta1",
     "Lease": "coordination.k8s.io/v1beta1",
+    "MutatingAdmissionPolicy": "admissionregistration.k8s.io/v1beta1 admissionregistration.k8s.io/v1alpha1",
+    "MutatingAdmissionPolicyBinding": "admissionregistration.k8s.io/v1beta1 admissionregistration.k8s.io/v1alpha1",
     "MutatingWebhookConfiguration": "admissionregistration.k8s.io/v1beta1",
     "NetworkPolicy": "extensions/v1beta1",
     "PodDisruptionBudget": "policy/v1beta1",
@@ -167,6 +176,8 @@ def builtin_resources() -> list[Resource]:
         extra: dict[str, Any] = {"deprecation": _DEPRECATED.get((group, plural), "")}
         if "c" in flags:
             extra["verbs"] = ("create",)
+        elif "r" in flags:
+            extra["verbs"] = ("get", "list")
         elif plural == "namespaces":
             extra["verbs"] = ("create", "delete", "get", "list", "patch", "update", "watch")
         out.append(

@@ -15,7 +15,7 @@ from chandlery.controlplane import errors
 from chandlery.controlplane.auth import impersonate
 from chandlery.controlplane.auth.authz import MASTERS
 from chandlery.controlplane.core import Core
-from chandlery.controlplane.server.call import Call, accept, misplaced, selected_name, verb_of
+from chandlery.controlplane.server.call import Call, misplaced, selected_name, settle, verb_of
 from chandlery.controlplane.server.documents import Documents, not_found
 from chandlery.controlplane.server.encode import protobuf_status, render
 from chandlery.controlplane.server.http import Request, Response, Streaming
@@ -163,8 +163,8 @@ class App:
         registry = self._core.registry
         resource = registry.find(target.group, target.version, target.resource)
         if resource is None:
-            if registry.has_builtin_version(target.group, target.version):
-                accept(call, builtin=True)
+            if registry.has_builtin_group(target.group):
+                settle(call)
                 raise errors.generic_not_found()
             return not_found()
         elsewhere = misplaced(call, resource)

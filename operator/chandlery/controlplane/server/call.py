@@ -116,9 +116,32 @@ def misplaced(call: Call, resource: Resource) -> Response | None:
         if verb not in (_ON_CUSTOM_SUBRESOURCE if target.subresource else _ON_CUSTOM) or _wrong_level(call):
             raise errors.method_not_supported(resource, verb)
         return None
-    accept(call, builtin=True)
+    unacceptable = settle(call)
+    _place(call, resource, in_namespace=in_namespace)
+    if unacceptable is not None:
+        raise unacceptable
+    return None
+
+
+def settle(call: Call) -> ApiError | None:
+    """Settle the form of a built-in type's answer; why there is none that the client takes.
+
+    An error is told all the same: it comes before what the client takes.
+    """
+    try:
+        accept(call, builtin=True)
+    except ApiError as error:
+        return error
+    return None
+
+
+def _place(call: Call, resource: Resource, *, in_namespace: bool) -> None:
+    """Whether a built-in resource has this path and method. Raises ApiError 404, 405."""
+    target, verb = call.target, call.verb
     if call.request.method == "HEAD":
         raise errors.method_not_allowed()
+    if target.name and resource.verbs == ("create",):
+        raise errors.generic_not_found()
     if in_namespace and not resource.namespaced:
         raise errors.generic_not_found()
     if resource.namespaced and not in_namespace:
@@ -128,14 +151,13 @@ def misplaced(call: Call, resource: Resource) -> Response | None:
             raise errors.method_not_allowed()
     if target.subresource:
         sub = resource.subresources.get(target.subresource)
-        if sub is None:
+        if sub is None or (target.rest and target.subresource != "proxy"):
             raise errors.generic_not_found()
         if verb not in sub.get("verbs", ()):
             raise errors.method_not_allowed()
-        return None
+        return
     if verb not in resource.verbs or _wrong_level(call):
         raise errors.method_not_allowed()
-    return None
 
 
 def _wrong_level(call: Call) -> bool:

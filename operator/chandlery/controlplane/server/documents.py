@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from chandlery.controlplane.discovery import Discovery
-from chandlery.controlplane.errors import method_not_allowed
+from chandlery.controlplane.errors import generic_not_found, method_not_allowed
 from chandlery.controlplane.openapi import gnostic
 from chandlery.controlplane.server.http import Request, Response
 from chandlery.controlplane.server.metrics import Metrics
@@ -61,12 +61,13 @@ class Documents:
         path = target.path.rstrip("/")
         parts = path.split("/")[1:]
         first = parts[0] if parts and parts[0] else ""
-        if request.method not in ("GET", "HEAD"):
-            if first in ("api", "apis", "version", "openapi"):
-                raise method_not_allowed()
-            return not_found()
-        if first == "":
+        if first == "":  # whatever the method
             return self._json(request, {"paths": self._discovery.paths()})
+        if request.method not in ("GET", "HEAD"):
+            known = first in ("api", "apis") and self._discovery.document(parts) is not None
+            if known or first in ("version", "openapi"):
+                raise method_not_allowed()
+            return self._nowhere(parts)
         if first in ("api", "apis"):
             return self._discover(request, parts)
         if first == "openapi":
@@ -98,11 +99,17 @@ class Documents:
                 )
         document = self._discovery.document(parts)
         if document is None:
-            return not_found()
+            return self._nowhere(parts)
         form = negotiate(header, transforms=False)
         if form is None:
             raise ApiError(406, "NotAcceptable", f"only the following media types are accepted: {_ACCEPTED}")
         return _respond(orjson.dumps(document), form)
+
+    def _nowhere(self, parts: list[str]) -> Response:
+        """Nothing is at this path: below the roots of built-in groups the router says so. Raises ApiError 404."""
+        if parts[0] == "api" or (parts[0] == "apis" and len(parts) > 1 and self._discovery.is_builtin(parts[1])):
+            raise generic_not_found()
+        return not_found()
 
     async def _open_api(self, request: Request, path: str, query: Mapping[str, str]) -> Response:
         if self._openapi is None:

@@ -7,7 +7,6 @@ import asyncio
 import orjson
 
 from chandlery.controlplane import errors
-from chandlery.controlplane.codec import decode_body
 from chandlery.controlplane.codec.body import APPLY_PATCH
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.fields import default_manager
@@ -152,11 +151,10 @@ class Running:
         ctx.options = options.shown(kind)
         if verb == "create":
             virtual = core.virtual.get((resource.group, resource.plural, ctx.subresource))
+            obj = decode(ctx, raw, content_type)
             if ctx.subresource in ("binding", "eviction"):
                 act = pods.bind if ctx.subresource == "binding" else pods.evict
-                asked, _ = decode_body(raw, content_type, strict=False, kind=ctx.subresource.capitalize())
-                return answer(call, ctx, await act(core, ctx, asked), 201)
-            obj = decode(ctx, raw, content_type)
+                return answer(call, ctx, await act(core, ctx, obj), 201)
             if virtual is not None:
                 return answer(call, ctx, orjson.dumps(await answer_virtual(ctx, obj, virtual)), 201)
             made = await create(core, ctx, obj)

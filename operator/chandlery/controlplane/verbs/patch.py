@@ -25,7 +25,7 @@ from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestConte
 from chandlery.controlplane.verbs.create import insert, match_namespace
 from chandlery.controlplane.verbs.decode import refusal_text, strict_text, warn
 from chandlery.controlplane.verbs.owners import dedup_owners
-from chandlery.controlplane.verbs.update import update
+from chandlery.controlplane.verbs.update import check_name, update
 
 
 def accepted_types(ctx: RequestContext) -> tuple[str, ...]:
@@ -182,17 +182,6 @@ def invalid_patch(
             doc = make_patched(ctx, content_type, doc, body)
         value = patched_text(doc, body, content_type, builtin=ctx.resource.builtin)
     return errors.invalid("", "", "", [metadata.invalid("patch", value, text)])
-
-
-def check_name(ctx: RequestContext, obj: Obj) -> None:
-    """The name in the object must be that of the URL. Raises ApiError 400."""
-    name = obj["metadata"].get("name") or ""
-    if not name:
-        raise errors.bad_request(
-            f"the name of the object ({ctx.name} based on URL) was undeterminable: name must be provided"
-        )
-    if name != ctx.name:
-        raise errors.bad_request(f"the name of the object ({name}) does not match the name on the URL ({ctx.name})")
 
 
 async def _apply(core: Core, ctx: RequestContext, raw: bytes, *, force: bool) -> tuple[bytes, bool]:

@@ -17,8 +17,9 @@ from chandlery.controlplane.metadata import invalid, now_text
 from chandlery.controlplane.patch import json_patch, merge_patch, strategic_merge_patch
 from chandlery.controlplane.patch.render import patched_text
 from chandlery.controlplane.types import Obj, RequestContext
+from chandlery.controlplane.verbs.create import match_namespace
 from chandlery.controlplane.verbs.decode import check_type
-from chandlery.controlplane.verbs.update import update
+from chandlery.controlplane.verbs.update import check_name, update
 
 _JSON_PATCH = "application/json-patch+json"
 _STRATEGIC = "application/strategic-merge-patch+json"
@@ -79,7 +80,9 @@ def scale_of(ctx: RequestContext, obj: Obj) -> Obj:
     }
     status: Obj = {"replicas": _at(obj, paths["statusReplicasPath"]) or 0}
     if ctx.resource.builtin:
-        selector = selector_text(_at(obj, ".spec.selector"))
+        found = _at(obj, ".spec.selector")
+        plain = ctx.resource.plural == "replicationcontrollers"
+        selector = selector_text({"matchLabels": found} if plain and found else found)
     else:
         selector = _at(obj, paths["labelSelectorPath"]) or "" if paths.get("labelSelectorPath") else ""
     if selector:
@@ -197,6 +200,9 @@ async def put_scale(core: Core, ctx: RequestContext, raw: bytes, content_type: s
         _check(ctx, scale)
     except Misfit as error:
         raise errors.bad_request(f'Scale in version "v1" cannot be handled as a Scale: {error}') from None
+    scale["metadata"] = scale.get("metadata") or {}
+    check_name(ctx, scale)
+    match_namespace(ctx, scale)
     pinned = bool((scale.get("metadata") or {}).get("resourceVersion"))
 
     async def make(_live: Obj, _obj: Obj) -> Obj:

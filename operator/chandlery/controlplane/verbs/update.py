@@ -264,16 +264,21 @@ async def remove_instead(core: Core, ctx: RequestContext, entry: Entry, obj: Obj
     return answer
 
 
-async def put(core: Core, ctx: RequestContext, body: Obj) -> tuple[bytes, bool]:
-    """Replace by PUT: `body` is the decoded object, the caller's own; answers it and whether it was created."""
-    meta = body.setdefault("metadata", {})
-    name = meta.get("name") or ""
+def check_name(ctx: RequestContext, obj: Obj) -> None:
+    """The name in the object must be that of the URL. Raises ApiError 400."""
+    name = obj["metadata"].get("name") or ""
     if not name:
         raise errors.bad_request(
             f"the name of the object ({ctx.name} based on URL) was undeterminable: name must be provided"
         )
     if name != ctx.name:
         raise errors.bad_request(f"the name of the object ({name}) does not match the name on the URL ({ctx.name})")
+
+
+async def put(core: Core, ctx: RequestContext, body: Obj) -> tuple[bytes, bool]:
+    """Replace by PUT: `body` is the decoded object, the caller's own; answers it and whether it was created."""
+    meta = body.setdefault("metadata", {})
+    check_name(ctx, body)
     match_namespace(ctx, body)
     raw = orjson.dumps(body)
     first = True
