@@ -40,11 +40,16 @@ class Client:
             self.context.load_cert_chain(pem.name)
 
     def __call__(
-        self, method: str, path: str, body: Any = None, content_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content_type: str = "application/json",
+        headers: dict[str, str] | None = None,
     ) -> tuple[int, Any]:
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         request = urllib.request.Request(
-            self.server + path, data=data, method=method, headers={"Content-Type": content_type}
+            self.server + path, data=data, method=method, headers={"Content-Type": content_type, **(headers or {})}
         )
         try:
             with urllib.request.urlopen(request, context=self.context, timeout=30) as answer:
