@@ -24,7 +24,7 @@ from chandlery.providers.local.engines import Engines
 
 SHELL = tuple(
     """
-    awk basename cat chmod cp cut date dirname env expr getconf grep head hostname id ln locale ls mkdir mv readlink rm
+    awk basename cat chmod cp cut date df dirname env expr getconf grep head hostname id ln locale ls mkdir mv readlink rm
     sed sh sleep sort stty sync touch tr true uname wc
     """.split()
 )
@@ -165,9 +165,9 @@ class Images:
         shutil.copytree(
             debian(root.parent / "rabbitmq.deb", "rabbitmq-server"), root, symlinks=True, dirs_exist_ok=True
         )
-        shell(root, ("sh",))
+        shell(root)
         [home] = (root / "usr/lib/rabbitmq/lib").glob("rabbitmq_server-*")
-        for name in ("rabbitmq-server", "rabbitmqctl", "rabbitmq-env", "rabbitmq-defaults"):
+        for name in ("rabbitmq-server", "rabbitmqctl", "rabbitmq-queues", "rabbitmq-env", "rabbitmq-defaults"):
             script = home / "sbin" / name
             if script.exists():
                 link = root / "usr/local/bin" / name

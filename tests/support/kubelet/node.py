@@ -101,7 +101,7 @@ class Kubelet(Controllers):
         for worker in self.pods.values():
             lines.append(f"--- {worker.name}: {worker.summary()}")
             for file in sorted(worker.folder.glob("*.log")):
-                lines += [f"[{file.stem}] {line}" for line in file.read_text(errors="replace").splitlines()[-8:]]
+                lines += [f"[{file.stem}] {line}" for line in file.read_text(errors="replace").splitlines()[-30:]]
         return "\n".join(lines)
 
     # the loop
