@@ -1,7 +1,8 @@
 """Definitions of other projects' kinds, as far as drivers use them: with schemas, so that a wrong field is dropped.
 
 Sources: the KubeVirt API (kubevirt.io/v1), CDI's (cdi.kubevirt.io/v1beta1), the Gateway API
-(gateway.networking.k8s.io/v1) and CloudNativePG's (postgresql.cnpg.io/v1).
+(gateway.networking.k8s.io/v1), CloudNativePG's (postgresql.cnpg.io/v1) and mariadb-operator's
+(k8s.mariadb.com/v1alpha1).
 """
 
 from __future__ import annotations
@@ -18,6 +19,25 @@ from chandlery.providers.kubernetes.types import (
     HTTP_ROUTES,
     KUBEVIRT_INSTANCES,
     KUBEVIRT_MACHINES,
+    MARIADBS,
+    RABBITMQ_BINDINGS,
+    RABBITMQ_CLUSTERS,
+    RABBITMQ_EXCHANGES,
+    RABBITMQ_PERMISSIONS,
+    RABBITMQ_POLICIES,
+    RABBITMQ_QUEUES,
+    RABBITMQ_TOPIC_PERMISSIONS,
+    RABBITMQ_USERS,
+    RABBITMQ_VHOSTS,
+    RABBITMQ_BINDINGS,
+    RABBITMQ_CLUSTERS,
+    RABBITMQ_EXCHANGES,
+    RABBITMQ_PERMISSIONS,
+    RABBITMQ_POLICIES,
+    RABBITMQ_QUEUES,
+    RABBITMQ_TOPIC_PERMISSIONS,
+    RABBITMQ_USERS,
+    RABBITMQ_VHOSTS,
     SERVICE_MONITORS,
     TCP_ROUTES,
     TLS_ROUTES,
@@ -257,3 +277,116 @@ CLOUDNATIVE_PG = (
         ),
     ),
 )
+
+MARIADB_OPERATOR = definition(
+    MARIADBS,
+    record(
+        replicas=NUMBER,
+        image=TEXT,
+        imagePullSecrets=each(_NAMED),
+        rootPasswordSecretKeyRef=record(name=TEXT, key=TEXT, generate=FLAG),
+        storage=record(
+            size=TEXT,
+            storageClassName=TEXT,
+            resizeInUseVolumes=FLAG,
+            pvcRetentionPolicy=record(whenDeleted=TEXT, whenScaled=TEXT),
+        ),
+        replication=record(
+            enabled=FLAG,
+            primary=record(autoFailover=FLAG, autoFailoverDelay=TEXT),
+            semiSyncEnabled=FLAG,
+            semiSyncWaitPoint=TEXT,
+            semiSyncAckTimeout=TEXT,
+        ),
+        myCnf=TEXT,
+        inheritMetadata=record(labels=WORDS, annotations=WORDS),
+        affinity=record(antiAffinityEnabled=FLAG),
+        tls=record(enabled=FLAG, required=FLAG),
+        primaryService=record(
+            type=TEXT, metadata=record(annotations=WORDS, labels=WORDS), loadBalancerSourceRanges=each(TEXT)
+        ),
+        priorityClassName=TEXT,
+        nodeSelector=WORDS,
+        tolerations=each(LOOSE),
+        resources=LOOSE,
+    ),
+)
+
+_OF = record(name=TEXT, namespace=TEXT)
+_RIGHTS = dict.fromkeys(("configure", "write", "read", "exchange"), TEXT)
+_RABBIT_CLUSTER = record(
+    replicas=NUMBER,
+    image=TEXT,
+    imagePullSecrets=each(_NAMED),
+    persistence=record(storage=QUANTITY, storageClassName=TEXT),
+    resources=record(
+        requests={"type": "object", "additionalProperties": QUANTITY},
+        limits={"type": "object", "additionalProperties": QUANTITY},
+    ),
+    service=record(type=TEXT, annotations=WORDS),
+    affinity=LOOSE,
+    tolerations=each(LOOSE),
+    rabbitmq=record(additionalConfig=TEXT, advancedConfig=TEXT, additionalPlugins=each(TEXT)),
+)
+RABBITMQ = (
+    definition(RABBITMQ_CLUSTERS, _RABBIT_CLUSTER),
+    definition(RABBITMQ_VHOSTS, record(name=TEXT, rabbitmqClusterReference=_OF)),
+    definition(
+        RABBITMQ_QUEUES,
+        record(
+            name=TEXT,
+            vhost=TEXT,
+            type=TEXT,
+            durable=FLAG,
+            autoDelete=FLAG,
+            arguments=LOOSE,
+            rabbitmqClusterReference=_OF,
+        ),
+    ),
+    definition(
+        RABBITMQ_EXCHANGES,
+        record(
+            name=TEXT,
+            vhost=TEXT,
+            type=TEXT,
+            durable=FLAG,
+            autoDelete=FLAG,
+            arguments=LOOSE,
+            rabbitmqClusterReference=_OF,
+        ),
+    ),
+    definition(
+        RABBITMQ_BINDINGS,
+        record(
+            vhost=TEXT,
+            source=TEXT,
+            destination=TEXT,
+            destinationType=TEXT,
+            routingKey=TEXT,
+            arguments=LOOSE,
+            rabbitmqClusterReference=_OF,
+        ),
+    ),
+    definition(RABBITMQ_USERS, record(tags=each(TEXT), importCredentialsSecret=_NAMED, rabbitmqClusterReference=_OF)),
+    definition(
+        RABBITMQ_PERMISSIONS,
+        record(vhost=TEXT, user=TEXT, permissions=record(**_RIGHTS), rabbitmqClusterReference=_OF),
+    ),
+    definition(
+        RABBITMQ_TOPIC_PERMISSIONS,
+        record(vhost=TEXT, user=TEXT, permissions=record(**_RIGHTS), rabbitmqClusterReference=_OF),
+    ),
+    definition(
+        RABBITMQ_POLICIES,
+        record(
+            name=TEXT,
+            vhost=TEXT,
+            pattern=TEXT,
+            applyTo=TEXT,
+            priority=NUMBER,
+            definition=LOOSE,
+            rabbitmqClusterReference=_OF,
+        ),
+    ),
+)
+"""Of RabbitMQ's cluster operator and messaging topology operator (rabbitmq.com/v1beta1)."""
