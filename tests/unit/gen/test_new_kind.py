@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 COPIED = ("operator", "controllers", "crds", "charts", "docs", "hack", "pyproject.toml", "tests/unit", "tests/golden")
@@ -40,6 +41,8 @@ def test_a_new_kind_passes_every_check(copy: Path, name: str, group: str) -> Non
     assert made.returncode == 0, made.stderr
     folder = f"controllers/chandlery_kinds/{name.lower()}"
     assert f"{folder}/drivers/memory.py" in made.stdout.splitlines()
+    wrong = yaml.safe_load((copy / f"tests/integration/bad_input/{name.lower()}.yaml").read_text())["cases"]
+    assert len({case["name"] for case in wrong}) == len(wrong) >= 30, "as many as tests/integration/kinds asks for"
     for check in (
         ("-m", "ruff", "check", "--quiet", folder, "controllers/chandlery_kinds/__init__.py"),
         ("-m", "ruff", "format", "--check", folder, "controllers/chandlery_kinds/__init__.py"),
