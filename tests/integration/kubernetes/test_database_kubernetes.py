@@ -9,6 +9,7 @@ import pytest
 from foreign_crds import CLOUDNATIVE_PG
 from kubernetes_cluster import CRDS, eventually
 
+from chandlery.providers.kubernetes.pods import CONTAINER_SECURITY, pod_security
 from chandlery.providers.kubernetes.types import CNPG_CLUSTERS, CNPG_POOLERS, PODS, SECRETS, SERVICES
 
 pytestmark = pytest.mark.engine
@@ -56,6 +57,8 @@ async def play(kube, cluster):
         "name": "postgres",
         "image": "registry.example/postgres:18.6",
         "command": ["sh", "-c", PRIMARY],
+        "securityContext": CONTAINER_SECURITY,
+        "resources": {"requests": {"cpu": "10m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}},
         "ports": [{"name": "postgresql", "containerPort": 5432}],
         "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in mounts.items()],
     }
@@ -70,7 +73,7 @@ async def play(kube, cluster):
         },
         "spec": {
             "nodeName": "node-1",
-            "securityContext": {"runAsUser": 999, "runAsGroup": 999, "fsGroup": 999},
+            "securityContext": pod_security(),
             "containers": [container],
             "volumes": [{"name": "data", "emptyDir": {}}, *volumes],
         },

@@ -8,10 +8,21 @@ from datetime import UTC, datetime, timedelta
 import aiomysql
 import pymysql
 import pytest
-from kubernetes_cluster import CONTAINERS, eventually
+from foreign_crds import MARIADB_OPERATOR
+from kubernetes_cluster import CONTAINERS, CRDS, eventually
 from mariadb_programs import needed, programs
 
-from chandlery.providers.kubernetes.types import CLAIMS, CONFIG_MAPS, JOBS, PODS, SECRETS, SERVICES, STATEFUL_SETS
+from chandlery.providers.kubernetes.pods import CONTAINER_SECURITY, pod_security
+from chandlery.providers.kubernetes.types import (
+    CLAIMS,
+    CONFIG_MAPS,
+    JOBS,
+    MARIADBS,
+    PODS,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+)
 
 pytestmark = [*needed, pytest.mark.timeout(400)]
 
@@ -187,3 +198,85 @@ async def test_a_backup_is_made_last_and_another_database_begins_with_it(maria):
     async with client(kube, "new", "new-database") as app:
         assert await run(app, "SELECT name FROM ships") == ["Argo"]
     assert (await kube.secret("new"))["password"] != before["password"]
+
+
+# What mariadb-operator does, as far as it can be seen from outside: root with its password, in the primary.
+PRIMARY = """set -eu
+PATH=$PATH:/usr/sbin
+read -r root < /fake-admin/password || :
+if [ ! -e /fake-data/maria ]; then
+  mariadb-install-db --no-defaults --datadir=/fake-data/maria --tmpdir=/fake-data --force --skip-name-resolve \\
+    --skip-test-db --auth-root-authentication-method=normal
+  echo "DELETE FROM mysql.global_priv WHERE User = 'root';" > /fake-data/first.sql
+  printf "FLUSH PRIVILEGES;\\nCREATE USER root@'%%' IDENTIFIED BY '%s';\\n" "$root" >> /fake-data/first.sql
+  echo "GRANT ALL PRIVILEGES ON *.* TO root@'%' WITH GRANT OPTION;" >> /fake-data/first.sql
+  mariadbd --no-defaults --bootstrap --datadir=/fake-data/maria --tmpdir=/fake-data < /fake-data/first.sql
+fi
+exec mariadbd --no-defaults --datadir=/fake-data/maria --bind-address=0.0.0.0 --socket=/fake-data/sock \\
+  --pid-file=/fake-data/pid --tmpdir=/fake-data --skip-name-resolve
+"""
+
+
+async def play(kube, made):
+    """The primary of a MariaDB object, and its status."""
+    meta, spec = made["metadata"], made["spec"]
+    name = f"{meta['name']}-0"
+    owner = {"apiVersion": MARIADBS.api_version, "kind": "MariaDB", "name": meta["name"], "uid": meta["uid"]}
+    container = {
+        "name": "mariadb",
+        "image": spec["image"],
+        "command": ["sh", "-c", PRIMARY],
+        "securityContext": CONTAINER_SECURITY,
+        "resources": {"requests": {"cpu": "10m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}},
+        "ports": [{"name": "mariadb", "containerPort": 3306}],
+        "volumeMounts": [{"name": volume, "mountPath": f"/fake-{volume}"} for volume in ("data", "admin")],
+    }
+    secret = spec["rootPasswordSecretKeyRef"]["name"]
+    volumes = [{"name": "data", "emptyDir": {}}, {"name": "admin", "secret": {"secretName": secret}}]
+    security = pod_security()
+    reference = [{**owner, "controller": True}]
+    where = {"name": name, "namespace": kube.namespace, "ownerReferences": reference}
+    body = {
+        "metadata": {**where, "labels": spec["inheritMetadata"]["labels"]},
+        "spec": {"nodeName": "node-1", "securityContext": security, "containers": [container], "volumes": volumes},
+    }
+    await kube.api.create(PODS, body)
+    status = {"currentPrimary": name, "conditions": [{"type": "Ready", "status": "True", "message": "Running"}]}
+    where = {"name": meta["name"], "namespace": kube.namespace}
+    await kube.api.apply(MARIADBS, {"metadata": where, "status": status}, manager="other", subresource="status")
+
+
+async def test_several_instances_are_handed_over_to_mariadb_operator(maria):
+    kube = maria
+    spec = {**SPEC, "instances": 2, "configuration": {"max_connections": "77"}}
+    await kube.apply("Database", "many", spec)
+    await eventually(lambda: _told(kube, "many", "mariadb-operator", "not installed"))
+    await kube.api.apply(CRDS, MARIADB_OPERATOR)
+    try:
+        await kube.apply("Database", "many", {**spec, "replication": {"mode": "synchronous"}})
+
+        async def synchronous():
+            found = await kube.get(MARIADBS, "many-database")
+            return found if found and found["spec"]["replication"]["semiSyncEnabled"] else None
+
+        made = await eventually(synchronous)
+        assert made["spec"]["replicas"] == 2
+        assert 'max_connections = "77"' in made["spec"]["myCnf"]
+        await play(kube, made)
+        seen = await kube.ready("Database", "many")
+        assert seen["primary"] == "many-database-0"
+        assert seen["version"].startswith("10.11.")
+        assert seen["endpoint"]["readHost"] == f"many-database-secondary.{kube.namespace}.svc"
+        binding = await kube.secret("many")
+        assert binding["host"] == f"many-database-primary.{kube.namespace}.svc"
+        pod = await kube.get(PODS, "many-database-0")
+        connection = await aiomysql.connect(
+            host=pod["status"]["podIP"], user="app", password=binding["password"], db="app", connect_timeout=10
+        )
+        assert await run(connection, "SELECT 1") == [1]
+        connection.close()
+        await kube.api.delete(PODS, kube.namespace, "many-database-0")  # as its end with the other object
+        await kube.delete("Database", "many")
+        assert (await kube.api.list(MARIADBS, kube.namespace)).items == []
+    finally:
+        await kube.api.delete(CRDS, "", MARIADB_OPERATOR["metadata"]["name"])

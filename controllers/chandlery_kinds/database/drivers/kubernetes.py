@@ -13,6 +13,7 @@ from chandlery.providers.kubernetes.driver import KubernetesDriver, Pass, child_
 from chandlery.providers.kubernetes.foreign import FURTHER_RULES
 from chandlery_kinds.database.drivers import kubernetes_cnpg as cnpg
 from chandlery_kinds.database.drivers import kubernetes_mariadb as mariadb
+from chandlery_kinds.database.drivers import kubernetes_mariadb_cluster as mariadb_cluster
 from chandlery_kinds.database.drivers.kubernetes_postgres import PostgresPod
 from chandlery_kinds.database.drivers.kubernetes_scripts import needs_login
 from chandlery_kinds.database.kubernetes.inputs import Inputs
@@ -29,6 +30,7 @@ class DatabaseDriver(KubernetesDriver[Database]):
             ("batch", ("cronjobs", "jobs")),
             ("networking.k8s.io", ("networkpolicies",)),
             ("postgresql.cnpg.io", ("clusters", "poolers")),
+            ("k8s.mariadb.com", ("mariadbs",)),
         ),
         Rule(("",), ("pods",), ("list", "watch", "patch", "delete")),
         Rule(("",), ("persistentvolumeclaims",), ("list", "watch", "patch", "delete")),
@@ -49,10 +51,12 @@ class DatabaseDriver(KubernetesDriver[Database]):
             yield Unsupported("spec.deletionPolicy", "Snapshot", why)
         if spec.engine is DatabaseEngine.MARIADB:
             yield from mariadb.refused(obj)
-        if spec.instances > 1 and spec.engine is DatabaseEngine.POSTGRES:
-            yield from cnpg.refused(obj)
-        else:
+            if spec.instances > 1:
+                yield from mariadb_cluster.refused(obj)
+        if spec.instances == 1:
             yield from _backups(spec)
+        elif spec.engine is DatabaseEngine.POSTGRES:
+            yield from cnpg.refused(obj)
 
     async def begin(self, ctx: DriverContext, obj: Database) -> Pass:
         return await _way(ctx, obj)
@@ -84,16 +88,16 @@ async def _way(ctx: DriverContext, obj: Database) -> Pass:
     Raises:
         NotSupported: more instances are asked of a database that was made as a single one.
     """
-    if obj.spec.engine is DatabaseEngine.MARIADB:
-        return await mariadb.MariaPod.of(ctx, obj)
-    single = await PostgresPod.of(ctx, obj)
+    maria = obj.spec.engine is DatabaseEngine.MARIADB
+    single = await (mariadb.MariaPod if maria else PostgresPod).of(ctx, obj)
     if single.stateful is None:
-        handed_over = await cnpg.CnpgCluster.of(ctx, obj)
+        handed_over = await (mariadb_cluster.MariaCluster if maria else cnpg.CnpgCluster).of(ctx, obj)
         if handed_over.live is not None or obj.spec.instances > 1:
             return handed_over
     elif obj.spec.instances > 1 and not obj.metadata.deletion_timestamp:
         raise NotSupported(
-            "this database was made with one instance, which CloudNativePG doesn't take over",
+            f"this database was made with one instance, which {'mariadb-operator' if maria else 'CloudNativePG'} "
+            "doesn't take over",
             field="spec.instances",
             value=obj.spec.instances,
             hint="Set it back to 1, or make a new Database with several instances and move the data.",

@@ -6,15 +6,13 @@ real connection to the primary, as its superuser, by the same rules as everywher
 
 from __future__ import annotations
 
-import secrets
 import ssl
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation, Unsupported
-from chandlery.foundation.errors import ChandleryError, FailedPrecondition, Unavailable
+from chandlery.foundation.errors import ChandleryError, Unavailable
 from chandlery.model.base import Condition, DeletionPolicy, Endpoint
 from chandlery.model.parts import ClientAuthentication, ExposureType
 from chandlery.providers.kubernetes.children import Children
@@ -31,10 +29,9 @@ from chandlery.providers.kubernetes.types import (
     SERVICES,
     Obj,
 )
-from chandlery_kinds.database.drivers.kubernetes_pass import DatabasePass
-from chandlery_kinds.database.drivers.kubernetes_scripts import PAYLOAD as SCRIPT
+from chandlery_kinds.database.drivers.kubernetes_delegate import DRIFT_POLL, POLL, Delegated
 from chandlery_kinds.database.drivers.kubernetes_scripts import Scripts
-from chandlery_kinds.database.kubernetes.cluster import ADMIN, AUTH, POOLER, PORT, SUPERUSER, children, pooled
+from chandlery_kinds.database.kubernetes.cluster import AUTH, POOLER, PORT, SUPERUSER, children, pooled
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.binding import binding, encrypted, secret_part
 from chandlery_kinds.database.postgres.connection import connect
@@ -42,9 +39,6 @@ from chandlery_kinds.database.postgres.content import Content
 from chandlery_kinds.database.spec_parts import PoolMode
 
 CRD = "clusters.postgresql.cnpg.io"
-POLL = 10.0
-"""CloudNativePG's objects wake us when they change; this is for what they don't tell."""
-DRIFT_POLL = 30.0
 CA = "-ca"
 """Suffix of the Secret with CloudNativePG's own CA."""
 
@@ -82,12 +76,14 @@ def refused(obj: Database) -> list[Unsupported]:
     return found
 
 
-class CnpgCluster(DatabasePass):
+class CnpgCluster(Delegated):
     """Everything that one pass does with one database that CloudNativePG runs."""
 
+    superuser: ClassVar[str] = SUPERUSER
+    by: ClassVar[tuple[str, str, str]] = ("PostgreSQL", "CloudNativePG", "https://cloudnative-pg.io/docs")
+
     def __init__(self, ctx: DriverContext, obj: Database, there: Children, *, served: bool) -> None:
-        super().__init__(ctx, obj, there)
-        self.served = served
+        super().__init__(ctx, obj, there, served=served)
         self.version = ""
         self.error = ""
         self.authority: str | None = None
@@ -109,33 +105,11 @@ class CnpgCluster(DatabasePass):
     def live(self) -> Obj | None:
         return self.there.get(CNPG_CLUSTERS)
 
-    # -- passwords
+    def _begin(self) -> None:
+        self.scripts.begin()
 
-    @property
-    def first_owner(self) -> str:
-        return self.spec.owner_of(self.spec.databases[0])
-
-    def _password_key(self, role: str) -> str:
-        """The first owner's is where CloudNativePG looks for it."""
-        return "password" if role == self.first_owner else super()._password_key(role)
-
-    def auth_keys(self) -> list[str]:
-        return list(dict.fromkeys(["username", "password", *self.generated().values()]))
-
-    async def ensure_auth(self) -> None:
-        """Generate what is missing, on record before anything uses it."""
-        missing = self.missing_auth()
-        if missing:
-            words = {key: self.first_owner if key == "username" else secrets.token_urlsafe(24) for key in missing}
-            await self.there.secret_once(AUTH, words, "kubernetes.io/basic-auth")
-        if "password" not in self._admin():
-            words = {"username": SUPERUSER, "password": secrets.token_urlsafe(24)}
-            await self.there.secret_once(ADMIN, words, "kubernetes.io/basic-auth")
-        await self.there.look()
-
-    def _admin(self) -> dict[str, str]:
-        live = self.there.get(SECRETS, ADMIN)
-        return {key: b64decode(value).decode() for key, value in ((live or {}).get("data") or {}).items()}
+    async def _run_script(self, name: str, field: str) -> None:
+        await self.scripts.run(name, field, await self.role_passwords())
 
     # -- the primary
 
@@ -223,14 +197,6 @@ class CnpgCluster(DatabasePass):
             conditions=told,
             poll_after=self.poll(DRIFT_POLL if ready else POLL, ""),
         )
-
-    def _given_password(self, passwords: Mapping[str, str]) -> list[Difference]:
-        """The owner's password from a Secret of people's own, where CloudNativePG looks for it."""
-        wanted = passwords.get(self.first_owner)
-        if wanted is None or wanted == self.auth().get("password"):
-            return []
-        field = f"spec.roles[{self.first_owner}].passwordSecret"
-        return [Difference(field, "", "", sensitive=True, payload=("password", wanted))]
 
     async def _inside(self, content: Content) -> tuple[list[Difference], tuple[Condition, ...]]:
         """What isn't as in the spec inside of the engine; nothing while it doesn't answer."""
@@ -344,65 +310,6 @@ class CnpgCluster(DatabasePass):
         if pooled(self.spec):
             found["poolerReady"] = self._pooler_works()
         return found
-
-    # -- acts
-
-    async def create(self) -> None:
-        self._need()
-        await self.ensure_auth()
-        self.scripts.begin()
-        await self._save()
-        await self.act_all(self._wanted())
-
-    async def update(self, observed: Observation) -> None:
-        """Passwords first, where CloudNativePG reads them, then its objects, then what is inside."""
-        self._need()
-        inside: list[Difference] = []
-        scripts: list[Difference] = []
-        rotated = False
-        for change in observed.plan.changes:
-            payload = change.payload
-            if not (isinstance(payload, tuple) and isinstance(payload[0], str)):
-                inside.append(change)
-                continue
-            what, *rest = payload
-            if what == "auth":
-                await self.ensure_auth()
-                return
-            if what in ("rotate", "anchor"):
-                await self.rotate(payload)
-                rotated = True
-            elif what == "password":
-                live = self.there.get(SECRETS, AUTH)
-                assert live is not None
-                await self.session.merge(live, {"stringData": {"password": rest[0]}})
-            elif what == SCRIPT:
-                scripts.append(change)
-            else:
-                await self.there.act(what, *rest)
-        try:
-            if inside or (rotated and self.primary is not None):
-                content = self._content(await self.role_passwords())
-                await content.apply(await content.differences() if rotated else inside)
-            for change in scripts:
-                _, name, field = change.payload
-                await self.scripts.run(name, field, await self.role_passwords())
-        finally:
-            await self._save()
-
-    async def delete(self) -> bool:
-        return await self.there.remove()
-
-    def _need(self) -> None:
-        if not self.served:
-            raise FailedPrecondition(
-                "several instances of PostgreSQL on Kubernetes are run by CloudNativePG, which is not installed in "
-                "this cluster",
-                field="spec.instances",
-                hint="Install it (https://cloudnative-pg.io/docs), and this object goes on by itself; or set "
-                "instances: 1, which needs nothing else.",
-                retry_after=30.0,
-            )
 
     def _wanted(self) -> list[Obj]:
         session = self.session

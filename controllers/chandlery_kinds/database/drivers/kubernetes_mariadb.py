@@ -240,9 +240,6 @@ def refused(obj: Database) -> list[Unsupported]:
     if spec.initialization.sql_secrets:
         why = "MariaDB can't undo a script that stops half-way, so none is run here"
         found.append(Unsupported("spec.initialization.sqlSecrets", "set", why))
-    if spec.instances > 1:
-        why = "several instances of MariaDB on Kubernetes are not run yet"
-        found.append(Unsupported("spec.instances", str(spec.instances), why))
     if spec.backup is not None and spec.backup.continuous_archiving:
         why = "MariaDB's log is not archived"
         found.append(Unsupported("spec.backup.continuousArchiving", "true", why))
