@@ -70,6 +70,9 @@ class Qmp:
         except TimeoutError as error:
             await client.close()
             raise Unavailable(f"QEMU doesn't greet at {path}", retry_after=0.1) from error
+        except OSError as error:
+            await client.close()
+            raise Unavailable(f"the connection to QEMU broke: {error}", retry_after=0.1) from error
         except BaseException:
             await client.close()
             raise

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 from dataclasses import replace
 
@@ -13,12 +14,17 @@ from local_harness import Harness, until
 
 from chandlery.driver.protocol import Plan
 from chandlery.foundation.errors import ChandleryError, InvalidSpec, PermissionDenied, Unavailable
-from chandlery.providers.local import LocalProvider, downloads
+from chandlery.providers.local import ExitInfo, LocalProvider, ProcessState, downloads
+from chandlery.providers.local.driver import crash_loop
 from chandlery.providers.local.ports import DEFAULT_RANGE, Ports
 from chandlery_kinds.cache.drivers.local import CacheDriver
 from chandlery_kinds.cache.model import Cache
 from chandlery_kinds.database.drivers.local import DatabaseDriver
 from chandlery_kinds.database.model import Database
+from chandlery_kinds.loadbalancer.drivers.local import LoadBalancerDriver
+from chandlery_kinds.loadbalancer.model import LoadBalancer
+from chandlery_kinds.queue.drivers.local import QueueDriver
+from chandlery_kinds.queue.model import Queue
 
 pytestmark = pytest.mark.engine
 PORTS = Ports(lambda: (), (DEFAULT_RANGE[1] - 4900, DEFAULT_RANGE[1] - 4001))
@@ -63,12 +69,122 @@ async def test_an_engine_that_is_damaged_is_named_and_back_when_it_is_mended(sta
     copy.chmod(0o755)
     engines._found[real.name, real.version] = replace(real, binary=copy)
     obj = local.object(memory="32Mi")
-    said = await told(local, obj, "node-0 exited with code")
+    said = await told(local, obj, "the program of node-0 can't be started")
     assert str(copy) in said
+    assert "chandlery engines verify" in said
     copy.unlink()  # the kernel may still be at the old one
     shutil.copy(real.binary, copy)
     local.instance(obj).process("node-0").entry["not_before"] = 0.0
     await local.converge(obj)
+
+
+BALANCER = {
+    "listeners": [{"name": "web", "port": 0, "protocol": "TCP", "pool": "app"}],
+    "pools": [{"name": "app"}],
+}
+
+
+def balancer(local, **more):
+    """A load balancer at a port that nobody has."""
+    listener = {**BALANCER["listeners"][0], "port": local.provider.ports.choose()}
+    return local.object(**{**BALANCER, "listeners": [listener], **more})
+
+
+async def test_a_damaged_load_balancer_is_not_taken_for_a_bad_configuration(start, tmp_path):
+    """The program is there and may not be run: its configuration was never read."""
+    local = start(LoadBalancerDriver(), LoadBalancer)
+    real = local.provider.engines.find("haproxy")
+    copy = tmp_path / "haproxy"
+    copy.write_bytes(b"")
+    copy.chmod(0o644)
+    local.provider.engines._found[real.name, real.version] = replace(real, binary=copy)
+    obj = balancer(local)
+    said = await told(local, obj, "chandlery engines verify")
+    assert "configuration" not in said
+    local.provider.engines._found[real.name, real.version] = real
+    await local.converge(obj)
+
+
+async def test_a_missing_tool_of_an_engine_is_named(start, tmp_path):
+    local = start(DatabaseDriver(), Database)
+    real = local.provider.engines.find("postgres")
+    copy = tmp_path / "postgres"
+    copy.write_bytes(b"")
+    local.provider.engines._found[real.name, real.version] = replace(real, binary=copy)
+    said = await told(local, local.object(), "initdb isn't there")
+    assert "chandlery engines verify" in said
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 100 MiB, and what makes it larger."""
+    where = tmp_path / "small"
+    where.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100m,mode=0755", "tmpfs", where], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    yield where, lambda: subprocess.run(["mount", "-o", "remount,size=400m", where], check=True)
+    subprocess.run(["umount", "--lazy", where], check=True)
+
+
+async def test_initdb_on_a_disk_without_room_says_so_and_goes_on_when_there_is_some(small_disk):
+    where, grow = small_disk
+    local = Harness(where / "data", DatabaseDriver(), Database)
+    try:
+        filler = where / "filler"
+        filler.write_bytes(b"x" * (88 << 20))
+        obj = local.object()
+        assert "Free space" in await told(local, obj, "no room left on the disk while running initdb")
+        filler.unlink()
+        grow()
+        await local.converge(obj)
+    finally:
+        await local.close()
+
+
+@pytest.mark.parametrize(
+    ("driver", "model"), [(CacheDriver, Cache), (QueueDriver, Queue), (LoadBalancerDriver, LoadBalancer)]
+)
+async def test_a_port_that_somebody_took_while_the_engine_was_away_is_waited_for(start, driver, model):
+    """Clients know the port, so it isn't changed."""
+    local = start(driver(), model)
+    obj = balancer(local) if model is LoadBalancer else local.object()
+    seen = await local.converge(obj)
+    await local.instance(obj).stop_all()
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", seen.endpoint.port))
+        taken.listen()
+        said = await told(local, obj, f"port {seen.endpoint.port} is taken by another program")
+        assert "ss -ltnp" in said
+    assert (await local.converge(obj)).endpoint.port == seen.endpoint.port
+
+
+async def test_too_little_memory_is_named_with_the_limit_and_more_mends_it(start):
+    local = start(LoadBalancerDriver(), LoadBalancer)
+    if "memory" not in local.provider.cgroups.controllers:
+        pytest.skip(f"limits can't be set here: {local.provider.cgroups}")
+    obj = balancer(local, resources={"limits": {"memory": "4Mi"}})
+    said = await told(local, obj, "was killed for using more memory than its limit of 4 MiB")
+    assert "spec.resources.limits.memory" in said
+    obj = local.changed(obj, resources={"limits": {"memory": "128Mi"}})
+    local.instance(obj).process("haproxy").entry["not_before"] = 0.0
+    await local.converge(obj)
+
+
+def test_what_is_said_of_a_crash_stays_the_same_until_the_next_try(tmp_path):
+    """A countdown would be a write of the status each second."""
+    provider = LocalProvider(tmp_path)
+    process = provider.instance("cache-1").process("node-0")
+    ended = ExitInfo(at=0.0, code=1)
+    states = [
+        ProcessState(running=False, wanted=True, restarts=3, exit=ended, wait=wait, not_before=3600.0)
+        for wait in (8.0, 7.0, 0.5)
+    ]
+    said = {crash_loop("node-0", process, state) for state in states}
+    assert said == {("CrashLoop", "node-0 exited with code 1, next try at 01:00:00 UTC; its last words: ")}
 
 
 async def test_data_of_another_version_are_left_alone(start):

@@ -308,7 +308,7 @@ async def test_bad_luck_is_told_and_mended(local, tmp_path):
     await told(local, local.object(**gone), "there is no file")
 
     # More memory than there is.
-    await told(local, local.object(**TINY | {"memory": "900Ti"}), "are available on this machine")
+    await told(local, local.object(**TINY | {"memory": "900Ti"}), "Gi are available here")
 
 
 @pytest.mark.parametrize("firmware", ["uefi", "uefi-secure"])

@@ -185,7 +185,7 @@ def _enough_memory(wanted_bytes: int, source: Path = Path("/proc/meminfo")) -> N
     free = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
     if free is not None and free < wanted_bytes:
         raise Unavailable(
-            f"the guest needs {wanted_bytes >> 20}Mi of memory, and {free >> 20}Mi are available on this machine",
+            f"the guest needs {wanted_bytes >> 20}Mi of memory, and less than {(free >> 30) + 1}Gi are available here",
             field="spec.memory",
             hint="Give it less, or stop something else; it goes on by itself then.",
             retry_after=10.0,

@@ -13,6 +13,7 @@ from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance, downloads
 from chandlery.providers.local.background import Job
+from chandlery.providers.local.driver import crash_loop
 from chandlery.providers.local.engines import InstallingEngine
 from chandlery_kinds.virtualmachine.command import ForwardArgs
 from chandlery_kinds.virtualmachine.drivers.local_disks import WantedDisk
@@ -89,8 +90,7 @@ def _explain(machine: Machine, seen: Look, found: Power, job: Job | None) -> tup
     if found is Power.PAUSED:
         return "Paused", "the guest is paused"
     if seen.state.crashed and seen.state.restarts > 1:
-        wait = f", next try in {seen.state.wait:.0f} s" if seen.state.wait >= 1 else ""
-        return "CrashLoop", f"QEMU {seen.state.exit}{wait}; its last words: {machine.process.log_tail(3)}"
+        return crash_loop("QEMU", machine.process, seen.state) or ("CrashLoop", f"QEMU {seen.state.exit}")
     if found is Power.OFF:
         why = f" after it ended ({machine.ended})" if machine.ended else ""
         return "Starting", f"the machine is about to be started{why}"

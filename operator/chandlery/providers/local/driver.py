@@ -6,6 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -17,6 +18,7 @@ from chandlery.providers.local.backups import backup_job, refused_backups, resto
 from chandlery.providers.local.cgroups import Allowance
 from chandlery.providers.local.instance import Instance
 from chandlery.providers.local.ports import PortTaken, is_free
+from chandlery.providers.local.problems import MEND_ENGINE, NO_ROOM, NOT_STARTED
 from chandlery.providers.local.process import Process, ProcessState
 
 HELPERS = frozenset({"tls-front", "epmd", "archiver"})
@@ -205,5 +207,12 @@ def crash_loop(name: str, process: Process, state: ProcessState) -> tuple[str, s
     """Reason and sentence when a process keeps crashing; None when it doesn't."""
     if not state.crashed or state.restarts < 2:
         return None
-    wait = f", next try in {state.wait:.0f} s" if state.wait >= 1 else ""
+    if state.exit is not None and state.exit.code in NOT_STARTED:
+        return "CrashLoop", f"the program of {name} can't be started: {process.log_tail(1)}. {MEND_ENGINE}"
+    if NO_ROOM in process.log_tail(20):
+        why = f"no room is left on the disk of {process.instance.root}"
+        return "DiskFull", f"{name} {state.exit}: {why}. Free some; it goes on by itself then."
+    # a moment, not how long it is until then: a message that changes each second is written each second
+    at = datetime.fromtimestamp(state.not_before, UTC)
+    wait = f", next try at {at:%H:%M:%S} UTC" if state.wait > 0 else ""
     return "CrashLoop", f"{name} {state.exit}{wait}; its last words: {process.log_tail(3)}"

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from chandlery.foundation.errors import EngineFailed
+from chandlery.providers.local.problems import MEND_ENGINE
+
 UNPRIVILEGED_USER = "nobody"
 
 
@@ -76,7 +79,13 @@ class Privileges:
         return self._owners[root]
 
     def drop(self, root: Path, binary: Path) -> Drop:
-        """How to start `binary` on the instance directory `root`."""
+        """How to start `binary` on the instance directory `root`.
+
+        Raises:
+            EngineFailed: it isn't there.
+        """
+        if not binary.exists():
+            raise EngineFailed(f"{binary} isn't there", hint=MEND_ENGINE)
         if not self._root:
             return Drop()
         owner = self.owner_of_files(root)

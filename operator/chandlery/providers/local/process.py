@@ -23,6 +23,7 @@ from chandlery.providers.local import pids
 from chandlery.providers.local.asking import StopRequest, ask_to_stop
 from chandlery.providers.local.files import in_words, os_error
 from chandlery.providers.local.limiting import ProcessLimits
+from chandlery.providers.local.problems import MEND_ENGINE
 
 if TYPE_CHECKING:
     from chandlery.providers.local.instance import Instance
@@ -81,7 +82,8 @@ class ExitInfo:
 
     def __str__(self) -> str:
         if self.memory is not None:
-            return f"was killed for using more memory than its limit of {in_words(self.memory)}"
+            limit = in_words(self.memory)
+            return f"was killed for using more memory than its limit of {limit} (spec.resources.limits.memory)"
         if self.signal is not None:
             try:
                 name = signal.Signals(self.signal).name
@@ -106,6 +108,8 @@ class ProcessState:
     restarts: int = 0
     wait: float = 0.0
     """Seconds until the back-off allows another start; 0 means now."""
+    not_before: float = 0.0
+    """When that is, in seconds since the epoch."""
     wanted: bool = False
     """It was started and not stopped by us: not running means that it crashed."""
 
@@ -168,6 +172,7 @@ class Process:
             exit=ExitInfo(**ended) if ended else None,
             restarts=entry.get("restarts", 0),
             wait=0.0 if running else max(0.0, entry.get("not_before", 0.0) - self.now()),
+            not_before=entry.get("not_before", 0.0),
             wanted=bool(entry.get("wanted")),
             short_of_memory=entry.get("short", 0),
             short_at=entry.get("short_at", 0.0),
@@ -280,7 +285,7 @@ class Process:
         except OSError as error:
             raise EngineFailed(
                 f"{binary} could not be started: {error.strerror or error}",
-                hint="Run `chandlery engines verify`; it says which engine is missing or damaged and how to mend it.",
+                hint=MEND_ENGINE,
             ) from error
         finally:
             os.close(log)

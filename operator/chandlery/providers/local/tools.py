@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chandlery.foundation.errors import EngineFailed, Timeout
+from chandlery.providers.local.files import os_error
 from chandlery.providers.local.privileges import Drop
+from chandlery.providers.local.problems import MEND_ENGINE, NO_ROOM, NOT_STARTED
 
 if TYPE_CHECKING:
     from chandlery.providers.local.instance import Instance
@@ -56,7 +59,7 @@ def _spawn(
     except OSError as error:
         raise EngineFailed(
             f"{Path(argv[0]).name} could not be started: {error.strerror or error}",
-            hint="Run `chandlery engines verify`; it says which engine is missing or damaged and how to mend it.",
+            hint=MEND_ENGINE,
         ) from error
 
 
@@ -74,6 +77,7 @@ async def run_tool(
 
     Raises:
         EngineFailed: it could not be started, or (with `check`) its exit code isn't 0.
+        QuotaExceeded: it says that the disk is full (with `check`).
         Timeout: it took longer than `seconds`; it is ended then, with its children.
     """
     privileges = instance.provider.privileges
@@ -92,6 +96,10 @@ async def run_tool(
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
     done = Done(process.returncode or 0, output[-65536:].decode(errors="replace"))
+    if drop.prefix and done.code in NOT_STARTED and str(binary) in done.output:
+        raise EngineFailed(f"{binary.name} could not be started: {done.tail(1)}", hint=MEND_ENGINE)
+    if check and done.code != 0 and NO_ROOM in done.output:
+        raise os_error(OSError(errno.ENOSPC, NO_ROOM), f"running {binary.name} in", instance.root)
     if check and done.code != 0:
         raise EngineFailed(f"{binary.name} exited with code {done.code}: {done.tail()}")
     return done
