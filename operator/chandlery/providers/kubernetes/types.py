@@ -32,6 +32,15 @@ CERTIFICATES: Final = ResourceType("cert-manager.io", "v1", "certificates", "Cer
 KUBEVIRT_MACHINES: Final = ResourceType("kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
 KUBEVIRT_INSTANCES: Final = ResourceType("kubevirt.io", "v1", "virtualmachineinstances", "VirtualMachineInstance")
 DATA_VOLUMES: Final = ResourceType("cdi.kubevirt.io", "v1beta1", "datavolumes", "DataVolume")
+RABBITMQ_CLUSTERS: Final = ResourceType("rabbitmq.com", "v1beta1", "rabbitmqclusters", "RabbitmqCluster")
+RABBITMQ_VHOSTS: Final = ResourceType("rabbitmq.com", "v1beta1", "vhosts", "Vhost")
+RABBITMQ_QUEUES: Final = ResourceType("rabbitmq.com", "v1beta1", "queues", "Queue")
+RABBITMQ_EXCHANGES: Final = ResourceType("rabbitmq.com", "v1beta1", "exchanges", "Exchange")
+RABBITMQ_BINDINGS: Final = ResourceType("rabbitmq.com", "v1beta1", "bindings", "Binding")
+RABBITMQ_USERS: Final = ResourceType("rabbitmq.com", "v1beta1", "users", "User")
+RABBITMQ_PERMISSIONS: Final = ResourceType("rabbitmq.com", "v1beta1", "permissions", "Permission")
+RABBITMQ_TOPIC_PERMISSIONS: Final = ResourceType("rabbitmq.com", "v1beta1", "topicpermissions", "TopicPermission")
+RABBITMQ_POLICIES: Final = ResourceType("rabbitmq.com", "v1beta1", "policies", "Policy")
 GATEWAYS: Final = ResourceType("gateway.networking.k8s.io", "v1", "gateways", "Gateway")
 HTTP_ROUTES: Final = ResourceType("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 TLS_ROUTES: Final = ResourceType("gateway.networking.k8s.io", "v1", "tlsroutes", "TLSRoute")
@@ -62,6 +71,15 @@ BY_KIND: Final = {
         KUBEVIRT_MACHINES,
         KUBEVIRT_INSTANCES,
         DATA_VOLUMES,
+        RABBITMQ_CLUSTERS,
+        RABBITMQ_VHOSTS,
+        RABBITMQ_QUEUES,
+        RABBITMQ_EXCHANGES,
+        RABBITMQ_BINDINGS,
+        RABBITMQ_USERS,
+        RABBITMQ_PERMISSIONS,
+        RABBITMQ_TOPIC_PERMISSIONS,
+        RABBITMQ_POLICIES,
         GATEWAYS,
         HTTP_ROUTES,
         TLS_ROUTES,
