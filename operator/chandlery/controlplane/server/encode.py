@@ -55,7 +55,7 @@ def protobuf_status(status: Obj) -> bytes:
 
 
 def list_meta(resource: Resource, listing: Listing, *, plain: bool = True) -> Obj:
-    meta: Obj = {"resourceVersion": str(listing.revision)}
+    meta: Obj = {"resourceVersion": str(listing.revision)} if listing.revision else {}
     if listing.continue_:
         meta["continue"] = listing.continue_
     elif plain and not resource.builtin:

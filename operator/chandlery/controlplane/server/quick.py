@@ -67,7 +67,7 @@ class Quick:
             return None
         core = self._core
         resource = core.registry.find(target.group, target.version, target.resource)
-        if resource is None or core.store.shared or "get" not in resource.verbs:
+        if resource is None or core.store.shared or resource.deprecation or "get" not in resource.verbs:
             return None
         namespace = target.namespace if resource.namespaced else ""
         if bool(namespace) != resource.namespaced or (

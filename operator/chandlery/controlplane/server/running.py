@@ -17,7 +17,7 @@ from chandlery.controlplane.server.negotiate import PLAIN
 from chandlery.controlplane.server.warnings import warning_headers
 from chandlery.controlplane.settings import ControlPlaneSettings
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
-from chandlery.controlplane.verbs import pods, read
+from chandlery.controlplane.verbs import components, pods, read
 from chandlery.controlplane.verbs.create import answer_virtual, create
 from chandlery.controlplane.verbs.decode import decode, decode_options
 from chandlery.controlplane.verbs.delete import delete, delete_collection, delete_options
@@ -78,7 +78,8 @@ class Running:
             raise errors.method_not_allowed()
         if core.store.shared and call.query.get("resourceVersion") != "0":
             await core.current()
-        entry = read.get(core, ctx, call.query)
+        known = resource.storage_key != components.KEY
+        entry = read.get(core, ctx, call.query) if known else await components.get(ctx)
         if call.form.as_:
             obj = await core.object(resource, entry)
             body = transform_object(resource, obj, call.form, call.query.get("includeObject", ""))
@@ -88,7 +89,10 @@ class Running:
 
     async def _list(self, call: Call, ctx: RequestContext) -> Response:
         options = list_options(call.query, ctx.resource, watch=False)
-        listing = await read.list_(self._core, ctx, options)
+        if ctx.resource.storage_key == components.KEY:
+            listing = await components.list_(self._core, ctx, options)
+        else:
+            listing = await read.list_(self._core, ctx, options)
         if call.form.as_:
             include = call.query.get("includeObject", "")
             body = await transform_list(self._core, ctx.resource, listing, call.form, include)
