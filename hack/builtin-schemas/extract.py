@@ -30,7 +30,7 @@ ROOTS = {
     "io.k8s.api.core.v1.": (
         "Namespace Secret ConfigMap Service ServiceAccount Pod PersistentVolumeClaim PersistentVolume Event Endpoints "
         "Node "
-        "ResourceQuota LimitRange ReplicationController PodTemplate Binding"
+        "ResourceQuota LimitRange ReplicationController PodTemplate Binding ComponentStatus"
     ),
     "io.k8s.api.apps.v1.": "Deployment StatefulSet ReplicaSet DaemonSet ControllerRevision",
     "io.k8s.api.batch.v1.": "Job CronJob",
@@ -45,7 +45,7 @@ ROOTS = {
     "io.k8s.api.discovery.v1.": "EndpointSlice",
     "io.k8s.api.admissionregistration.v1.": (
         "MutatingWebhookConfiguration ValidatingWebhookConfiguration ValidatingAdmissionPolicy "
-        "ValidatingAdmissionPolicyBinding"
+        "ValidatingAdmissionPolicyBinding MutatingAdmissionPolicy MutatingAdmissionPolicyBinding"
     ),
     "io.k8s.api.scheduling.v1.": "PriorityClass",
     "io.k8s.api.authentication.v1.": "TokenReview SelfSubjectReview TokenRequest",

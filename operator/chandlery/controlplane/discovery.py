@@ -45,10 +45,13 @@ def version_rank(version: str) -> tuple[int, int, int, int, str]:
     return (0, {None: 0, "beta": 1, "alpha": 2}[stage], -major, -minor, "")
 
 
+_STORED_EARLIER = frozenset(("CustomResourceDefinition", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"))
+
+
 def storage_version_hash(resource: Resource) -> str:
     version = resource.storage_version or resource.version
-    # CRDs were first stored in another version; clients that know the hash know that one.
-    version = "v1beta1" if resource.kind == "CustomResourceDefinition" and resource.builtin else version
+    # These are stored in an earlier version on the real server; clients that know the hash know that one.
+    version = "v1beta1" if resource.builtin and resource.kind in _STORED_EARLIER else version
     text = f"{resource.storage_key[0]}/{version}/{resource.kind}"
     return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 
@@ -156,7 +159,7 @@ class Discovery:
                 resources.append(item)
         return {
             "kind": "APIResourceList",
-            "apiVersion": "v1",
+            **({"apiVersion": "v1"} if group else {}),  # the core group's list has never had one
             "groupVersion": f"{group}/{version}" if group else version,
             "resources": resources,
         }

@@ -1,4 +1,4 @@
-"""The order of admission: built-in defaults, mutating webhooks; then limits, policies, validating webhooks, quota."""
+"""The order of admission: defaults, mutating policies and webhooks; limits, policies, validating webhooks, quota."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from chandlery.controlplane.admission.defaults import apply_defaults
 from chandlery.controlplane.admission.lifecycle import check_namespace
 from chandlery.controlplane.admission.limits import apply_limit_defaults, check_limits
-from chandlery.controlplane.admission.policies import Policies
+from chandlery.controlplane.admission.policies import MutatingPolicies, Policies
 from chandlery.controlplane.admission.quota import QuotaPlugin
 from chandlery.controlplane.admission.webhooks import Webhooks
 from chandlery.controlplane.types import Obj, RequestContext
@@ -37,19 +37,27 @@ class AdmissionChain:
         self._api = api
         self._webhooks = Webhooks(api, authorizer=authorizer, resolve_service=resolve_service)
         self._policies = Policies(api, authorizer=authorizer)
+        self._mutating = MutatingPolicies(api, authorizer=authorizer)
         self._quota = QuotaPlugin(api)
 
     async def mutate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> Obj | None:
         """The object as the mutating plugins and webhooks leave it (maybe the same dict, changed). Raises ApiError."""
         check_namespace(self._api, ctx, obj, old)
-        if obj is not None:
-            await self._defaults(ctx, obj, old)
-        obj, again = await self._webhooks.mutate(ctx, obj, old)
-        if again and obj is not None:
-            # A webhook changed what an earlier one, or a default, had seen: those that asked for it look once more.
-            await self._defaults(ctx, obj, old)
-            obj, _ = await self._webhooks.mutate(ctx, obj, old, again=again)
-        return obj
+        if obj is None:
+            return (await self._webhooks.mutate(ctx, None, old))[0]
+        await self._defaults(ctx, obj, old)
+        obj, asked, repeat = await self._mutating.mutate(ctx, obj, old)
+        after, again = await self._webhooks.mutate(ctx, obj, old)
+        if asked and after != obj:
+            repeat = asked
+        if (again or repeat) and after is not None:
+            # Something changed what an earlier one, or a default, had seen: those that asked for it look once more.
+            await self._defaults(ctx, after, old)
+            if repeat:
+                after, _, _ = await self._mutating.mutate(ctx, after, old, again=repeat)
+            if again:
+                after, _ = await self._webhooks.mutate(ctx, after, old, again=again)
+        return after
 
     async def validate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> None:
         """Raise ApiError when a plugin or webhook turns the request down; quota is taken here."""

@@ -10,6 +10,7 @@ from chandlery.controlplane.types import Obj, RequestContext
 
 if TYPE_CHECKING:
     from chandlery.controlplane.auth.authz import Authorizer
+    from chandlery.controlplane.cel import Functions
 
 Variables = dict[str, Any]
 Program = Callable[[Mapping[str, Any]], Any]
@@ -35,23 +36,27 @@ def compile_conditions(conditions: Iterable[Obj], names: tuple[str, ...] = NAMES
     )
 
 
-def lazy_program(expression: str, names: tuple[str, ...] = NAMES) -> Program:
+def lazy_program(
+    expression: str, names: tuple[str, ...] = NAMES, functions: Callable[[], Functions] | None = None
+) -> Program:
     """Compiled at the first use: an expression that can't be compiled concerns its own webhook or policy only."""
     compiled: list[Program] = []
 
     def run(variables: Mapping[str, Any]) -> Any:
         if not compiled:
-            compiled.append(compile_program(expression, names))
+            compiled.append(compile_program(expression, names, functions=functions() if functions else None))
         return compiled[0](variables)
 
     return run
 
 
-def compile_program(expression: str, names: tuple[str, ...] = NAMES, *, result: str = "") -> Program:
+def compile_program(
+    expression: str, names: tuple[str, ...] = NAMES, *, result: str = "", functions: Functions | None = None
+) -> Program:
     """An expression over these variables (without schemas) and the authorizer.
 
-    `result` is the type it must have ("bool", "string"), as far as that is known before it runs. Raises
-    CompileError, a ValueError.
+    `result` is the type it must have ("bool", "string"), as far as that is known before it runs; `functions` are
+    the known ones when there are more than usual. Raises CompileError, a ValueError.
     """
     from chandlery.controlplane.auth.cellib import AUTHORIZER, RESOURCE_CHECK, authorizer_functions
     from chandlery.controlplane.cel import DYN, CelError, CompileError, compile_expression
@@ -59,8 +64,8 @@ def compile_program(expression: str, names: tuple[str, ...] = NAMES, *, result: 
     kinds = dict.fromkeys(names, DYN)
     kinds["authorizer"] = AUTHORIZER
     kinds["authorizer.requestResource"] = RESOURCE_CHECK
-    program = compile_expression(expression, kinds, functions=authorizer_functions())
-    if result and program.type.kind not in ("dyn", result):
+    program = compile_expression(expression, kinds, functions=functions or authorizer_functions())
+    if result and program.type.kind != "dyn" and result not in (program.type.kind, str(program.type)):
         raise CompileError(expression, [(0, f"must evaluate to {result}")])
 
     def run(variables: Mapping[str, Any]) -> Any:

@@ -89,6 +89,12 @@ class BuiltinStrategy:
                 _keep(obj, old, ("labels", "annotations", "finalizers", "ownerReferences"))
             elif self._kind in prepare.STATUS_KEEPS_LABELS:
                 _keep(obj, old, ("labels",))
+            if self._kind == ("", "Pod"):
+                # Kubelets that don't know the class leave it out, and old ones spoiled the owners.
+                _keep(obj, old, ("ownerReferences",))
+                status, before = obj.get("status"), old.get("status") or {}
+                if isinstance(status, dict) and not status.get("qosClass") and "qosClass" in before:
+                    status["qosClass"] = before["qosClass"]
             return
         if self.has_status:
             if "status" in old:

@@ -78,11 +78,11 @@ class MapExpr(Expr):
 
 
 class StructExpr(Expr):
-    """`Name{field: value}`: no message types are declared here, so the checker refuses it."""
+    """`Name{field: value}`; a field is (name, value, whether the value is optional)."""
 
     __slots__ = ("fields", "name")
 
-    def __init__(self, offset: int, name: str, fields: list[tuple[str, Expr]]) -> None:
+    def __init__(self, offset: int, name: str, fields: list[tuple[str, Expr, bool]]) -> None:
         super().__init__(offset)
         self.name = name
         self.fields = fields

@@ -146,10 +146,27 @@ class _Checker:
         elif isinstance(expr, Comprehension):
             self._comprehension(expr)
         elif isinstance(expr, StructExpr):
+            self._message(expr)
+
+    def _message(self, expr: StructExpr) -> None:
+        name = expr.name.removeprefix(".")
+        message = self.functions.message(name)
+        expr.type = ERROR if message is None else message.type
+        if message is None:
             self.problem(expr, f"undeclared reference to '{expr.name}' (in container '')")
-            for _, value in expr.fields:
-                self.check(value)
-            expr.type = ERROR
+        for field, value, optional in expr.fields:
+            self.check(value)
+            if message is None:
+                continue
+            wanted = message.field(field)
+            if wanted is None:
+                self.problem(value, f"undefined field '{field}'")
+                continue
+            given = self.known.apply(value.type)
+            inner = unwrap_optional(given)[0] if optional else given
+            if given.kind != "error" and not self.known.assignable(wanted, inner):
+                text = f"expected type of field '{field}' is '{wanted}' but provided type is '{inner}'"
+                self.problem(value, text)
 
     def _ident(self, expr: Ident) -> None:
         found = self.find(expr.name)
@@ -455,7 +472,7 @@ def children(expr: Expr) -> list[Expr]:
     if isinstance(expr, Comprehension):
         return [expr.range, expr.body] + ([expr.condition] if expr.condition is not None else [])
     if isinstance(expr, StructExpr):
-        return [value for _, value in expr.fields]
+        return [value for _, value, _ in expr.fields]
     return []
 
 

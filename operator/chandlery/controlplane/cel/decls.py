@@ -23,6 +23,15 @@ class Overload:
     """Names of type parameters that occur in `args` and `result`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A type whose values are made by `Name{field: value}`; they are maps that hold the fields that were given."""
+
+    type: Type
+    field: Callable[[str], Type | None]
+    """The type of a field, DYN when anything goes; None when there is no such field."""
+
+
 @dataclass(slots=True, eq=False)
 class Function:
     name: str
@@ -34,6 +43,8 @@ class Functions:
 
     def __init__(self, base: Functions | None = None) -> None:
         self.known: dict[str, Function] = {}
+        self.message: Callable[[str], Message | None] = lambda _name: None
+        """The message type of this name, for `Name{field: value}`."""
         for name, function in (base.known if base is not None else {}).items():
             self.known[name] = Function(name, list(function.overloads))
 

@@ -318,12 +318,12 @@ class _Parser:
 
     def _struct(self, name: str) -> Expr:
         opening = self.expect("{")
-        fields: list[tuple[str, Expr]] = []
+        fields: list[tuple[str, Expr, bool]] = []
         while self.token.kind != "}":
-            self.take("?")
+            optional = self.take("?") is not None
             field = self.expect("IDENT")
             self.expect(":")
-            fields.append((field.text, self.expression()))
+            fields.append((field.text, self.expression(), optional))
             if not self.take(","):
                 break
         self.expect("}")

@@ -11,7 +11,17 @@ from operator import itemgetter
 from typing import Any
 
 from chandlery.controlplane.cel import operators as op
-from chandlery.controlplane.cel.ast import Call, Comprehension, Const, Expr, Ident, ListExpr, MapExpr, Select
+from chandlery.controlplane.cel.ast import (
+    Call,
+    Comprehension,
+    Const,
+    Expr,
+    Ident,
+    ListExpr,
+    MapExpr,
+    Select,
+    StructExpr,
+)
 from chandlery.controlplane.cel.checker import children
 from chandlery.controlplane.cel.decls import Overload
 from chandlery.controlplane.cel.errors import CelCostError, CelError, PlanError
@@ -140,6 +150,8 @@ class _Planner:
             return self._list(expr)
         if isinstance(expr, MapExpr):
             return self._map(expr)
+        if isinstance(expr, StructExpr):
+            return self._message(expr)
         assert isinstance(expr, Comprehension)
         return self._comprehension(expr)
 
@@ -260,6 +272,24 @@ class _Planner:
                 if key in out:
                     raise CelError("Failed with repeated key")
                 out[key] = value
+            return out
+
+        return build
+
+    def _message(self, expr: StructExpr) -> Run:
+        fields = [(name, self.plan(value), optional) for name, value, optional in expr.fields]
+
+        def build(frame: Frame) -> dict[str, Any]:
+            out: dict[str, Any] = {}
+            for name, run, optional in fields:
+                value = run(frame)
+                if optional:
+                    if type(value) is not Optional:
+                        raise op.no_overload()
+                    if not value.present:
+                        continue
+                    value = value.value
+                out[name] = value
             return out
 
         return build

@@ -234,3 +234,16 @@ def test_the_status_holds_valid_addresses_and_ended_containers_stay_ended() -> N
         "status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state",
         'status.podIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)',
     ]
+
+
+def test_the_class_of_a_pod_stays_when_its_status_leaves_it_out() -> None:
+    old = pod()
+    old["status"]["qosClass"] = "BestEffort"
+    new = copy.deepcopy(old)
+    new["status"] = {"phase": "Running"}
+    ctx = RequestContext(UserInfo("ann"), "update", PODS, "d", "p", "status")
+    PODS.strategy.prepare_for_update(ctx, new, old)
+    assert new["status"] == {"phase": "Running", "qosClass": "BestEffort"}
+    assert changed(old, lambda p: p["status"].update(qosClass="Burstable"), "status") == [
+        'status.qosClass: Invalid value: "Burstable": field is immutable'
+    ]

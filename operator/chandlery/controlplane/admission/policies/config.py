@@ -6,9 +6,9 @@ Source: `admissionregistration.k8s.io/v1` of the Kubernetes API reference, Valid
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chandlery.controlplane.admission.conditions import (
     POLICY_NAMES,
@@ -21,6 +21,7 @@ from chandlery.controlplane.admission.matching import GROUP, Match
 from chandlery.controlplane.types import Obj
 
 if TYPE_CHECKING:
+    from chandlery.controlplane.cel import Functions
     from chandlery.controlplane.types import LocalApi
 
 _USED = re.compile(r"\bvariables\s*\.\s*([A-Za-z_][A-Za-z0-9_]*)")
@@ -36,8 +37,9 @@ class Expression:
     needs: tuple[str, ...]
 
     @classmethod
-    def of(cls, text: str) -> Expression:
-        return cls(text, lazy_program(text, POLICY_NAMES), tuple(dict.fromkeys(_USED.findall(text))))
+    def of(cls, text: str, functions: Callable[[], Functions] | None = None) -> Expression:
+        program = lazy_program(text, POLICY_NAMES, functions)
+        return cls(text, program, tuple(dict.fromkeys(_USED.findall(text))))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,18 +96,22 @@ class Policy:
     def of(cls, policy: Obj, bindings: tuple[Binding, ...]) -> Policy:
         spec = policy["spec"]
         conditions = spec.get("matchConditions") or ()
-        needs = [name for condition in conditions for name in _USED.findall(condition["expression"])]
         return cls(
             policy["metadata"]["name"],
             match_of(spec.get("matchConstraints") or {}),
             spec.get("paramKind"),
             compile_conditions(conditions, POLICY_NAMES),
-            tuple(dict.fromkeys(needs)),
+            names_used(conditions),
             {variable["name"]: Expression.of(variable["expression"]) for variable in spec.get("variables") or ()},
             tuple(Validation.of(validation) for validation in spec.get("validations") or ()),
             spec.get("failurePolicy", "Fail") == "Fail",
             bindings,
         )
+
+
+def names_used(conditions: Iterable[Obj]) -> tuple[str, ...]:
+    """The composed variables that conditions need."""
+    return tuple(dict.fromkeys(name for one in conditions for name in _USED.findall(one["expression"])))
 
 
 def match_of(resources: Obj) -> Match:
@@ -115,7 +121,15 @@ def match_of(resources: Obj) -> Match:
     )
 
 
-def composed(policy: Policy, needs: tuple[str, ...], variables: dict[str, Any]) -> None:
+class Composing(Protocol):
+    """What has composed variables."""
+
+    @property
+    def variables(self) -> Mapping[str, Expression]:
+        """The variables by name."""
+
+
+def composed(policy: Composing, needs: tuple[str, ...], variables: dict[str, Any]) -> None:
     """Evaluate the composed variables that an expression needs, in place. Raises ValueError."""
     known: dict[str, Any] = variables["variables"]
     for name in needs:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chandlery.controlplane.admission import review as reviews
-from chandlery.controlplane.admission.common import forbid, matches_selector
+from chandlery.controlplane.admission.common import forbid
 from chandlery.controlplane.admission.conditions import Variables, conditions_hold, variables_of
 from chandlery.controlplane.admission.matching import exempt
 from chandlery.controlplane.admission.policies.config import Binding, Policy, PolicySet, composed, message_of
+from chandlery.controlplane.admission.policies.params import namespace_of, params_of
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Policies:
         kind = reviews.kind_of(ctx, obj, old)
         request = reviews.attributes(ctx, target, obj, old, kind=kind, request_kind=reviews.kind_of(ctx, obj, old))
         try:
-            params = self._params(ctx, policy, binding)
+            params = params_of(self._api, ctx, policy.param_kind, binding.param)
         except ValueError as error:
             if policy.fail:
                 yield _Denial(policy.name, binding.name, f"failed to configure binding: {error}", "")
@@ -73,47 +74,9 @@ class Policies:
         for param in params:
             variables = variables_of(ctx, request, self._authorizer)
             variables["params"] = param
-            variables["namespaceObject"] = self._namespace(ctx)
+            variables["namespaceObject"] = namespace_of(self._api, ctx)
             variables["variables"] = {}
             yield from _checked(policy, binding, variables)
-
-    def _namespace(self, ctx: RequestContext) -> Obj | None:
-        if not ctx.resource.namespaced or not ctx.namespace:
-            return None
-        return self._api.get("", "namespaces", "", ctx.namespace)
-
-    def _params(self, ctx: RequestContext, policy: Policy, binding: Binding) -> list[Obj | None]:
-        """The parameter objects to evaluate with, one after another. Raises ValueError when they can't be had."""
-        if policy.param_kind is None:
-            return [None]
-        ref = binding.param
-        if not ref:
-            return [None]
-        version, kind = policy.param_kind["apiVersion"], policy.param_kind["kind"]
-        group = version.partition("/")[0] if "/" in version else ""
-        resource = next((r for r in self._api.resources() if r.group == group and r.kind == kind), None)
-        if resource is None:
-            raise ValueError(f"failed to find resource referenced by paramKind: '{version}, Kind={kind}'")
-        namespace = ""
-        if resource.namespaced:
-            namespace = ref.get("namespace") or ctx.namespace
-            if not namespace:
-                raise ValueError(
-                    "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"
-                )
-        found: list[Obj | None] = []
-        if ref.get("name"):
-            one = self._api.get(resource.group, resource.plural, namespace, ref["name"])
-            found = [one] if one is not None else []
-        else:
-            found = [
-                obj
-                for obj in self._api.list(resource.group, resource.plural, namespace)
-                if matches_selector(ref.get("selector"), obj["metadata"].get("labels") or {})
-            ]
-        if found or ref.get("parameterNotFoundAction") == "Allow":
-            return found
-        raise ValueError("no params found for policy binding with `Deny` parameterNotFoundAction")
 
 
 def _checked(policy: Policy, binding: Binding, variables: Variables) -> Iterator[_Denial]:

@@ -35,6 +35,8 @@ DEFAULTS: dict[tuple[str, str, str], Callable[[Obj], None]] = {
     ("storage.k8s.io", "v1", "StorageClass"): core.storage_class,
     ("scheduling.k8s.io", "v1", "PriorityClass"): core.priority_class,
     ("discovery.k8s.io", "v1", "EndpointSlice"): core.endpoint_slice,
+    ("admissionregistration.k8s.io", "v1", "MutatingAdmissionPolicy"): core.admission_policy,
+    ("admissionregistration.k8s.io", "v1", "MutatingAdmissionPolicyBinding"): core.admission_policy_binding,
     ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration"): core.mutating_webhooks,
     ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration"): core.validating_webhooks,
     ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy"): core.admission_policy,

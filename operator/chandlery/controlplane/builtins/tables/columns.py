@@ -338,6 +338,24 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
         ("Endpoints", "string", "@io.k8s.api.discovery.v1.EndpointSlice.endpoints", 0),
         AGE,
     ),
+    ("", "ComponentStatus"): (
+        NAME,
+        ("Status", "string", "Status of the component conditions", 0),
+        ("Message", "string", "Message of the component conditions", 0),
+        ("Error", "string", "Error of the component conditions", 0),
+    ),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): (
+        NAME,
+        ("Mutations", "integer", "Mutation indicates the number of mutations rules defined in this configuration", 0),
+        ("ParamKind", "string", "ParamKind specifies the kind of resources used to parameterize this policy", 0),
+        AGE,
+    ),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): (
+        NAME,
+        ("PolicyName", "string", "PolicyName indicates the policy definition which the policy binding binded to", 0),
+        ("ParamRef", "string", "ParamRef indicates the param resource which sets the configration param", 0),
+        AGE,
+    ),
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _WEBHOOKS,
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): _WEBHOOKS,
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): (

@@ -301,7 +301,7 @@ def admission_policy(obj: Obj) -> list[Any]:
     spec = obj.get("spec") or {}
     kind = spec.get("paramKind")
     shown = f"{kind.get('apiVersion', '')}/{kind.get('kind', '')}" if kind else "<unset>"
-    return [obj["metadata"]["name"], len(spec.get("validations") or ()), shown, text.age(obj)]
+    return [obj["metadata"]["name"], len(spec.get("validations") or spec.get("mutations") or ()), shown, text.age(obj)]
 
 
 def admission_policy_binding(obj: Obj) -> list[Any]:

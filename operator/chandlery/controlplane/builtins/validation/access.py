@@ -6,7 +6,7 @@ Source: the field descriptions of these kinds and observed error texts of kube-a
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from chandlery.controlplane.builtins.validation.common import (
@@ -25,6 +25,9 @@ from chandlery.controlplane.builtins.validation.common import (
 from chandlery.controlplane.builtins.validation.common import dns_1035_errors as label_1035_errors
 from chandlery.controlplane.metadata import path_segment_errors, qualified_name_errors, subdomain_errors
 from chandlery.controlplane.types import Obj, RequestContext
+
+if TYPE_CHECKING:
+    from chandlery.controlplane.cel import Functions
 
 RBAC = "rbac.authorization.k8s.io"
 
@@ -308,12 +311,14 @@ def _versions(found: list[str], path: str) -> Errors:
     return errors
 
 
-def expression_errors(path: str, text: str, *, result: str, names: tuple[str, ...] = ()) -> Errors:
+def expression_errors(
+    path: str, text: str, *, result: str, names: tuple[str, ...] = (), functions: Functions | None = None
+) -> Errors:
     """Whether a CEL expression of admission compiles; `names` are variables besides object, oldObject and request."""
     from chandlery.controlplane.admission.conditions import NAMES, compile_program
 
     try:
-        compile_program(text, (*NAMES, *names), result=result)
+        compile_program(text, (*NAMES, *names), result=result, functions=functions)
     except ValueError as error:
         return [invalid(path, text, getattr(error, "detail", f"compilation failed: {error}"))]
     return []

@@ -1,4 +1,4 @@
-"""Rules of ValidatingAdmissionPolicies and their bindings.
+"""Rules of ValidatingAdmissionPolicies, MutatingAdmissionPolicies and their bindings.
 
 Source: the field descriptions of these kinds in the Kubernetes 1.36 API.
 """
@@ -86,8 +86,8 @@ def _variables(found: list[Obj], path: str, names: tuple[str, ...]) -> Errors:
     return errors
 
 
-def policy(_: RequestContext, obj: Obj) -> Errors:
-    spec = obj.get("spec") or {}
+def _common(spec: Obj) -> tuple[tuple[str, ...], Errors]:
+    """What both kinds of policies have; the names that expressions know, and what is wrong."""
     errors: Errors = []
     names: tuple[str, ...] = _NAMES
     kind = spec.get("paramKind")
@@ -105,6 +105,12 @@ def policy(_: RequestContext, obj: Obj) -> Errors:
         errors += _match(constraints, "spec.matchConstraints", need_rules=True)
     errors += match_conditions(spec.get("matchConditions") or [], "spec.matchConditions", names)
     errors += _variables(spec.get("variables") or [], "spec.variables", names)
+    return names, errors
+
+
+def policy(_: RequestContext, obj: Obj) -> Errors:
+    spec = obj.get("spec") or {}
+    names, errors = _common(spec)
     validations, notes = spec.get("validations") or [], spec.get("auditAnnotations") or []
     if not validations and not notes:
         text = "validations or auditAnnotations must be provided"
@@ -118,8 +124,59 @@ def policy_update(ctx: RequestContext, obj: Obj, _: Obj) -> Errors:
     return policy(ctx, obj)
 
 
-def binding(_: RequestContext, obj: Obj) -> Errors:
+_PATCH_FIELDS = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
+_PATCH_RESULTS = {"ApplyConfiguration": "Object", "JSONPatch": "list(JSONPatch)"}
+
+
+def mutating_policy(_: RequestContext, obj: Obj) -> Errors:
     spec = obj.get("spec") or {}
+    names, errors = _common(spec)
+    mutations = spec.get("mutations") or []
+    if not mutations:
+        errors.append(required("spec.mutations", "mutations must contain at least one item"))
+    for index, found in enumerate(mutations):
+        errors += _mutation(found, f"spec.mutations[{index}]", names)
+    reinvocation = spec.get("reinvocationPolicy", "")
+    return errors + one_of("spec.reinvocationPolicy", reinvocation, ("IfNeeded", "Never"), need=True)
+
+
+def _mutation(found: Obj, path: str, names: tuple[str, ...]) -> Errors:
+    from chandlery.controlplane.admission.policies.mutationlib import mutation_functions
+
+    kind = found.get("patchType", "")
+    if kind not in _PATCH_FIELDS:
+        return one_of(f"{path}.patchType", kind, tuple(_PATCH_FIELDS), need=True)
+    errors: Errors = []
+    for other, field in _PATCH_FIELDS.items():
+        if other == kind and found.get(field) is None:
+            errors.append(required(f"{path}.{field}", f"must be specified when patchType is {kind}"))
+        elif other != kind and found.get(field) is not None:
+            errors.append(forbidden(f"{path}.{field}", f"must not be specified when patchType is {kind}"))
+    given = found.get(_PATCH_FIELDS[kind])
+    if given is None:
+        return errors
+    here, expression = f"{path}.{_PATCH_FIELDS[kind]}.expression", given.get("expression") or ""
+    if not expression.strip():
+        return [*errors, required(here, "expression is not specified")]
+    return errors + expression_errors(
+        here, expression, result=_PATCH_RESULTS[kind], names=names, functions=mutation_functions()
+    )
+
+
+def mutating_policy_update(ctx: RequestContext, obj: Obj, _: Obj) -> Errors:
+    return mutating_policy(ctx, obj)
+
+
+def mutating_binding(_: RequestContext, obj: Obj) -> Errors:
+    return _bound(obj.get("spec") or {})
+
+
+def mutating_binding_update(ctx: RequestContext, obj: Obj, _: Obj) -> Errors:
+    return mutating_binding(ctx, obj)
+
+
+def _bound(spec: Obj) -> Errors:
+    """What bindings of both kinds have."""
     errors: Errors = []
     if not spec.get("policyName"):
         errors.append(required("spec.policyName"))
@@ -134,6 +191,12 @@ def binding(_: RequestContext, obj: Obj) -> Errors:
             errors += one_of("spec.paramRef.parameterNotFoundAction", action, ("Allow", "Deny"))
     if spec.get("matchResources") is not None:
         errors += _match(spec["matchResources"], "spec.matchResources", need_rules=False)
+    return errors
+
+
+def binding(_: RequestContext, obj: Obj) -> Errors:
+    spec = obj.get("spec") or {}
+    errors = _bound(spec)
     actions = spec.get("validationActions") or []
     if not actions:
         errors.append(required("spec.validationActions"))
