@@ -99,7 +99,7 @@ async def test_who_uses_more_is_killed_and_the_reason_is_told(eater):
     go.touch()
     state = await until(lambda: (found := process.state()).crashed and found, 60.0)
     assert state.exit.signal == signal.SIGKILL
-    assert str(state.exit) == "was killed for using more memory than its limit of 64 MiB"
+    assert str(state.exit) == "was killed for using more memory than its limit of 64 MiB (spec.resources.limits.memory)"
     assert state.short_of_memory
 
 
