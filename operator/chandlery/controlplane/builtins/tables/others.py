@@ -265,6 +265,15 @@ def binding(obj: Obj) -> list[Any]:
     ]
 
 
+def component_status(obj: Obj) -> list[Any]:
+    status, message, error = "Unknown", "", ""
+    for condition in obj.get("conditions") or ():
+        if condition.get("type") == "Healthy":
+            status = "Healthy" if condition.get("status") == "True" else "Unhealthy"
+            message, error = condition.get("message", ""), condition.get("error", "")
+    return [obj["metadata"]["name"], status, message, error]
+
+
 def lease(obj: Obj) -> list[Any]:
     return [obj["metadata"]["name"], (obj.get("spec") or {}).get("holderIdentity") or "", text.age(obj)]
 
