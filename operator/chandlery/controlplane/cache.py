@@ -11,6 +11,7 @@ import time
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from sys import intern
 from typing import Any, ClassVar
 
 import orjson
@@ -38,7 +39,8 @@ class Entry:
 
     def __init__(self, key: str, rev: int, raw: bytes, obj: Obj | None = None, maker: object = None) -> None:
         self.key = key
-        self.namespace, _, self.name = key.rpartition("/")
+        namespace, _, self.name = key.rpartition("/")
+        self.namespace = intern(namespace)  # thousands share a few
         self.rev = rev
         self.raw = raw
         self.maker = maker
@@ -319,7 +321,9 @@ class Cache:
         """Make committed changes visible, then tell watchers, in the order of revisions."""
         for change in changes:
             table, where, event = self._apply(change, self.revision)
-            table.notify(event)
+            if table.watchers:
+                table.notify(event)
+                event.memo.clear()  # whoever comes later finds the event itself in the history
             for listener in self._listeners:
                 try:
                     listener(event.kind, where, event)

@@ -11,8 +11,9 @@ import pytest
 from chandlery.controlplane.cache import Cache
 from chandlery.controlplane.plane import ControlPlane, ControlPlaneError
 from chandlery.controlplane.settings import ControlPlaneSettings
+from chandlery.controlplane.store import sqlite as sqlite_store
 from chandlery.controlplane.store.base import StoreError
-from chandlery.controlplane.store.sqlite import SqliteStore, backup
+from chandlery.controlplane.store.sqlite import FORMAT, SqliteStore, backup
 
 
 async def put(store: SqliteStore, key: str, value: bytes = b"{}", expect: int = 0) -> int:
@@ -67,6 +68,73 @@ async def test_a_store_of_a_newer_version_says_so(tmp_path):
     db.close()
     with pytest.raises(StoreError, match=r"newer Chandlery \(format 99"):
         await SqliteStore(tmp_path / "store.db").open(lambda changes: None)
+
+
+async def test_a_store_of_the_first_format_is_brought_up(tmp_path):
+    path = tmp_path / "store.db"
+    store = SqliteStore(path)
+    await store.open(lambda changes: None)
+    first = await put(store, "/cm/ns/a", b"1")
+    await put(store, "/cm/ns/a", b"2", first)
+    await store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE INDEX log_key ON log (key, rev)")
+        db.execute("PRAGMA user_version=1")
+    db.close()
+    again = SqliteStore(path)
+    held = list(await again.open(lambda changes: None))
+    assert [change.value for change in held] == [b"1", b"2"]
+    await again.compact(again.revision)
+    await again.close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == FORMAT
+        assert not db.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND name = 'log_key'").fetchall()
+        assert db.execute("SELECT value FROM log").fetchall() == [(b"2",)]
+    db.close()
+
+
+async def test_a_compaction_that_was_cut_short_is_finished_by_the_next(tmp_path, monkeypatch):
+    path = tmp_path / "store.db"
+    store = SqliteStore(path)
+    await store.open(lambda changes: None)
+    monkeypatch.setattr(sqlite_store, "_FORGOTTEN_AT_ONCE", 3)
+    rev = 0
+    for number in range(10):
+        rev = await put(store, "/cm/ns/a", str(number).encode(), rev)
+    gone = await put(store, "/cm/ns/b")
+    await store.txn("/cm/ns/b", gone, lambda rev: b"last", deleted=True)
+    forget, left = store._forget, [2]
+
+    def fail_at_the_third(revisions):
+        if not left[0]:
+            raise sqlite3.OperationalError("database or disk is full")
+        left[0] -= 1
+        forget(revisions)
+
+    monkeypatch.setattr(store, "_forget", fail_at_the_third)
+    with pytest.raises(StoreError, match="no room left"):
+        await store.compact(store.revision)
+    last = await put(store, "/cm/ns/a", b"after", rev)
+    await store.close()
+    again = SqliteStore(path)
+    held = {change.key: change for change in await again.open(lambda changes: None) if not change.deleted}
+    assert held["/cm/ns/a"].value == b"after"
+    assert again.compacted == last - 1
+    await again.compact(again.revision)
+    await again.close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT key, value FROM log").fetchall() == [("/cm/ns/a", b"after")]
+    db.close()
+
+
+async def test_writes_that_come_together_share_a_commit(tmp_path):
+    store = SqliteStore(tmp_path / "store.db")
+    published: list[int] = []
+    await store.open(lambda changes: published.append(len(changes)))
+    await asyncio.gather(*(put(store, f"/cm/ns/{number}") for number in range(100)))
+    assert sum(published) == 100
+    assert len(published) < 20
+    await store.close()
 
 
 async def test_another_program_s_database_is_left_alone(tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chandlery.controlplane.cache import KEEP_EVENTS, Cache, Subscription
+from chandlery.controlplane.core import dump
 from chandlery.controlplane.store.base import Change
 
 
@@ -111,3 +114,15 @@ def test_one_broken_watcher_or_listener_keeps_nothing_from_the_others():
     cache.publish([change(1, "a/x"), change(2, "a/x")])
     assert heard == [1, -1, 2, -2]
     assert first.overflowed
+
+
+def test_what_is_kept_of_an_object_takes_the_room_of_its_bytes():
+    obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"key": "v" * 600}}
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        kept = [dump(obj) for _ in range(100)]
+        took = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert took < 1.3 * sum(map(len, kept))

@@ -10,7 +10,7 @@ from chandlery.controlplane.server.connection import Connection
 from chandlery.controlplane.server.http import Headers, Request
 from chandlery.controlplane.server.knownheads import KnownHeads
 
-NOBODY = cast(Connection, None)
+NOBODY = cast("Connection", None)
 MOST = 1000
 FIELDS = b"Host: x\r\nContent-Length: %d\r\nContent-Type: application/json\r\n\r\n"
 
