@@ -30,6 +30,7 @@ IMAGES = {
         for engine in ("valkey", "redis", "memcached")
     },
     "postgres": lambda: DatabaseInputs.of(an(Database, {}), {}, {}),
+    "mariadb": lambda: DatabaseInputs.of(an(Database, {"engine": "mariadb"}), {}, {}),
     "nats": lambda: QueueInputs.of(an(Queue, {}), {}, {}),
     "haproxy": lambda: BalancerInputs.of(an(LoadBalancer, WEB), {}, {}),
 }
