@@ -26,6 +26,8 @@ KEEP_EVENTS = 1024
 KEEP_SECONDS = 300.0
 """Younger history is kept too, as long as there are no more than MOST_EVENTS of it."""
 MOST_EVENTS = 10_000
+MOST_BYTES = 32 << 20
+"""Bytes of objects that the history of one resource may hold in any case: objects may have three million each."""
 
 _PARSED_LIMIT = 2048
 
@@ -143,6 +145,8 @@ class Table:
         self.entries: dict[str, Entry] = {}
         self.keys: list[str] = []
         self.ring: deque[Event] = deque()
+        self.held = 0
+        """The bytes of the objects in `ring`."""
         self.floor = floor
         """Changes after this revision are in `ring`; a watch can start here or later."""
         self.known = floor if known is None else known
@@ -173,14 +177,21 @@ class Table:
         event = Event(change.rev, kind, entry, prev)
         self.revision = change.rev
         self.ring.append(event)
-        if len(self.ring) > KEEP_EVENTS:
-            self._trim(event.at)
+        self.held += len(entry.raw)
+        if len(self.ring) > KEEP_EVENTS or self.held > MOST_BYTES:
+            self.trim(event.at)
         return event
 
-    def _trim(self, now: float) -> None:
+    def trim(self, now: float) -> None:
+        """Forget history that is too old or too much; `now` is `time.monotonic()`."""
         ring = self.ring
-        while len(ring) > KEEP_EVENTS and (len(ring) > MOST_EVENTS or now - ring[0].at > KEEP_SECONDS):
-            self.floor = self.known = ring.popleft().rev
+        while ring and (
+            self.held > MOST_BYTES
+            or (len(ring) > KEEP_EVENTS and (len(ring) > MOST_EVENTS or now - ring[0].at > KEEP_SECONDS))
+        ):
+            event = ring.popleft()
+            self.floor = self.known = event.rev
+            self.held -= len(event.entry.raw)
 
     def span(self, namespace: str) -> Iterator[Entry]:
         """Live entries in the order of their keys, of one namespace or ("") all."""
@@ -306,6 +317,7 @@ class Cache:
             self._apply(change, compacted)
         for table in self._tables.values():
             table.ring = deque(event for event in table.ring if event.rev > compacted)
+            table.held = sum(len(event.entry.raw) for event in table.ring)
             table.floor = table.known = max(table.floor, compacted)
 
     def _apply(self, change: Change, floor: int) -> tuple[Table, tuple[str, str], Event]:

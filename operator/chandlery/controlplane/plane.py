@@ -21,6 +21,7 @@ from chandlery.controlplane import tls
 from chandlery.controlplane.core import Core
 from chandlery.controlplane.settings import ControlPlaneSettings
 from chandlery.controlplane.store.base import Store, StoreError
+from chandlery.foundation.collector import give_back
 
 if TYPE_CHECKING:
     from chandlery.controlplane.audit import AuditLog
@@ -255,6 +256,7 @@ class ControlPlane:
         assert self.core is not None
         store = self.core.store
         marks: deque[tuple[float, int]] = deque()
+        tidied = store.revision
         every = max(1.0, self.settings.history_seconds / 10)
         while True:
             await asyncio.sleep(_TICK_SECONDS)
@@ -266,6 +268,11 @@ class ControlPlane:
                 log.exception("connections were not looked through; trying again")
             now = time.monotonic()
             if not marks or now - marks[-1][0] >= every:
+                for table in self.core.cache.tables().values():
+                    table.trim(now)
+                if marks and marks[-1][1] == store.revision != tidied:  # nobody writes: a good time
+                    tidied = store.revision
+                    await asyncio.to_thread(give_back)
                 marks.append((now, store.revision))
                 old = 0
                 while marks and now - marks[0][0] > self.settings.history_seconds:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chandlery.controlplane.cache import KEEP_EVENTS, Cache, Subscription
+from chandlery.controlplane import cache as cache_module
+from chandlery.controlplane.cache import KEEP_EVENTS, KEEP_SECONDS, Cache, Subscription
 from chandlery.controlplane.core import dump
 from chandlery.controlplane.store.base import Change
 
@@ -126,3 +128,26 @@ def test_what_is_kept_of_an_object_takes_the_room_of_its_bytes():
     finally:
         tracemalloc.stop()
     assert took < 1.3 * sum(map(len, kept))
+
+
+def test_the_history_of_large_objects_is_bounded_by_their_bytes(monkeypatch):
+    monkeypatch.setattr(cache_module, "MOST_BYTES", 1000)
+    cache = Cache()
+    for rev in range(1, 20):
+        cache.publish([Change(rev, "g/things/a/x", b'{"metadata":{}}' + b" " * 285)])
+    table = cache.table(("g", "things"))
+    assert [event.rev for event in table.ring] == [17, 18, 19]
+    assert table.held == 900
+    assert table.floor == 16
+    assert table.at(15) is None
+
+
+def test_old_history_goes_even_when_nothing_more_happens():
+    cache = Cache()
+    cache.publish([change(rev, "a/x") for rev in range(1, KEEP_EVENTS + 101)])
+    table = cache.table(("g", "things"))
+    assert len(table.ring) == KEEP_EVENTS + 100
+    table.trim(time.monotonic() + 2 * KEEP_SECONDS)
+    assert len(table.ring) == KEEP_EVENTS
+    assert table.floor == 100
+    assert table.held == sum(len(event.entry.raw) for event in table.ring)
