@@ -21,6 +21,9 @@ from chandlery.providers.local.problems import MEND_ENGINE, NO_ROOM, NOT_STARTED
 if TYPE_CHECKING:
     from chandlery.providers.local.instance import Instance
 
+TOOL = "CHANDLERY_TOOL"
+"""Marks a one-shot program with its name: what outlives the operator that waited for it is ended by the next one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -48,6 +51,7 @@ def _spawn(
                 "LANG": "C.UTF-8",
                 "HOME": str(instance.data_dir),
                 "TMPDIR": str(instance.run_dir),
+                TOOL: Path(argv[0]).name,
                 **env,
             },
             cwd=cwd or instance.data_dir,
@@ -77,7 +81,7 @@ async def run_tool(
 
     Raises:
         EngineFailed: it could not be started, or (with `check`) its exit code isn't 0.
-        QuotaExceeded: it says that the disk is full (with `check`).
+        QuotaExceeded: it failed and says that the disk is full.
         Timeout: it took longer than `seconds`; it is ended then, with its children.
     """
     privileges = instance.provider.privileges
@@ -98,7 +102,7 @@ async def run_tool(
     done = Done(process.returncode or 0, output[-65536:].decode(errors="replace"))
     if drop.prefix and done.code in NOT_STARTED and str(binary) in done.output:
         raise EngineFailed(f"{binary.name} could not be started: {done.tail(1)}", hint=MEND_ENGINE)
-    if check and done.code != 0 and NO_ROOM in done.output:
+    if done.code != 0 and NO_ROOM in done.output:
         raise os_error(OSError(errno.ENOSPC, NO_ROOM), f"running {binary.name} in", instance.root)
     if check and done.code != 0:
         raise EngineFailed(f"{binary.name} exited with code {done.code}: {done.tail()}")
