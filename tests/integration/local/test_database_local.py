@@ -1,6 +1,7 @@
 """Databases as real PostgreSQL servers: what a client sees."""
 
 import asyncio
+import sys
 
 import asyncpg
 import pytest
@@ -8,6 +9,9 @@ from local_harness import Harness, kill, until
 
 from chandlery.foundation.errors import ChandleryError
 from chandlery.providers.local import pids
+from chandlery.providers.local.files import make_dir
+from chandlery.providers.local.tools import TOOL, run_tool
+from chandlery_kinds.database.drivers import local_postgres_node, local_postgres_replication
 from chandlery_kinds.database.drivers.local import DatabaseDriver
 from chandlery_kinds.database.model import Database
 
@@ -95,6 +99,83 @@ async def test_one_database_from_creation_to_deletion(local):
     await local.delete(changed)
     assert pids.start_time(running) is None
     assert not local.instance(obj).root.exists()
+
+
+async def in_step(seen, number):
+    """A copy gets what the primary is told."""
+    await query(seen.binding, "INSERT INTO t VALUES ($1)", number)
+    copy = next(member for member in seen.facts["members"] if member["role"] == "replica")
+    port = int(copy["address"].rpartition(":")[2])
+
+    async def once():
+        connection = await connect(seen.binding, port=port)
+        try:
+            return await connection.fetchval("SELECT count(*) FROM t WHERE n = $1", number)
+        finally:
+            await connection.close()
+
+    await until(once, 60)
+
+
+async def test_a_copy_whose_rewind_was_interrupted_is_made_anew(local, monkeypatch):
+    """pg_rewind over its own unfinished work would fork the primary's timeline where nothing sees it."""
+    obj = local.object(instances=2, replication={"mode": "synchronous"})
+    seen = await local.converge(obj)
+    await query(seen.binding, "CREATE TABLE t (n int PRIMARY KEY)")
+    await kill(local.instance(obj).process("node-0").state().pid)
+
+    class OperatorKilledError(Exception):
+        """Right after pg_rewind ended."""
+
+    async def run_and_die(instance, argv, **options):
+        done = await run_tool(instance, argv, **options)
+        if argv[0].endswith("pg_rewind"):
+            raise OperatorKilledError
+        return done
+
+    monkeypatch.setattr(local_postgres_node, "run_tool", run_and_die)
+    with pytest.raises(OperatorKilledError):
+        await local.converge(obj)
+    monkeypatch.undo()
+    await local.restart_operator()
+    seen = await local.converge(obj)
+    assert seen.facts["primary"] == "node-1"
+    await in_step(seen, 1)
+    assert not list(local.instance(obj).data_dir.glob("*.rewinding"))
+
+    # one that follows no more is copied anew when it is certain that it won't by itself
+    monkeypatch.setattr(local_postgres_replication, "STUCK_SECONDS", 0.5)
+    path = local.instance(obj).data_dir / "node-0" / "pg_wal"
+    await local.instance(obj).process("node-0").stop()
+    for segment in path.glob("0*"):
+        if segment.suffix != ".history":
+            segment.unlink()
+    connection = await connect(seen.binding)
+    try:
+        await connection.execute("SET synchronous_commit = off")  # its only copy is away
+        await connection.execute("INSERT INTO t VALUES (2)")
+    finally:
+        await connection.close()
+    seen = await local.converge(obj)
+    await in_step(seen, 3)
+
+
+async def test_what_a_killed_operator_had_running_is_ended_by_the_next(local):
+    obj = local.object()
+    instance = local.instance(obj)
+    make_dir(instance.data_dir)
+    task = asyncio.create_task(run_tool(instance, [sys.executable, "-c", "import time; time.sleep(300)"]))
+    await until(lambda: tools_of(instance))
+    (pid,) = tools_of(instance)
+    await local.restart_operator()
+    await until(lambda: pids.start_time(pid) is None)
+    done = await asyncio.gather(task, return_exceptions=True)
+    assert done[0] is not None
+
+
+def tools_of(instance):
+    mine = str(instance.data_dir)
+    return [p for p in pids.all_pids() if TOOL in (env := pids.environ(p)) and env.get("HOME") == mine]
 
 
 async def test_failover_loses_nothing_that_was_confirmed(local):

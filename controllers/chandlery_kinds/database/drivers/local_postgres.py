@@ -374,6 +374,8 @@ class PostgresServers:
                 await self.copies.clone(self.node(int(rest[0])))
             case "rejoin":
                 await self.copies.rejoin(self.node(int(rest[0])))
+            case "recopy":
+                await self.copies.recopy(self.node(int(rest[0])))
             case "remove":
                 await self._remove(rest[0])
 

@@ -15,7 +15,7 @@ from chandlery.foundation.errors import ChandleryError, Unauthenticated, Unavail
 from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
 from chandlery.providers.local.driver import require_port
 from chandlery.providers.local.engines import Engine
-from chandlery.providers.local.files import make_dir, remove_tree
+from chandlery.providers.local.files import make_dir, remove_tree, write_atomic
 from chandlery.providers.local.tools import run_tool
 from chandlery_kinds.database.model import DatabaseSpec
 from chandlery_kinds.database.postgres.configuration import ADMIN, REPLICATOR, host_rules, render
@@ -34,6 +34,7 @@ SELECT pg_is_in_recovery() AS standby,
             ELSE pg_current_wal_lsn() END - '0/0'::pg_lsn AS position,
        (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline,
        split_part(current_setting('server_version'), ' ', 1) AS version,
+       pg_last_wal_replay_lsn() - '0/0'::pg_lsn AS replayed,
        EXISTS (SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming') AS streaming,
        array(SELECT name FROM pg_settings WHERE pending_restart) AS pending_restart,
        array(SELECT slot_name::text FROM pg_replication_slots WHERE slot_type = 'physical') AS slots,
@@ -179,22 +180,29 @@ class NodeFiles:
             f"--dbname={self.conninfo(primary_port, REPLICATOR)}",
             "--wal-method=stream",
             "--checkpoint=fast",
-            "--no-sync",
         ]
         await run_tool(self.instance, argv, env=self.engine.env, seconds=max(self._seconds, 3600.0))
         (unfinished / "standby.signal").touch(mode=0o600)
         self.instance.provider.privileges.hand_over(unfinished, self.instance.root)
         remove_tree(self.data(node))
         unfinished.rename(self.data(node))
+        (self.instance.data_dir / f"{node.name}.rewinding").unlink(missing_ok=True)
 
     async def rewind(self, node: Node, primary_port: int) -> bool:
-        """Bring a former primary back in step by pg_rewind; False when only a new copy can."""
+        """Bring a former primary back in step by pg_rewind; False when only a new copy can.
+
+        One that was interrupted is never tried again: pg_rewind would first let the server recover from a mixture of
+        its own log and the primary's, which goes another way on the primary's own timeline, where nothing sees it.
+        """
+        begun = self.instance.data_dir / f"{node.name}.rewinding"
+        if begun.exists():
+            return False
+        write_atomic(begun, "")
         argv = [
             str(self.engine.tool("pg_rewind")),
             f"--target-pgdata={self.data(node)}",
             f"--source-server={self.conninfo(primary_port, ADMIN, dbname='postgres')}",
             f"--config-file={self.config_file(node)}",
-            "--no-sync",
         ]
         try:
             seconds = max(self._seconds, 600.0)
@@ -205,6 +213,7 @@ class NodeFiles:
             return False
         (self.data(node) / "standby.signal").touch(mode=0o600)
         self.instance.provider.privileges.hand_over(self.data(node) / "standby.signal", self.instance.root)
+        begun.unlink()
         return True
 
     # -- configuration

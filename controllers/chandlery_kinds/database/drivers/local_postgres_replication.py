@@ -19,6 +19,8 @@ HUNG_SECONDS = 4.0
 STARTUP_SECONDS = 300.0
 """Crash recovery may take long: a server that is silent so soon after its start isn't given up."""
 PROMOTE_SECONDS = 30
+STUCK_SECONDS = 60.0
+"""A copy that neither streams nor gets on for so long, while the primary answers, won't by itself."""
 
 
 class Copies:
@@ -97,6 +99,8 @@ class Copies:
                 found.append(Difference(f"role of {node.name}", "replica", "primary", payload=("rejoin", node.index)))
             elif self._left_behind(node, primary):
                 found.append(Difference(f"instance {node.name}", "in step", "diverged", payload=("rejoin", node.index)))
+            elif self._stuck(node):
+                found.append(Difference(f"instance {node.name}", "in step", "stuck", payload=("recopy", node.index)))
         return found
 
     def _left_behind(self, node: Node, primary: Node) -> bool:
@@ -108,6 +112,23 @@ class Copies:
             words in tail
             for words in ("has already been removed", "forked off this server", "is not in this server's history")
         )
+
+    def _stuck(self, node: Node) -> bool:
+        """Whether a copy hasn't followed for long. Since when, and where it was then, is kept in the record."""
+        record, now = self.instance.record, self.ctx.base.now().timestamp()
+        known = record.get("stuck", {}).get(node.name)
+        replayed = node.live.get("replayed")
+        place = None if replayed is None or node.live.get("streaming") else int(replayed)
+        if not node.answers or (place is not None and known is not None and known[0] == place):
+            return known is not None and now - known[1] >= STUCK_SECONDS
+        if place is not None:
+            record.setdefault("stuck", {})[node.name] = [place, now]
+        elif known is not None:
+            del record["stuck"][node.name]
+        else:
+            return False
+        self.instance.save()
+        return False
 
     async def make_replicator(self) -> None:
         """The role that copies, backups and the archive log in as."""
@@ -134,6 +155,16 @@ class Copies:
         self.files.write(node, self._servers.settings.text(node, []))
         if not await self.files.rewind(node, self._servers.client_port):
             await self.files.clone(node, self._servers.client_port)
+        await self.files.start(self._servers.node(node.index))
+
+    async def recopy(self, node: Node) -> None:
+        """A copy that can't be helped otherwise: its data are of no use, since the primary has all of them."""
+        await node.process.stop()
+        node = self._servers.node(node.index)
+        self.files.write(node, self._servers.settings.text(node, []))
+        await self.files.clone(node, self._servers.client_port)
+        self.instance.record.get("stuck", {}).pop(node.name, None)
+        self.instance.save()
         await self.files.start(self._servers.node(node.index))
 
     async def promote(self, index: int) -> None:

@@ -23,6 +23,7 @@ from chandlery.providers.local.instance import Instance
 from chandlery.providers.local.ports import DEFAULT_RANGE, Ports
 from chandlery.providers.local.privileges import Privileges
 from chandlery.providers.local.process import MARK
+from chandlery.providers.local.tools import TOOL
 
 POLL_WITHOUT_PIDFD = 0.5
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -99,6 +100,18 @@ class LocalProvider:
         os.ftruncate(fd, 0)
         os.write(fd, str(os.getpid()).encode())
         self._lock_fd = fd
+        self._end_tools()
+
+    def _end_tools(self) -> None:
+        """Kill one-shot programs that an earlier operator waited for.
+
+        Nobody would learn how they end, and what they change would be changed under the next one's hands.
+        """
+        for pid in pids.all_pids():
+            env = pids.environ(pid)
+            if TOOL in env and env.get("HOME", "").startswith(str(self.instances_dir) + os.sep):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Stop watching and give the lock back. The engines go on."""
