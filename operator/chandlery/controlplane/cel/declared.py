@@ -27,7 +27,7 @@ from chandlery.controlplane.cel.types import (
     map_of,
 )  # fmt: skip
 from chandlery.controlplane.cel.values import Duration, MapList, SetList, Timestamp
-from chandlery.controlplane.schema.goduration import parse_duration
+from chandlery.controlplane.schema.goduration import parse_spoken_duration
 from chandlery.controlplane.schema.node import MISSING, Node
 
 REQUEST_BYTES = 3 * 1024 * 1024
@@ -189,7 +189,7 @@ def _date_time(value: Any) -> Any:
 
 
 def _duration(value: Any) -> Any:
-    nanos = parse_duration(value) if isinstance(value, str) else None
+    nanos = parse_spoken_duration(value) if isinstance(value, str) else None
     return Duration(nanos) if nanos is not None else value
 
 

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable
 from datetime import date
 
-from chandlery.controlplane.schema.goduration import parse_duration
+from chandlery.controlplane.schema.goduration import parse_spoken_duration
 from chandlery.controlplane.schema.gourl import UrlError, parse_request_uri
 
 Check = Callable[[str], bool]
@@ -147,15 +147,7 @@ def _datetime(text: str) -> bool:
 
 
 def _duration(text: str) -> bool:
-    if parse_duration(text) is not None:
-        return True
-    units = ("nano", "micro", "milli", "sec", "min", "hour", "day", "week")
-    exact = ("ns", "us", "µs", "ms", "s", "m", "h", "hr", "d", "w", "wk")
-    for match in re.finditer(r"(\d+)\s*([A-Za-zµ]+)", text):
-        unit = match[2].lower()
-        if unit in exact or unit.startswith(units):
-            return True
-    return False
+    return parse_spoken_duration(text) is not None
 
 
 def _ipv4(text: str) -> bool:

@@ -42,6 +42,34 @@ def parse_duration(text: str) -> int | None:
     return -total if negative else total
 
 
+_WORDS = (
+    (("ns",), "nano", 1),
+    (("us", "µs"), "micro", 1_000),
+    (("ms",), "milli", 1_000_000),
+    (("s",), "sec", 1_000_000_000),
+    (("m",), "min", 60_000_000_000),
+    (("h", "hr"), "hour", 3_600_000_000_000),
+    (("d",), "day", 86_400_000_000_000),
+    (("w", "wk"), "week", 604_800_000_000_000),
+)
+_SPOKEN = re.compile(r"(\d+)\s*([A-Za-zµ]+)")
+
+
+def parse_spoken_duration(text: str) -> int | None:
+    """Nanoseconds of `1h30m`, and of `2 days 3 hours` as the format `duration` takes it; None when it is neither."""
+    exact = parse_duration(text)
+    if exact is not None:
+        return exact
+    total, found = 0, False
+    for match in _SPOKEN.finditer(text):
+        unit = match[2].lower()
+        for names, beginning, size in _WORDS:
+            if unit in names or unit.startswith(beginning):
+                total += int(match[1]) * size
+                found = True
+    return total if found and total <= MAX else None
+
+
 def format_duration(nanoseconds: int) -> str:
     """`1h30m0s`, `1.5s`, `100ms`, `0s`."""
     value = abs(nanoseconds)

@@ -40,6 +40,7 @@ def test_a_rule_sees_values_by_their_schema() -> None:
         **{"-x.y": INTEGER, "in": {"type": "boolean"}},
     )
     assert broken(schema, {"ratio": 3, "wait": "1m", "-x.y": 1, "in": True}) == []
+    assert broken(schema, {"ratio": 3, "wait": "2 days 3 hours", "-x.y": 1, "in": True}) == []
     assert broken(schema, {"ratio": 4, "wait": "1m", "-x.y": 1, "in": True}) != []
 
 
