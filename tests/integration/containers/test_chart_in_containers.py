@@ -1,14 +1,11 @@
-"""What `helm install` gives on a cluster with a real kubelet: the operator's pods and those of its objects in containers."""
+"""What `helm install` gives on a cluster with a real kubelet: the operator and its workloads in containers."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
-import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -110,9 +107,6 @@ async def installed(network, images, tmp_path):
                     yield made
                 finally:
                     print(kubelet.describe())
-                    shutil.copytree(folder / "logs", "/tmp/last-logs", dirs_exist_ok=True) if os.environ.get(
-                        "KEEP"
-                    ) else None
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -156,7 +150,7 @@ async def test_the_chart_gives_an_operator_that_makes_services(installed):
     await installed.apply(CACHES, "two", {"memory": "32Mi"})
     await installed.ready(CACHES, "two")
     await eventually(installed.served)
-    assert [event for event in installed.hard_events()] == []
+    assert installed.hard_events() == []
 
     await installed.helm("test", "chandlery", "-n", SPACE)
 

@@ -20,7 +20,6 @@ from chandlery_kinds.database.kubernetes.inputs import (
     PORT,
     RUN,
     SECRET,
-    STOP_SECONDS,
     TLS_MOUNT,
     Inputs,
 )
@@ -33,10 +32,15 @@ _MIB = 2**20
 
 # A folder is the database once it holds the mark. initdb that was cut short leaves one without it, which is taken away
 # where the image has `rm`, and passed over elsewhere. The mark is written through to the disk by initdb as well.
+# A volume that has changed hands (another node, a copy of a disk) is opened to the pod's whole group by the kubelet;
+# PostgreSQL starts only in a folder that nobody else may write to.
 _INITIALISE = """set -eu
 {find}n=0
 for made in {data}/pgdata-*; do
-  if [ -e "$made/chandlery-initialised" ]; then exit 0; fi
+  if [ -e "$made/chandlery-initialised" ]; then
+    if command -v chmod >/dev/null; then chmod 0700 "$made"; fi
+    exit 0
+  fi
   if [ -e "$made" ] && command -v rm >/dev/null; then rm -rf "$made" || :; fi
 done
 while [ -e {data}/pgdata-$n ]; do n=$((n+1)); done
@@ -151,12 +155,9 @@ def _server(inputs: Inputs) -> dict[str, Any]:
         "ports": [{"name": "postgres", "containerPort": PORT, "protocol": "TCP"}],
         "securityContext": pods.CONTAINER_SECURITY,
         "resources": _resources(inputs),
-        # SIGTERM would wait for every client to leave: the fast shutdown ends sessions and writes a checkpoint.
-        "lifecycle": {
-            "preStop": {
-                "exec": {"command": found(f'pg_ctl stop -D "$made" --mode=fast --wait --timeout={STOP_SECONDS}')}
-            }
-        },
+        # SIGTERM would wait for every client to leave: the fast shutdown ends sessions and writes a checkpoint. It is
+        # only asked for here: a hook that waited would be cut off with the container, and be told as one that failed.
+        "lifecycle": {"preStop": {"exec": {"command": found('pg_ctl stop -D "$made" --mode=fast --no-wait')}}},
         # Alive is also one that recovers after a crash, be it for hours: it answers that it doesn't take connections.
         "livenessProbe": pods.exec_probe(alive, period=10, timeout=5, failures=6),
         "startupProbe": pods.exec_probe(alive, period=2, timeout=5, failures=150),
