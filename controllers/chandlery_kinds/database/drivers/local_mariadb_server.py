@@ -6,6 +6,7 @@ it is whole. In that mode each statement ends with its line. The driver's own us
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from chandlery.providers.local import Instance, ProcessSpec, StopStep
 from chandlery.providers.local.asking import reachable
 from chandlery.providers.local.driver import require_port
 from chandlery.providers.local.engines import Engine
-from chandlery.providers.local.files import make_dir, remove_tree
+from chandlery.providers.local.files import make_dir, os_error, remove_tree
 from chandlery.providers.local.ports import is_free
 from chandlery.providers.local.tools import run_tool
 from chandlery_kinds.database.mariadb.configuration import ADMIN, render
@@ -143,9 +144,12 @@ class MariaServer:
             )
         finally:
             (self.instance.config_dir / "bootstrap.cnf").unlink(missing_ok=True)
-        problems = [line for line in done.output.splitlines() if "ERROR" in line]
+        # without the time: what is said is the same at each attempt; the first problem is the cause of the others
+        problems = [line.partition("ERROR] ")[2] or line for line in done.output.splitlines() if "ERROR" in line]
+        if any(f"error {errno.ENOSPC}" in line for line in problems):
+            raise os_error(OSError(errno.ENOSPC, ""), "making MariaDB's data in", self.instance.data_dir)
         if done.code != 0 or problems:
-            raise EngineFailed(f"MariaDB's data could not be made: {' | '.join(problems[-3:]) or done.tail()}")
+            raise EngineFailed(f"MariaDB's data could not be made: {' | '.join(problems[:3]) or done.tail()}")
 
     # -- configuration and process
 
