@@ -20,7 +20,6 @@ from chandlery.controlplane.admission.conditions import (
 )
 from chandlery.controlplane.admission.matching import GROUP, Match, exempt
 from chandlery.controlplane.admission.policies.config import Binding, Expression, composed, match_of, names_used
-from chandlery.controlplane.admission.policies.mutationlib import as_json, mutation_functions
 from chandlery.controlplane.admission.policies.params import namespace_of, params_of
 from chandlery.controlplane.fields.applied import AtomicError, merged
 from chandlery.controlplane.patch import PatchFailedError, explained_json_patch
@@ -47,6 +46,8 @@ class MutatingPolicy:
 
     @classmethod
     def of(cls, policy: Obj, bindings: tuple[Binding, ...]) -> MutatingPolicy:
+        from chandlery.controlplane.admission.policies.mutationlib import mutation_functions  # loads all of CEL
+
         spec = policy["spec"]
         conditions = spec.get("matchConditions") or ()
         mutations = []
@@ -144,6 +145,8 @@ class MutatingPolicies:
         old: Obj | None,
         param: Obj | None,
     ) -> Obj:
+        from chandlery.controlplane.admission.policies.mutationlib import as_json
+
         convert = ctx.resource.strategy if target is not ctx.resource else None
         seen = obj if convert is None else await convert.to_storage(obj)
         before = old if convert is None or old is None else await convert.to_storage(old)
