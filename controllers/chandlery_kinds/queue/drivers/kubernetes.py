@@ -9,10 +9,14 @@ from chandlery.driver.permissions import Rule
 from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.model.base import DeletionPolicy
 from chandlery.model.parts import ClientAuthentication
-from chandlery.providers.kubernetes.driver import KubernetesDriver, Pass, child_rules
+from chandlery.providers.kubernetes.driver import AUTH, MADE, KubernetesDriver, Pass, child_rules
 from chandlery.providers.kubernetes.foreign import FURTHER_RULES
+from chandlery.providers.kubernetes.types import RABBITMQ_CLUSTERS, SECRETS, STATEFUL_SETS
+from chandlery_kinds.queue.drivers import kubernetes_rabbit_delegate
 from chandlery_kinds.queue.drivers.kubernetes_nats import NatsPods
 from chandlery_kinds.queue.drivers.kubernetes_rabbit import RabbitPods
+from chandlery_kinds.queue.drivers.kubernetes_rabbit_delegate import CLUSTER_CRD, RabbitDelegate
+from chandlery_kinds.queue.kubernetes.rabbit_delegate import PARAMETER, TOPOLOGY
 from chandlery_kinds.queue.model import Queue, QueueEngine
 
 
@@ -23,11 +27,13 @@ class QueueDriver(KubernetesDriver[Queue]):
         *child_rules(
             ("", ("services", "secrets")),
             ("apps", ("statefulsets",)),
+            ("batch", ("jobs",)),
             ("policy", ("poddisruptionbudgets",)),
             ("networking.k8s.io", ("networkpolicies",)),
         ),
         Rule(("",), ("pods",), ("list", "watch")),
         Rule(("",), ("persistentvolumeclaims",), ("list", "watch", "patch", "delete")),
+        Rule(("rabbitmq.com",), tuple(kind.plural for kind in (RABBITMQ_CLUSTERS, *TOPOLOGY)), MADE),
         *FURTHER_RULES,
     )
 
@@ -35,6 +41,8 @@ class QueueDriver(KubernetesDriver[Queue]):
         spec = obj.spec
         if spec.engine is QueueEngine.NATS:
             yield from self._refused_by_nats(obj)
+        elif parameters.get(PARAMETER):
+            yield from kubernetes_rabbit_delegate.refused(obj, parameters[PARAMETER])
         if spec.broker_ref is not None:
             why = "queues on Kubernetes have a broker of their own"
             yield Unsupported("spec.brokerRef", spec.broker_ref.name, why)
@@ -59,5 +67,18 @@ class QueueDriver(KubernetesDriver[Queue]):
 
     async def begin(self, ctx: DriverContext, obj: Queue) -> Pass:
         if obj.spec.engine is QueueEngine.RABBITMQ:
-            return await RabbitPods.of(ctx, obj)
+            pods = await RabbitPods.of(ctx, obj)
+            return await RabbitDelegate.of(ctx, obj) if await _handed_over(ctx, pods) else pods
         return await NatsPods.of(ctx, obj)
+
+
+async def _handed_over(ctx: DriverContext, pods: RabbitPods) -> bool:
+    """Whether RabbitMQ's operators run it. What was made in one way stays so, whatever the class says later."""
+    if pods.there.get(STATEFUL_SETS) is not None:
+        return False
+    if ctx.parameters.get(PARAMETER):
+        return True
+    session, owner = pods.session, pods.owner
+    if pods.there.get(SECRETS, AUTH) is None or not await session.served(CLUSTER_CRD):
+        return False
+    return await session.api.get(RABBITMQ_CLUSTERS, owner.namespace, owner.base) is not None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, DependencyNotReady, NotSupported, Unauthenticated, Unavailable
+from chandlery.foundation.errors import ChandleryError, DependencyNotReady, Unauthenticated, Unavailable
 from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import certificates
 from chandlery.providers.kubernetes.certificates import Certificates
@@ -17,11 +18,13 @@ from chandlery.providers.kubernetes.driver import AUTH, Workload
 from chandlery.providers.kubernetes.foreign import look
 from chandlery.providers.kubernetes.pods import problem
 from chandlery.providers.kubernetes.templates import Kept, upgrade_condition
-from chandlery.providers.kubernetes.types import SECRETS, SERVICE_MONITORS, STATEFUL_SETS, Obj
+from chandlery.providers.kubernetes.types import JOBS, SECRETS, SERVICE_MONITORS, STATEFUL_SETS, Obj
 from chandlery.providers.local.rotation import Password
 from chandlery_kinds.queue import rabbitmq as rabbit
-from chandlery_kinds.queue.drivers.kubernetes_nats import APPLICATION, KINDS
+from chandlery_kinds.queue.drivers.kubernetes_nats import APPLICATION
+from chandlery_kinds.queue.drivers.kubernetes_nats import KINDS as COMMON
 from chandlery_kinds.queue.drivers.rabbit_client import AmqpLogin, Declared, Management
+from chandlery_kinds.queue.kubernetes import rabbit_scale as scale
 from chandlery_kinds.queue.kubernetes.inputs import Inputs
 from chandlery_kinds.queue.kubernetes.rabbit import (
     COOKIE_KEY,
@@ -29,6 +32,8 @@ from chandlery_kinds.queue.kubernetes.rabbit import (
     PORT,
     children,
     client_port,
+    cookie,
+    cookie_volumes,
     files,
     inputs_of,
     node_name,
@@ -37,20 +42,25 @@ from chandlery_kinds.queue.kubernetes.rabbit import (
 from chandlery_kinds.queue.kubernetes.statefulset import storage_size
 from chandlery_kinds.queue.model import Queue
 
+KINDS = (*COMMON, JOBS)
 VHOST = "queue"
 STARTING_POLL = 0.5
 DRIFT_POLL = 10.0
 _EVERYBODY = re.compile(".*")
 
 
+@dataclass(frozen=True, slots=True)
 class Inside:
     """What the broker said of itself."""
 
-    def __init__(self, definitions: rabbit.Definitions, queue: Mapping[str, Any], running: frozenset[str]) -> None:
-        self.definitions = definitions
-        self.queue = queue
-        self.running = running
+    definitions: rabbit.Definitions
+    queue: Mapping[str, Any]
+    cluster: scale.Cluster
+
+    @property
+    def running(self) -> Collection[str]:
         """Names of servers that the others see."""
+        return self.cluster.running
 
 
 class RabbitPods(Workload[Queue]):
@@ -92,9 +102,9 @@ class RabbitPods(Workload[Queue]):
                 users.append(rabbit.RabbitUser(password.name, password.value, user.rights, user.subjects))
         return rabbit.wanted(self.name, self.spec, VHOST, users)
 
-    async def _desired(self) -> tuple[list[Obj], Kept]:
-        content = files(self.inputs, self.auth()["admin"], self.session.cluster_domain)
-        kept = workload(self.inputs, content, self.there.get(STATEFUL_SETS), self.upgrade)
+    async def _desired(self, servers: int) -> tuple[list[Obj], Kept]:
+        content = files(self.inputs, self.auth()["admin"], self.session.cluster_domain, servers)
+        kept = workload(self.inputs, content, self.there.get(STATEFUL_SETS), self.upgrade, servers)
         more = await self.certificates.children() if self.certificates is not None else []
         return children(self.inputs, content, kept.workload, more, monitors=self.monitors), kept
 
@@ -103,13 +113,18 @@ class RabbitPods(Workload[Queue]):
         if self.certificates is not None:
             await self.act_all(await self.certificates.children())
             await self.certificates.ensure()
-        desired, _ = await self._desired()
+        desired, _ = await self._desired(self.spec.replicas)
         await self.act_all(desired)
 
     # -- observe
 
     def _pods(self) -> list[Obj]:
-        return [pod for pod in self.there.pods if not pod["metadata"].get("deletionTimestamp")]
+        """Of the servers, as long as they stay."""
+        found = [pod for pod in self.there.pods if scale.COMPONENT not in pod["metadata"]["labels"]]
+        return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+
+    def _node(self, index: int) -> str:
+        return node_name(self.inputs, f"{self.owner.base}-{index}", self.session.cluster_domain)
 
     def _management(self, pod: Obj) -> Management:
         host, port = self.session.resolve(pod, MANAGEMENT_PORT)
@@ -131,9 +146,10 @@ class RabbitPods(Workload[Queue]):
         queues: list[dict[str, Any]] = []
         if any(vhost["name"] == VHOST for vhost in definitions["vhosts"]):
             queues = await api.get(f"queues/{VHOST}?disable_stats=true&enable_queue_totals=true")
-        running = frozenset(str(node["name"]) for node in await api.get("nodes") if node.get("running"))
+        nodes = {str(node["name"]): bool(node.get("running")) for node in await api.get("nodes")}
         queue = next((queue for queue in queues if queue["name"] == self.name), {})
-        return Inside(definitions, queue, running)
+        members = {str(queue["name"]): tuple(queue.get("members") or ()) for queue in queues}
+        return Inside(definitions, queue, scale.Cluster(nodes, [name for name, up in nodes.items() if up], members))
 
     def _all_run(self, inside: Inside) -> bool:
         return bool(len(inside.running) >= self.spec.replicas)
@@ -148,16 +164,13 @@ class RabbitPods(Workload[Queue]):
         found = self.there.growth(storage_size(self.inputs)) + self.rotation_differences()
         if self.certificates is not None:
             found += await self.certificates.differences()
-        desired, kept = await self._desired()
-        has = int(live["spec"]["replicas"]) if live is not None else self.spec.replicas
-        if has != self.spec.replicas:
-            change = ("scale",)
-            found.append(
-                Difference("spec.replicas", str(self.spec.replicas), str(has), Disruption.REPLACE, payload=change)
-            )
-        else:
-            found += self.there.differences(desired, _cost)
         inside, said = await self._look()
+        now = int(live["spec"]["replicas"]) if live is not None else int(self.spec.replicas)
+        names = [self._node(index) for index in range(max(now, self.spec.replicas))]
+        cluster = inside.cluster if inside is not None else scale.Cluster()
+        changes, servers = scale.scale_differences(self.spec.replicas, now, names, cluster)
+        desired, kept = await self._desired(servers)
+        found += self.there.differences(desired, _cost) + self._tasks(changes)
         if inside is not None and (inside.queue or self._all_run(inside)):
             # a new queue gets its copies on the servers that are there at that moment
             found += rabbit.differences(await self.wanted(), inside.definitions, _EVERYBODY)
@@ -180,8 +193,32 @@ class RabbitPods(Workload[Queue]):
             },
             facts=self._facts(inside, served[1] if served is not None else None),
             conditions=upgrade_condition(self.address, kept.newer, self.opens),
-            poll_after=self.poll(DRIFT_POLL if works and not number else STARTING_POLL, kept.newer),
+            poll_after=self.poll(self._poll(works and not number and not changes), kept.newer),
         )
+
+    @staticmethod
+    def _poll(calm: bool) -> float:
+        return DRIFT_POLL if calm else STARTING_POLL
+
+    def _tasks(self, changes: list[Difference]) -> list[Difference]:
+        """One Job at a time; one that has ended goes, and what is still to do is asked for anew."""
+        jobs = self.there.all(JOBS)
+        now = self.ctx.base.now()
+        over = [job for job in jobs if scale.over(job, now)]
+        if over:
+            names = [(job, f"Job {job['metadata']['name']}") for job in over]
+            return [Difference(name, "absent", "ended", payload=("end", job)) for job, name in names]
+        return [replace(change, payload=("wait",)) for change in changes] if jobs else changes
+
+    async def _end(self, job: Obj) -> None:
+        if scale.ended(job) == "Failed":
+            said = scale.last_words(job, self.there.pods)
+            self.ctx.event("Warning", "TaskFailed", f"{job['metadata']['name']} failed and is tried again: {said}")
+        await self.session.delete(job)
+
+    async def _begin(self, what: str, *words: str) -> None:
+        do = scale.command(self.inputs, VHOST, self._node(0), what, *words)
+        await self.session.create(scale.job(self.inputs, cookie(self.inputs), cookie_volumes(self.inputs), do))
 
     async def _works_with(self) -> tuple[int, Declared] | None:
         """The real thing: log in by AMQP with the binding's credentials and look at the queue.
@@ -263,8 +300,7 @@ class RabbitPods(Workload[Queue]):
         members = []
         for pod in self._pods():
             name, ip = pod["metadata"]["name"], (pod.get("status") or {}).get("podIP")
-            known = node_name(self.inputs, name, self.session.cluster_domain)
-            ready = known in running or f"rabbit@{ip}" in running
+            ready = any(node == f"rabbit@{ip}" or node.startswith(f"rabbit@{name}.") for node in running)
             address = {"address": f"{ip}:{client_port(self.inputs)}"} if ip else {}
             members.append({"name": name, "role": "member", "ready": ready, **address})
         facts: dict[str, Any] = {
@@ -299,14 +335,13 @@ class RabbitPods(Workload[Queue]):
             if what == "auth":
                 await self.ensure_auth()
                 return
-            if what == "scale":
-                raise NotSupported(
-                    "the servers of a RabbitMQ can't be made more or fewer yet",
-                    field="spec.replicas",
-                    value=self.spec.replicas,
-                    hint=f"Set replicas back to {change.actual}, or make a new Queue and move the messages.",
-                )
-            if what in ("rotate", "expire", "anchor"):
+            if what == "wait":
+                continue
+            if what == "end":
+                await self._end(rest[0])
+            elif what == "task":
+                await self._begin(*rest)
+            elif what in ("rotate", "expire", "anchor"):
                 await self.rotate(change.payload)
                 define = True
             elif what == "define":

@@ -63,28 +63,42 @@ class Files:
 
     data: Mapping[str, str]
     fixed: str
-    """Digest of all that a running server doesn't take: everything here."""
+    """Digest of all that a running server doesn't take: everything here but whom it looked for when it was new."""
     cluster_domain: str
 
 
-def files(inputs: Inputs, admin_password: str, cluster_domain: str) -> Files:
-    """rabbitmq.conf and what belongs to it."""
-    spec = inputs.spec
-    peers: tuple[str, ...] = ()
-    if spec.replicas > 1:
-        names = (f"{inputs.owner.base}-{index}" for index in range(spec.replicas))
-        peers = tuple(node_name(inputs, name, cluster_domain) for name in names)
-    node = rabbit.RabbitNode("", PORT, MANAGEMENT_PORT, peers, _tls(inputs))
-    text = rabbit.render(spec, node, admin_password, _EVERYWHERE)
-    if inputs.metrics:
-        text += f"prometheus.tcp.ip = {_EVERYWHERE}\nprometheus.tcp.port = {METRICS_PORT}\n"
+def files(inputs: Inputs, admin_password: str, cluster_domain: str, servers: int | None = None) -> Files:
+    """rabbitmq.conf and what belongs to it.
+
+    Args:
+        inputs: of all of it.
+        admin_password: of the driver's own user.
+        cluster_domain: with which the servers' names end.
+        servers: how many there are to be now, where that isn't what the spec asks for yet.
+    """
+    spec, count = inputs.spec, inputs.spec.replicas if servers is None else servers
+    names = (f"{inputs.owner.base}-{index}" for index in range(count))
+    peers = tuple(node_name(inputs, name, cluster_domain) for name in names) if count > 1 else ()
+    alone = _text(inputs, (), admin_password)
+    text = _text(inputs, peers, admin_password)
     plugins = [name for name in _PLUGINS if inputs.metrics or name != "rabbitmq_prometheus"]
     data = {
         "rabbitmq.conf": text,
         "advanced.config": rabbit.advanced(spec),
         "enabled_plugins": f"[{','.join(plugins)}].\n",
     }
-    return Files(data, digest(data), cluster_domain)
+    return Files(data, digest({**data, "rabbitmq.conf": alone}), cluster_domain)
+
+
+def _text(inputs: Inputs, peers: tuple[str, ...], admin_password: str) -> str:
+    node = rabbit.RabbitNode("", PORT, MANAGEMENT_PORT, peers, _tls(inputs))
+    # the same for any number of servers, so that more or fewer of them need no restart; one alone is its own majority
+    partitions = {"cluster_partition_handling": "pause_minority", **inputs.spec.configuration}
+    spec = inputs.spec.model_copy(update={"configuration": partitions})
+    text = rabbit.render(spec, node, admin_password, _EVERYWHERE)
+    if inputs.metrics:
+        text += f"prometheus.tcp.ip = {_EVERYWHERE}\nprometheus.tcp.port = {METRICS_PORT}\n"
+    return text
 
 
 def _tls(inputs: Inputs) -> rabbit.RabbitTls | None:
@@ -103,12 +117,12 @@ def _tls(inputs: Inputs) -> rabbit.RabbitTls | None:
     )
 
 
-def workload(inputs: Inputs, content: Files, live: Obj | None, upgrade: str = "") -> Kept:
-    """The StatefulSet, with the pod template that it should have now."""
+def workload(inputs: Inputs, content: Files, live: Obj | None, upgrade: str = "", servers: int | None = None) -> Kept:
+    """The StatefulSet, with the pod template that it should have now; `servers` as in `files`."""
     spec = inputs.spec
     asked = {**inputs.asked, "message": str(spec.max_message_size), "acknowledge": str(spec.acknowledgement_timeout)}
     asked |= {"ordering": spec.ordering.value, "tls": spec.tls.model_dump(mode="json") if spec.tls else None}
-    return keep(_stateful_set(inputs, content, live), live, asked, upgrade=upgrade)
+    return keep(_stateful_set(inputs, content, live, servers), live, asked, upgrade=upgrade)
 
 
 def children(
@@ -144,7 +158,7 @@ def children(
     ]
 
 
-def _stateful_set(inputs: Inputs, content: Files, live: Obj | None) -> Obj:
+def _stateful_set(inputs: Inputs, content: Files, live: Obj | None, servers: int | None) -> Obj:
     owner, spec = inputs.owner, inputs.spec
     size = storage_size(inputs)
     for known in ((live or {}).get("spec") or {}).get("volumeClaimTemplates") or ():
@@ -152,27 +166,21 @@ def _stateful_set(inputs: Inputs, content: Files, live: Obj | None) -> Obj:
     claim: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
     if spec.storage is not None and spec.storage.class_name:
         claim["storageClassName"] = spec.storage.class_name
-    cookie = {
-        "secretName": f"{owner.base}-auth",
-        "defaultMode": 0o440,
-        "items": [{"key": COOKIE_KEY, "path": "cookie"}],
-    }
     volumes: list[dict[str, Any]] = [
         {"name": "config", "secret": {"secretName": owner.base + CONFIG, "defaultMode": 0o440}},
-        {"name": "cookie", "secret": cookie},
-        pods.scratch("run", "256Mi"),
+        *cookie_volumes(inputs),
     ]
     if inputs.tls is not None:
         volumes.append(certificates.volume(owner.base))
     return owner.child(
         STATEFUL_SETS,
         spec={
-            "replicas": spec.replicas,
+            "replicas": spec.replicas if servers is None else servers,
             "serviceName": owner.base + HEADLESS,
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "RollingUpdate"},
             "selector": {"matchLabels": owner.selector},
-            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Delete"},
             "template": {
                 "metadata": {"labels": owner.labels, "annotations": {REVISION: content.fixed}},
                 "spec": {
@@ -181,7 +189,7 @@ def _stateful_set(inputs: Inputs, content: Files, live: Obj | None) -> Obj:
                     "securityContext": pods.pod_security(),
                     "terminationGracePeriodSeconds": 120,
                     **pods.placement(owner, spec.placement, inputs.pull_secrets),
-                    "initContainers": [_cookie(inputs)],
+                    "initContainers": [cookie(inputs)],
                     "containers": [_container(inputs, content.cluster_domain)],
                     "volumes": volumes,
                 },
@@ -191,7 +199,14 @@ def _stateful_set(inputs: Inputs, content: Files, live: Obj | None) -> Obj:
     )
 
 
-def _cookie(inputs: Inputs) -> dict[str, Any]:
+def cookie_volumes(inputs: Inputs) -> list[dict[str, Any]]:
+    """Where `cookie` finds it and puts it."""
+    items = [{"key": COOKIE_KEY, "path": "cookie"}]
+    secret = {"secretName": f"{inputs.owner.base}-auth", "defaultMode": 0o440, "items": items}
+    return [{"name": "cookie", "secret": secret}, pods.scratch("run", "256Mi")]
+
+
+def cookie(inputs: Inputs) -> dict[str, Any]:
     """Erlang takes its cookie only from a file that nobody else may read; a Secret's files belong to a group too.
 
     By a shell's own words: RabbitMQ is started by a shell script, so there is one.
