@@ -12,14 +12,17 @@ from typing import Any
 from chandlery.driver.objects import ResourceType
 from chandlery.providers.kubernetes.types import (
     CERTIFICATES,
+    CNPG_BACKUPS,
     CNPG_CLUSTERS,
     CNPG_POOLERS,
+    CNPG_SCHEDULES,
     DATA_VOLUMES,
     GATEWAYS,
     HTTP_ROUTES,
     KUBEVIRT_INSTANCES,
     KUBEVIRT_MACHINES,
     MARIADBS,
+    OBJECT_STORES,
     RABBITMQ_BINDINGS,
     RABBITMQ_CLUSTERS,
     RABBITMQ_EXCHANGES,
@@ -234,7 +237,18 @@ CLOUDNATIVE_PG = (
             imageName=TEXT,
             imagePullSecrets=each(_NAMED),
             storage=record(size=TEXT, storageClass=TEXT),
-            bootstrap=record(initdb=_BEGINNING),
+            bootstrap=record(
+                initdb=_BEGINNING,
+                recovery=record(
+                    source=TEXT,
+                    database=TEXT,
+                    owner=TEXT,
+                    secret=_NAMED,
+                    recoveryTarget=record(targetTime=TEXT, backupID=TEXT),
+                ),
+            ),
+            plugins=each(record(name=TEXT, isWALArchiver=FLAG, parameters=WORDS), "name"),
+            externalClusters=each(record(name=TEXT, plugin=record(name=TEXT, parameters=WORDS)), "name"),
             enableSuperuserAccess=FLAG,
             superuserSecret=_NAMED,
             inheritedMetadata=record(labels=WORDS, annotations=WORDS),
@@ -265,6 +279,26 @@ CLOUDNATIVE_PG = (
             instances=NUMBER,
             pgbouncer=record(poolMode=TEXT, parameters=WORDS),
             template=record(metadata=record(labels=WORDS), spec=LOOSE),
+        ),
+    ),
+)
+
+_COPIED = {"cluster": _NAMED, "method": TEXT, "pluginConfiguration": record(name=TEXT, parameters=WORDS)}
+_KEY = record(name=TEXT, key=TEXT)
+BARMAN_CLOUD = (
+    definition(CNPG_BACKUPS, record(**_COPIED)),
+    definition(CNPG_SCHEDULES, record(**_COPIED, schedule=TEXT, suspend=FLAG, backupOwnerReference=TEXT)),
+    definition(
+        OBJECT_STORES,
+        record(
+            configuration=record(
+                destinationPath=TEXT,
+                endpointURL=TEXT,
+                s3Credentials=record(accessKeyId=_KEY, secretAccessKey=_KEY, inheritFromIAMRole=FLAG),
+                wal=record(compression=TEXT),
+            ),
+            instanceSidecarConfiguration=record(env=each(record(name=TEXT, value=TEXT), "name")),
+            retentionPolicy=TEXT,
         ),
     ),
 )

@@ -6,11 +6,20 @@ import contextlib
 
 import asyncpg
 import pytest
-from foreign_crds import CLOUDNATIVE_PG
+from foreign_crds import BARMAN_CLOUD, CLOUDNATIVE_PG
 from kubernetes_cluster import CRDS, eventually
 
 from chandlery.providers.kubernetes.pods import CONTAINER_SECURITY, pod_security
-from chandlery.providers.kubernetes.types import CNPG_CLUSTERS, CNPG_POOLERS, PODS, SECRETS, SERVICES
+from chandlery.providers.kubernetes.types import (
+    CNPG_BACKUPS,
+    CNPG_CLUSTERS,
+    CNPG_POOLERS,
+    CNPG_SCHEDULES,
+    OBJECT_STORES,
+    PODS,
+    SECRETS,
+    SERVICES,
+)
 
 pytestmark = pytest.mark.engine
 # What CloudNativePG does, as far as it can be seen from outside: passwords from its Secrets, the first database.
@@ -29,7 +38,7 @@ exec postgres -D /fake-data/pg -c listen_addresses=0.0.0.0 -c unix_socket_direct
 @pytest.fixture
 async def without(kube):
     yield kube
-    for definition in CLOUDNATIVE_PG:
+    for definition in (*CLOUDNATIVE_PG, *BARMAN_CLOUD):
         await kube.api.delete(CRDS, "", definition["metadata"]["name"])
 
 
@@ -202,3 +211,69 @@ async def test_refused_without_cloudnativepg_and_whole_once_it_is_there(without)
 
 async def _reason(kube, name, word):
     return word in str((await kube.get("Database", name))["status"]["conditions"])
+
+
+STORE = {"bucket": "backups", "prefix": "shop/", "endpoint": "https://s3.example.com", "region": "eu-central-1"}
+STORE |= {"credentialsSecret": {"name": "keys"}}
+
+
+async def test_backups_are_handed_over_and_another_cluster_begins_with_them(without):
+    kube = without
+    await install(kube)
+    backup = {"schedule": "30 1 * * *", "destination": {"s3": STORE}, "retention": {"days": 30}}
+    spec = {"instances": 2, "storage": {"size": "2Gi"}, "backup": {**backup, "continuousArchiving": True}}
+    await kube.apply("Database", "old", spec)
+    await eventually(lambda: _reason(kube, "old", "Barman Cloud plugin"))
+    for definition in BARMAN_CLOUD:
+        await kube.api.apply(CRDS, definition)
+    await kube.apply("Database", "old", spec, annotations={"chandlery.dev/backup-requested-at": "now"})
+    made = await eventually(lambda: kube.get(CNPG_CLUSTERS, "old-database"))
+    [plugin] = made["spec"]["plugins"]
+    assert plugin["parameters"] == {"barmanObjectName": "old-database"}
+    store = await kube.get(OBJECT_STORES, "old-database")
+    assert store["spec"]["configuration"]["destinationPath"] == "s3://backups/shop"
+    assert store["spec"]["configuration"]["s3Credentials"]["accessKeyId"] == {"name": "keys", "key": "access-key-id"}
+    assert store["spec"]["retentionPolicy"] == "30d"
+    schedule = await kube.get(CNPG_SCHEDULES, "old-database")
+    assert schedule["spec"]["schedule"] == "0 30 1 * * *"
+    await play(kube, made)
+    [asked] = await eventually(lambda: _items(kube, CNPG_BACKUPS))
+    assert asked["spec"]["pluginConfiguration"] == {"name": "barman-cloud.cloudnative-pg.io"}
+    done = {"phase": "completed", "backupId": "20260101T000000", "stoppedAt": "2026-01-01T00:00:09Z"}
+    await told(kube, CNPG_BACKUPS, asked["metadata"]["name"], done)
+    window = {"lastSuccessfulBackupTime": "2026-01-01T00:00:09Z", "firstRecoverabilityPoint": "2026-01-01T00:00:09Z"}
+    await told(kube, OBJECT_STORES, "old-database", {"serverRecoveryWindow": {"old-database": window}})
+
+    async def seen():
+        found = (await kube.get("Database", "old"))["status"].get("backup", {})
+        return found if found.get("lastSuccessfulTime") and found.get("list") else None
+
+    status = await eventually(seen)
+    assert status["list"][0]["name"] == "20260101T000000"
+    assert status["list"][0]["phase"] == "Completed"
+    assert status["nextScheduledTime"].endswith("T01:30:00Z")
+    assert len(await _items(kube, CNPG_BACKUPS)) == 1
+
+    moment = {"objectName": "old", "pointInTime": "2026-01-01T12:00:00Z"}
+    await kube.apply("Database", "new", {"instances": 2, "storage": {"size": "2Gi"}, "restoreFrom": moment})
+    begun = await eventually(lambda: kube.get(CNPG_CLUSTERS, "new-database"))
+    assert begun["spec"]["bootstrap"]["recovery"]["recoveryTarget"] == {"targetTime": "2026-01-01T12:00:00Z"}
+    [source] = begun["spec"]["externalClusters"]
+    parameters = {"barmanObjectName": "new-database-origin", "serverName": "old-database"}
+    assert source["plugin"]["parameters"] == parameters
+    assert (await kube.get(OBJECT_STORES, "new-database-origin"))["spec"]["configuration"] == (
+        store["spec"]["configuration"]
+    )
+    # without backups the store goes, and the log is not archived any more
+    await kube.apply("Database", "old", {"instances": 2, "storage": {"size": "2Gi"}})
+
+    async def gone():
+        return not await kube.get(OBJECT_STORES, "old-database") and not await kube.get(CNPG_SCHEDULES, "old-database")
+
+    await eventually(gone)
+    assert "plugins" not in (await kube.get(CNPG_CLUSTERS, "old-database"))["spec"]
+    await kube.api.delete(PODS, kube.namespace, "old-database-1")
+
+
+async def _items(kube, kind):
+    return (await kube.api.list(kind, kube.namespace)).items

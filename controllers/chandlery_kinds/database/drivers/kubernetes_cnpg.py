@@ -6,37 +6,53 @@ real connection to the primary, as its superuser, by the same rules as everywher
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from chandlery.driver.objects import ResourceType
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation, Unsupported
-from chandlery.foundation.errors import ChandleryError, Unavailable
+from chandlery.driver.schedule import due, requested, stamp
+from chandlery.foundation.errors import (
+    AlreadyExists,
+    ChandleryError,
+    DependencyNotReady,
+    FailedPrecondition,
+    NotSupported,
+    Unavailable,
+)
 from chandlery.model.base import Condition, DeletionPolicy, Endpoint
 from chandlery.model.parts import ClientAuthentication, ExposureType
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.foreign import look
-from chandlery.providers.kubernetes.ownership import Owner
+from chandlery.providers.kubernetes.ownership import Owner, base_name
 from chandlery.providers.kubernetes.session import KubernetesSession
 from chandlery.providers.kubernetes.types import (
+    CNPG_BACKUPS,
     CNPG_CLUSTERS,
     CNPG_POOLERS,
+    CNPG_SCHEDULES,
     CONFIG_MAPS,
+    OBJECT_STORES,
     PODS,
     SECRETS,
     SERVICE_MONITORS,
     SERVICES,
     Obj,
 )
-from chandlery_kinds.database.drivers.kubernetes_delegate import DRIFT_POLL, POLL, Delegated
+from chandlery_kinds.database.drivers.kubernetes_delegate import BACKUP, DRIFT_POLL, POLL, Delegated
 from chandlery_kinds.database.drivers.kubernetes_scripts import Scripts
 from chandlery_kinds.database.kubernetes.cluster import AUTH, POOLER, PORT, SUPERUSER, children, pooled
+from chandlery_kinds.database.kubernetes.cluster_backup import CRD as PLUGIN_CRD
+from chandlery_kinds.database.kubernetes.cluster_backup import asked_for
+from chandlery_kinds.database.kubernetes.cluster_backup import facts as backup_facts
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.binding import binding, encrypted, secret_part
 from chandlery_kinds.database.postgres.connection import connect
 from chandlery_kinds.database.postgres.content import Content
-from chandlery_kinds.database.spec_parts import PoolMode
+from chandlery_kinds.database.spec_parts import BackupMethod, PoolMode
 
 CRD = "clusters.postgresql.cnpg.io"
 CA = "-ca"
@@ -51,9 +67,7 @@ def refused(obj: Database) -> list[Unsupported]:
     def no(field: str, value: object, why: str) -> None:
         found.append(Unsupported(field, str(value), why))
 
-    for field, value in (("backup", spec.backup), ("restoreFrom", spec.restore_from)):
-        if value is not None:
-            no(f"spec.{field}", "set", "it is not handed over to CloudNativePG yet")
+    found += _backups(obj)
     if spec.pooler is not None and spec.pooler.enabled and spec.pooler.mode is PoolMode.STATEMENT:
         no("spec.pooler.mode", "statement", "CloudNativePG's pooler knows session and transaction")
     tls = spec.tls
@@ -73,6 +87,29 @@ def refused(obj: Database) -> list[Unsupported]:
     if spec.deletion_policy is not DeletionPolicy.DELETE:
         why = "CloudNativePG deletes the volumes with the cluster"
         no("spec.deletionPolicy", spec.deletion_policy.value, why)
+    return found
+
+
+def _backups(obj: Database) -> list[Unsupported]:
+    """What the Barman Cloud plugin doesn't do."""
+    spec, found = obj.spec, []
+
+    def no(field: str, value: object, why: str) -> None:
+        found.append(Unsupported(field, str(value), why))
+
+    backup, restore = spec.backup, spec.restore_from
+    if backup is not None:
+        if backup.destination.s3 is None:
+            no("spec.backup.destination", "set", "CloudNativePG's backups go to an S3-compatible store: use s3")
+        if backup.method is not BackupMethod.PHYSICAL:
+            no("spec.backup.method", backup.method.value, "CloudNativePG copies the files and archives the log")
+        if backup.retention is not None and backup.retention.count is not None:
+            no("spec.backup.retention.count", backup.retention.count, "CloudNativePG keeps backups by age: use days")
+        if backup.schedule is not None and str(backup.time_zone) != "UTC":
+            no("spec.backup.timeZone", backup.time_zone, "CloudNativePG's schedules mean UTC")
+    if restore is not None and restore.object_name is None:
+        why = "name the Database (objectName): its backups lie in a folder of its cluster's own name"
+        no("spec.restoreFrom.destination", "set", why)
     return found
 
 
@@ -98,15 +135,55 @@ class CnpgCluster(Delegated):
         if not served:
             return cls(ctx, obj, await Children(session, owner, (SECRETS,)).look(), served=False)
         further = SimpleNamespace(tls=None, metrics=obj.spec.metrics)  # certificates are CloudNativePG's own
-        kinds = (CNPG_POOLERS, CNPG_CLUSTERS, SERVICES, SECRETS, CONFIG_MAPS, PODS)
-        return cls(ctx, obj, await look(session, owner, kinds, further), served=True)
+        kinds: Sequence[ResourceType] = (CNPG_POOLERS, CNPG_CLUSTERS, SERVICES, SECRETS, CONFIG_MAPS, PODS)
+        there = await look(session, owner, kinds, further)
+        had = ((there.get(CNPG_CLUSTERS) or {}).get("spec") or {}).keys() & {"plugins", "externalClusters"}
+        wants = obj.spec.backup is not None or obj.spec.restore_from is not None
+        if (wants or had) and await session.served(PLUGIN_CRD):
+            kinds = (CNPG_SCHEDULES, CNPG_BACKUPS, OBJECT_STORES, *there.kinds)
+            there = await Children(session, owner, kinds).look()
+        elif wants and not obj.metadata.deletion_timestamp:
+            raise FailedPrecondition(
+                "backups of several instances are made by CloudNativePG's Barman Cloud plugin, which is not installed "
+                "in this cluster",
+                field="spec.backup" if obj.spec.backup is not None else "spec.restoreFrom",
+                hint="Install it (https://cloudnative-pg.io/plugin-barman-cloud), and this object goes on by itself.",
+                retry_after=30.0,
+            )
+        return cls(ctx, obj, there, served=True)
 
     @property
     def live(self) -> Obj | None:
         return self.there.get(CNPG_CLUSTERS)
 
-    def _begin(self) -> None:
+    async def _prepare(self) -> None:
         self.scripts.begin()
+        if self.spec.restore_from is not None and "restore" not in self.notes:
+            # on record, so that the object whose backup it is may go
+            self.notes["restore"] = await self._origin(str(self.spec.restore_from.object_name))
+
+    async def _origin(self, name: str) -> dict[str, Any]:
+        """Where the backups of another Database are.
+
+        Raises:
+            DependencyNotReady: it isn't there.
+            NotSupported: they aren't in a store.
+        """
+        field = "spec.restoreFrom.objectName"
+        names = self.obj.names
+        other = await self.ctx.reader.get(names.group, names.kind, self.owner.namespace, name)
+        if other is None:
+            raise DependencyNotReady(f"the Database {name} isn't there", field=field)
+        backup = Database.model_validate(other).spec.backup
+        if backup is None or backup.destination.s3 is None:
+            raise NotSupported(f"the Database {name} has no backups in an S3-compatible store", field=field)
+        s3 = backup.destination.s3.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return {"server": base_name(name, self.owner.kind), "s3": s3}
+
+    async def _back_up(self, asked: str) -> None:
+        with contextlib.suppress(AlreadyExists):
+            await self.session.create(asked_for(self.owner, asked))
+        self.notes["backup"] = asked
 
     async def _run_script(self, name: str, field: str) -> None:
         await self.scripts.run(name, field, await self.role_passwords())
@@ -169,10 +246,15 @@ class CnpgCluster(Delegated):
         conditions = {c.get("type"): c for c in status.get("conditions") or ()}
         works = conditions.get("Ready", {}).get("status") == "True"
         passwords = await self.role_passwords()
-        found = [*self._given_password(passwords), *self.rotation_differences()]
-        found += self.there.differences(self._wanted(), _cost)
         content = self._content(passwords)
         inside, told = await self._inside(content)
+        found = [*self._given_password(passwords), *self.rotation_differences()]
+        found += self.there.differences(self._wanted(), _cost)
+        if self.version and self.spec.backup is not None:
+            done = self.notes.get("backup")
+            asked = requested(obj.metadata.annotations, BACKUP, done)
+            if asked is not None:
+                found.append(Difference("backup", asked, str(done or "none"), payload=("backup", asked)))
         whole = works and int(status.get("readyInstances") or 0) >= obj.spec.instances
         host, port = self._where()
         ready = bool(whole and host and self._pooler_works() and self.version) and not inside
@@ -307,6 +389,15 @@ class CnpgCluster(Delegated):
             found["version"] = self.version
         if status.get("timelineID"):
             found["timeline"] = status["timelineID"]
+        if self.spec.backup is not None:
+            told = backup_facts(self.owner, self.there.get(OBJECT_STORES), self.there.all(CNPG_BACKUPS))
+            coming = due(
+                str(self.spec.backup.schedule) if self.spec.backup.schedule else None,
+                since=self.ctx.base.now(),
+                now=self.ctx.base.now(),
+                suspended=self.spec.backup.suspended,
+            ).next
+            found["backup"] = told | ({"nextScheduledTime": stamp(coming)} if coming is not None else {})
         if pooled(self.spec):
             found["poolerReady"] = self._pooler_works()
         return found
@@ -321,6 +412,7 @@ class CnpgCluster(Delegated):
             session.pull_secrets,
             live=self.live,
             monitors=SERVICE_MONITORS in self.there.kinds,
+            restore=self.notes.get("restore"),
         )
 
 

@@ -25,7 +25,9 @@ from chandlery_kinds.database.model import Database
 POLL = 10.0
 """The other operator's objects wake us when they change; this is for what they don't tell."""
 DRIFT_POLL = 30.0
-_WORDS = frozenset({"auth", "rotate", "anchor", "password", SCRIPT, "apply", "delete"})
+BACKUP = "chandlery.dev/backup-requested-at"
+"""Annotation: any text; a new one is a backup."""
+_WORDS = frozenset({"auth", "rotate", "anchor", "password", "backup", SCRIPT, "apply", "delete"})
 """What payloads of ours begin with; those of the inside are statements."""
 
 
@@ -53,8 +55,11 @@ class Delegated(DatabasePass):
     def _content(self, passwords: Mapping[str, str]) -> ContentLike:
         """Databases and roles."""
 
-    def _begin(self) -> None:
+    async def _prepare(self) -> None:
         """Put on record what is read at creation only."""
+
+    async def _back_up(self, asked: str) -> None:
+        """A backup that a person asks for, once."""
 
     async def _run_script(self, name: str, field: str) -> None:
         """A script at the beginning."""
@@ -100,7 +105,7 @@ class Delegated(DatabasePass):
     async def create(self) -> None:
         self._need()
         await self.ensure_auth()
-        self._begin()
+        await self._prepare()
         await self._save()
         await self.act_all(self._wanted())
 
@@ -126,6 +131,8 @@ class Delegated(DatabasePass):
                 live = self.there.get(SECRETS, AUTH)
                 assert live is not None
                 await self.session.merge(live, {"stringData": {"password": rest[0]}})
+            elif what == "backup":
+                await self._back_up(rest[0])
             elif what == SCRIPT:
                 scripts.append(change)
             else:

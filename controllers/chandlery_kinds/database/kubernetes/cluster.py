@@ -16,6 +16,7 @@ from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.pods import image
 from chandlery.providers.kubernetes.services import client_service, port
 from chandlery.providers.kubernetes.types import CNPG_CLUSTERS, CNPG_POOLERS, OWNER_UID, Obj
+from chandlery_kinds.database.kubernetes import cluster_backup
 from chandlery_kinds.database.model import DatabaseSpec
 from chandlery_kinds.database.spec_parts import Durability, ReplicationMode
 
@@ -38,9 +39,11 @@ def children(
     *,
     live: Obj | None = None,
     monitors: bool = False,
+    restore: Mapping[str, Any] | None = None,
 ) -> list[Obj]:
-    """Everything but what holds generated values."""
-    found = [cluster(owner, spec, parameters, catalogue, pull_secrets, live=live), *pooler(owner, spec)]
+    """Everything but what holds generated values. `restore` says where a cluster begins from: server, s3."""
+    made = cluster(owner, spec, parameters, catalogue, pull_secrets, live=live, restore=restore)
+    found = [*cluster_backup.children(owner, spec, restore), made, *pooler(owner, spec)]
     if spec.exposure.type is not ExposureType.INTERNAL:
         selector = {"cnpg.io/cluster": owner.base, "cnpg.io/instanceRole": "primary"}
         if pooled(spec):
@@ -62,6 +65,7 @@ def cluster(
     pull_secrets: Sequence[str] = (),
     *,
     live: Obj | None = None,
+    restore: Mapping[str, Any] | None = None,
 ) -> Obj:
     """The manifest. Without a version or an image of people's own, the image is CloudNativePG's choice.
 
@@ -72,7 +76,8 @@ def cluster(
     body: dict[str, Any] = {
         "instances": spec.instances,
         "storage": {"size": str(Quantity(str(spec.storage.size)))},
-        "bootstrap": ((live or {}).get("spec") or {}).get("bootstrap") or {"initdb": _beginning(owner, spec)},
+        **_began(owner, spec, live, restore),
+        **cluster_backup.plugins(owner, spec),
         # databases, roles and rights are kept over a real connection, as everywhere
         "enableSuperuserAccess": True,
         "superuserSecret": {"name": owner.base + ADMIN},
@@ -103,6 +108,15 @@ def cluster(
     if postgresql:
         body["postgresql"] = postgresql
     return owner.child(CNPG_CLUSTERS, spec=body)
+
+
+def _began(owner: Owner, spec: DatabaseSpec, live: Obj | None, restore: Mapping[str, Any] | None) -> dict[str, Any]:
+    had = (live or {}).get("spec") or {}
+    if had.get("bootstrap"):
+        return {key: had[key] for key in ("bootstrap", "externalClusters") if had.get(key)}
+    if restore is not None:
+        return cluster_backup.recovery(owner, spec, restore, owner.base + AUTH)
+    return {"bootstrap": {"initdb": _beginning(owner, spec)}}
 
 
 def _beginning(owner: Owner, spec: DatabaseSpec) -> dict[str, Any]:

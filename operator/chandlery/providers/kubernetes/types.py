@@ -24,6 +24,9 @@ BUDGETS: Final = ResourceType("policy", "v1", "poddisruptionbudgets", "PodDisrup
 NETWORK_POLICIES: Final = ResourceType("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 CNPG_CLUSTERS: Final = ResourceType("postgresql.cnpg.io", "v1", "clusters", "Cluster")
 CNPG_POOLERS: Final = ResourceType("postgresql.cnpg.io", "v1", "poolers", "Pooler")
+CNPG_BACKUPS: Final = ResourceType("postgresql.cnpg.io", "v1", "backups", "Backup")
+CNPG_SCHEDULES: Final = ResourceType("postgresql.cnpg.io", "v1", "scheduledbackups", "ScheduledBackup")
+OBJECT_STORES: Final = ResourceType("barmancloud.cnpg.io", "v1", "objectstores", "ObjectStore")
 MARIADBS: Final = ResourceType("k8s.mariadb.com", "v1alpha1", "mariadbs", "MariaDB")
 JOBS: Final = ResourceType("batch", "v1", "jobs", "Job")
 CRON_JOBS: Final = ResourceType("batch", "v1", "cronjobs", "CronJob")
@@ -63,6 +66,9 @@ BY_KIND: Final = {
         NETWORK_POLICIES,
         CNPG_CLUSTERS,
         CNPG_POOLERS,
+        CNPG_BACKUPS,
+        CNPG_SCHEDULES,
+        OBJECT_STORES,
         MARIADBS,
         JOBS,
         CRON_JOBS,
