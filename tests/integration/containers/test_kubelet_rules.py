@@ -1,4 +1,4 @@
-"""What only a kubelet does to pods: volumes that change hands, ports of the privileged, pods that end in their own time."""
+"""What only a kubelet does to pods: volumes that change hands, low ports, pods that end in their own time."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ from chandlery.providers.local.engines import Engines
 
 SHELL = tuple(
     """
-    awk basename cat chmod cp cut date df dirname env expr getconf grep head hostname id ln locale ls mkdir mv readlink rm
-    sed sh sleep sort stty sync touch tr true uname wc
+    awk basename cat chmod cp cut date df dirname env expr getconf grep head hostname id ln locale ls mkdir mv readlink
+    rm sed sh sleep sort stty sync touch tr true uname wc
     """.split()
 )
 _LIBRARY = re.compile(r"=> (/\S+)|^\s*(/lib\S+ld\S+)", re.MULTILINE)
@@ -190,11 +190,11 @@ class Images:
 
     def _operator(self, root: Path) -> Image:
         """What the Dockerfile has made, where CHANDLERY_OPERATOR_ROOT says that it is mounted; else much the same."""
-        env = {"PATH": f"/opt/chandlery/bin:{DEFAULT_PATH}", "HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108
+        env = {"PATH": f"/opt/chandlery/bin:{DEFAULT_PATH}", "HOME": "/tmp", "PYTHONUNBUFFERED": "1"}
         env["PYTHONDONTWRITEBYTECODE"] = "1"
         built = os.environ.get("CHANDLERY_OPERATOR_ROOT")
         if built:
-            return Image(Path(built), env, directory="/tmp", user=65532)  # noqa: S108
+            return Image(Path(built), env, directory="/tmp", user=65532)
         project = Path(__file__).resolve().parents[3]
         python = Path(sys.base_prefix)
         shutil.copytree(
@@ -227,7 +227,7 @@ class Images:
                 libraries(root, file, {}, below=python)
         for library in ("libstdc++.so.6", "librt.so.1", "libpthread.so.0", "libdl.so.2", "libutil.so.1"):
             _copy(Path("/usr/lib/x86_64-linux-gnu", library).resolve(), root / "lib/x86_64-linux-gnu" / library)
-        return Image(root, env, directory="/tmp", user=65532)  # noqa: S108
+        return Image(root, env, directory="/tmp", user=65532)
 
 
 def _plain(name: str) -> str:

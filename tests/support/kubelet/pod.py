@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import time
 from dataclasses import dataclass, field
@@ -185,9 +186,9 @@ class PodWorker:
         return task
 
     async def _refreshing(self) -> None:
-        """A real kubelet takes up to a minute and more for it; tests needn't."""
+        """A real kubelet takes up to a minute and more for it; tests needn't, but may ask for it."""
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(float(os.environ.get("CHANDLERY_KUBELET_REFRESH", "1")))
             try:
                 await self.volumes.prepare()
             except (NotYetError, ChandleryError) as error:

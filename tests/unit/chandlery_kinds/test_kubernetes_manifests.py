@@ -298,3 +298,55 @@ def test_a_volume_claim_keeps_the_size_that_it_was_made_with():
     inputs = CacheInputs.of(an(Cache, bigger), {}, {})
     again = cache.workload(inputs, live).workload
     assert again["spec"]["volumeClaimTemplates"] == live["spec"]["volumeClaimTemplates"]
+
+
+def _template(made):
+    [workload] = [m for m in made if m["kind"] in ("StatefulSet", "Deployment")]
+    return workload, workload["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pods_have_all_that_they_refer_to(case):
+    """What an API server takes and a kubelet stumbles over."""
+    workload, pod = _template(CASES[case]())
+    claims = workload["spec"].get("volumeClaimTemplates", ())
+    volumes = [v["name"] for v in pod["volumes"]] + [claim["metadata"]["name"] for claim in claims]
+    assert len(volumes) == len(set(volumes))
+    everything = [*pod.get("initContainers", ()), *pod["containers"]]
+    mounted = set()
+    for container in everything:
+        mounts = container.get("volumeMounts", ())
+        mounted |= {mount["name"] for mount in mounts}
+        assert len({mount["mountPath"] for mount in mounts}) == len(mounts)
+        ports = {port["name"]: port["containerPort"] for port in container.get("ports", ())}
+        assert len(set(ports.values())) == len(ports)
+        for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+            probe = container.get(kind, {})
+            asked = (probe.get("tcpSocket") or probe.get("httpGet") or {}).get("port")
+            assert asked is None or asked in ports
+    assert mounted == set(volumes)
+    names = [port["name"] for container in everything for port in container.get("ports", ())]
+    assert len(names) == len(set(names))
+    assert all(len(name) <= 15 for name in names)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_only_images_that_have_a_shell_are_asked_for_one(case):
+    """docs/kubernetes.md says which: many images of others have none."""
+    _, pod = _template(CASES[case]())
+    shells = set()
+    for container in [*pod.get("initContainers", ()), *pod["containers"]]:
+        hook = container.get("lifecycle", {}).get("preStop", {})
+        probes = [container.get(kind, {}) for kind in ("startupProbe", "livenessProbe", "readinessProbe")]
+        words = [container["command"], *(p["exec"]["command"] for p in (hook, *probes) if "exec" in p)]
+        shells |= {container["name"] for command in words if command[0] == "sh"}
+    allowed = {"database": {"initialise", "database"}, "loadbalancer": {"haproxy"}}.get(case.partition("/")[0], set())
+    assert shells <= (allowed or ({"cookie"} if "rabbitmq" in case else set()))
+
+
+def test_a_class_says_where_the_program_of_a_load_balancer_is():
+    commands = {"commands": {"haproxy": ["/opt/haproxy/sbin/haproxy"]}}
+    inputs = BalancerInputs.of(an(LoadBalancer, WEB), commands, {})
+    [container] = deployment(inputs, "mark")["spec"]["template"]["spec"]["containers"]
+    assert container["command"][:2] == ["/opt/haproxy/sbin/haproxy", "-W"]
+    assert inputs.asked["commands"] == commands["commands"]

@@ -60,14 +60,16 @@ def _container(inputs: Inputs) -> dict[str, Any]:
         {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
         {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
     ]
+    program = pods.program("haproxy", ["haproxy"], inputs.parameters)
     return {
         "name": "haproxy",
         "image": inputs.image,
-        "command": ["haproxy", "-W", "-db", "-f", f"{MOUNT}/haproxy.cfg"],
+        "command": [*program, "-W", "-db", "-f", f"{MOUNT}/haproxy.cfg"],
         "ports": ports,
         "securityContext": pods.CONTAINER_SECURITY,
         "resources": pods.resources(inputs.spec.resources, memory=_MEMORY),
-        # First the pod leaves the Service, then HAProxy lets its sessions end by themselves.
+        # First the pod leaves the Service, then HAProxy lets its sessions end by themselves. SIGUSR1 asks for
+        # that; SIGTERM would cut them, and which of both the kubelet sends is up to the image.
         "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "sleep 5; kill -USR1 1; sleep 80"]}}},
         "livenessProbe": pods.http_probe("/healthz", "health", period=10, failures=6),
         "readinessProbe": pods.http_probe("/healthz", "health", period=2),

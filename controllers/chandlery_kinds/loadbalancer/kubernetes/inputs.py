@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chandlery.providers.kubernetes.ownership import Owner
@@ -26,6 +26,7 @@ class Inputs:
     image: str
     image_said: str
     pull_secrets: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -37,7 +38,7 @@ class Inputs:
     ) -> Inputs:
         chosen, said = image("haproxy", _IMAGE, parameters, catalogue)
         secrets = tuple(parameters.get("pullSecrets") or pull_secrets)
-        return cls(Owner.of(obj, "haproxy"), obj.spec, chosen, said, secrets)
+        return cls(Owner.of(obj, "haproxy"), obj.spec, chosen, said, secrets, parameters)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -57,6 +58,7 @@ class Inputs:
         return {
             **{name: spec[name] for name in names if name in spec},
             "pools": pools,
+            **({"commands": dict(self.parameters["commands"])} if self.parameters.get("commands") else {}),
             "image": self.image_said,
             "pullSecrets": list(self.pull_secrets),
         }
