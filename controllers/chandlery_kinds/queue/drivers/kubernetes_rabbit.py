@@ -120,7 +120,7 @@ class RabbitPods(Workload[Queue]):
 
     def _pods(self) -> list[Obj]:
         """Of the servers, as long as they stay."""
-        found = [pod for pod in self.there.pods if scale.COMPONENT not in pod["metadata"]["labels"]]
+        found = [pod for pod in self.there.pods if pod["metadata"]["labels"].get(scale.COMPONENT) != "task"]
         return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
 
     def _node(self, index: int) -> str:
