@@ -12,7 +12,7 @@ import pymysql
 import pytest
 from kubernetes_cluster import CONTAINERS, eventually
 
-from chandlery.providers.kubernetes.types import PODS, SECRETS
+from chandlery.providers.kubernetes.types import DEPLOYMENTS, PODS, SECRETS
 from chandlery.providers.local.engines.apt import available
 from chandlery.reconcile.api import RESOURCE_CLASSES
 
@@ -44,9 +44,9 @@ def trusting(binding):
 
 
 @contextlib.asynccontextmanager
-async def postgres(kube, name, tls):
+async def postgres(kube, name, tls, service=""):
     binding = await kube.secret(name)
-    [(host, port)] = await eventually(lambda: kube.workloads.behind(kube.namespace, f"{name}-database"))
+    [(host, port), *_] = await eventually(lambda: kube.workloads.behind(kube.namespace, service or f"{name}-database"))
     connection = await asyncpg.connect(
         host=host,
         port=port,
@@ -54,6 +54,7 @@ async def postgres(kube, name, tls):
         password=binding["password"],
         database=binding["database"],
         ssl=trusting(binding) if tls else False,
+        statement_cache_size=0,
     )
     try:
         yield connection
@@ -144,3 +145,44 @@ async def test_mariadb_speaks_tls_only_and_renews_its_certificate(secured):
     async with mariadb(kube, "safe", True) as app, app.cursor() as cursor:
         await cursor.execute("SELECT 1")
     assert (await kube.get(PODS, "safe-database-0"))["metadata"]["uid"] == pod
+
+
+async def test_a_pooler_in_front_of_postgres_with_tls(secured):
+    kube = secured
+    spec = {**SPEC, "pooler": {"instances": 2, "poolSize": 3, "configuration": {"query_wait_timeout": "30"}}}
+    await kube.apply("Database", "pool", spec)
+    status = await kube.ready("Database", "pool")
+    assert status["poolerReady"] is True
+    assert status["endpoint"]["host"] == f"pool-database-pooler.{kube.namespace}.svc"
+    binding = await kube.secret("pool")
+    assert binding["host"] == status["endpoint"]["host"]
+    async with postgres(kube, "pool", True, "pool-database-pooler") as app:
+        assert await app.fetchval("SELECT current_user") == "app"
+    # another mode rolls its pods, not the engine; a new password counts at once
+    engine = (await kube.get(PODS, "pool-database-0"))["metadata"]["uid"]
+    await kube.apply(
+        "Database",
+        "pool",
+        {**spec, "pooler": {"mode": "session"}},
+        annotations={"chandlery.dev/rotate-requested-at": "now"},
+    )
+
+    async def rotated():
+        return (await kube.secret("pool"))["password"] != binding["password"]
+
+    await eventually(rotated)
+
+    async def rolled():
+        live = await kube.get(DEPLOYMENTS, "pool-database-pooler")
+        done = live["status"]
+        return live["spec"]["replicas"] == 1 == done.get("updatedReplicas") == done.get("readyReplicas")
+
+    await eventually(rolled)
+    await kube.ready("Database", "pool")
+    async with postgres(kube, "pool", True, "pool-database-pooler") as app:
+        assert await app.fetchval("SELECT current_user") == "app"
+    assert (await kube.get(PODS, "pool-database-0"))["metadata"]["uid"] == engine
+    await kube.apply("Database", "pool", SPEC)
+    await kube.ready("Database", "pool")
+    assert await kube.get(DEPLOYMENTS, "pool-database-pooler") is None
+    assert (await kube.secret("pool"))["host"] == f"pool-database.{kube.namespace}.svc"

@@ -54,6 +54,7 @@ class Images:
             "postgres": self._postgres,
             "postgres15": self._postgres_of_debian,
             "mariadb": self._mariadb,
+            "pgbouncer": self._pgbouncer,
             "nats": self._nats,
             "haproxy": self._haproxy,
             "rabbitmq": self._rabbitmq,
@@ -130,6 +131,11 @@ class Images:
         for name in ("UTC", "Etc/UTC"):
             _copy(zones / name, root / str(zones / name)[1:])
         return Image(root)
+
+    def _pgbouncer(self, root: Path) -> Image:
+        engine = asyncio.run(Engines(shared_cache() / "engines").ensure("pgbouncer"))
+        program(root, engine.binary, "/usr/bin/pgbouncer", engine.env)
+        return Image(root, user=998)
 
     def _mariadb(self, root: Path) -> Image:
         shell(root)

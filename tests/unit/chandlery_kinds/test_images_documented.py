@@ -36,6 +36,10 @@ IMAGES = {
 }
 
 
+def test_the_page_names_the_poolers_image():
+    assert f"| `pgbouncer` | `{DatabaseInputs.of(an(Database, {}), {}, {}).pooler}` |" in TEXT
+
+
 @pytest.mark.parametrize("engine", IMAGES)
 def test_the_page_names_the_image(engine):
     made = IMAGES[engine]()

@@ -20,6 +20,7 @@ from chandlery_kinds.cache.kubernetes.config import probe
 from chandlery_kinds.cache.kubernetes.inputs import Inputs as CacheInputs
 from chandlery_kinds.cache.model import Cache
 from chandlery_kinds.cache.valkey import desired_settings
+from chandlery_kinds.database.kubernetes import pooler as database_pooler
 from chandlery_kinds.database.kubernetes.children import children as database_children
 from chandlery_kinds.database.kubernetes.inputs import Inputs as DatabaseInputs
 from chandlery_kinds.database.kubernetes.statefulset import stateful_set as database_set
@@ -97,6 +98,12 @@ def databases(spec, parameters=None, restore=None):
     return [*database_children(inputs, parameters or {}, monitors=True), database_set(inputs)]
 
 
+def poolers(spec, parameters=None):
+    inputs = DatabaseInputs.of(an(Database, spec), parameters or {}, {}, ["mirror"])
+    made = database_pooler.children(inputs, "a", parameters or {})
+    return [*made, *(kept.workload for kept in database_pooler.workload(inputs, None, "f"))]
+
+
 WEB = {
     "listeners": [{"name": "web", "protocol": "HTTP", "port": 80, "pool": "app"}],
     "pools": [{"name": "app", "targets": [{"name": "a", "address": "192.0.2.1", "port": 80}]}],
@@ -165,6 +172,14 @@ CASES = {
             "backup": {"schedule": "@daily", "destination": {"volume": {"claimName": "safe"}}, "method": "logical"},
         },
         {"images": {"postgres-exporter": "registry.example/exporter:1.2.3"}, "networkPolicy": True},
+    ),
+    "database/postgres-pooler": lambda: poolers(
+        {
+            "tls": {"required": False},
+            "pooler": {"instances": 2, "mode": "session", "configuration": {"query_timeout": "30"}},
+            "exposure": {"type": "NodePort", "nodePort": 30432, "allowedCidrs": ["10.0.0.0/8"]},
+        },
+        {"networkPolicy": True},
     ),
     "database/mariadb": lambda: databases({"engine": "mariadb"}),
     "database/mariadb-secured": lambda: databases(

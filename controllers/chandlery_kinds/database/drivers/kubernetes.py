@@ -18,6 +18,7 @@ from chandlery_kinds.database.drivers.kubernetes_postgres import PostgresPod
 from chandlery_kinds.database.drivers.kubernetes_scripts import needs_login
 from chandlery_kinds.database.kubernetes.inputs import Inputs
 from chandlery_kinds.database.model import Database, DatabaseEngine, DatabaseSpec
+from chandlery_kinds.database.postgres.pooler import refused as pooler_refused
 
 
 class DatabaseDriver(KubernetesDriver[Database]):
@@ -26,7 +27,7 @@ class DatabaseDriver(KubernetesDriver[Database]):
     permissions: ClassVar[tuple[Rule, ...]] = (
         *child_rules(
             ("", ("services", "secrets", "configmaps")),
-            ("apps", ("statefulsets",)),
+            ("apps", ("statefulsets", "deployments")),
             ("batch", ("cronjobs", "jobs")),
             ("networking.k8s.io", ("networkpolicies",)),
             ("postgresql.cnpg.io", ("clusters", "poolers", "backups", "scheduledbackups")),
@@ -40,8 +41,8 @@ class DatabaseDriver(KubernetesDriver[Database]):
 
     def refused(self, obj: Database, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
         spec = obj.spec
-        if spec.pooler is not None and spec.pooler.enabled and spec.instances == 1:
-            yield Unsupported("spec.pooler", "set", "databases on Kubernetes don't have it yet")
+        if spec.engine is DatabaseEngine.POSTGRES and spec.instances == 1:
+            yield from pooler_refused(spec.pooler)
         if needs_login(obj):
             yield Unsupported("spec.initialization.sqlSecrets", "set", "the owner that runs them can't log in")
         if spec.initialization.sql_secrets and Inputs.of(obj, {}, {}).clients_show:

@@ -240,6 +240,8 @@ def refused(obj: Database) -> list[Unsupported]:
     if spec.initialization.sql_secrets:
         why = "MariaDB can't undo a script that stops half-way, so none is run here"
         found.append(Unsupported("spec.initialization.sqlSecrets", "set", why))
+    if spec.pooler is not None and spec.pooler.enabled and spec.instances == 1:
+        found.append(Unsupported("spec.pooler", "set", "MariaDB on Kubernetes has none"))
     if spec.backup is not None and spec.backup.continuous_archiving:
         why = "MariaDB's log is not archived"
         found.append(Unsupported("spec.backup.continuousArchiving", "true", why))

@@ -27,6 +27,7 @@ from chandlery.providers.kubernetes.types import (
     CLAIMS,
     CONFIG_MAPS,
     CRON_JOBS,
+    DEPLOYMENTS,
     JOBS,
     NETWORK_POLICIES,
     PODS,
@@ -41,11 +42,12 @@ from chandlery_kinds.database.kubernetes.backup import REQUESTED, SUFFIX, job
 from chandlery_kinds.database.kubernetes.backup import facts as backups
 from chandlery_kinds.database.kubernetes.children import children
 from chandlery_kinds.database.kubernetes.inputs import ENGINES, Inputs
+from chandlery_kinds.database.kubernetes.pooler import SUFFIX as POOLER
 from chandlery_kinds.database.kubernetes.statefulset import stateful_set
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.binding import secret_part
 
-KINDS = (STATEFUL_SETS, SERVICES, SECRETS, CONFIG_MAPS, NETWORK_POLICIES, CRON_JOBS, JOBS, PODS, CLAIMS)
+KINDS = (STATEFUL_SETS, DEPLOYMENTS, SERVICES, SECRETS, CONFIG_MAPS, NETWORK_POLICIES, CRON_JOBS, JOBS, PODS, CLAIMS)
 BACKUP = "chandlery.dev/backup-requested-at"
 """Annotation: any text; a new one is a backup."""
 STARTING_POLL = 0.5
@@ -76,6 +78,7 @@ class DatabasePod(DatabasePass):
         self.certificates = Certificates(ctx, tls, there, self.inputs.hosts) if tls is not None else None
         self.live: Mapping[str, Any] = {}
         self.error = ""
+        self.pooler_ready = False
         self.shown = ""
         """Fingerprint of the certificate that the server shows."""
 
@@ -191,7 +194,11 @@ class DatabasePod(DatabasePass):
         kept = keep(stateful, self.stateful, self.inputs.asked, upgrade=self.upgrade)
         more = await self.certificates.children() if self.certificates is not None else []
         made = children(self.inputs, self.ctx.parameters, monitors=self.monitors)
-        return [*more, *made, kept.workload], kept
+        return [*more, *made, kept.workload, *self._before()], kept
+
+    def _before(self) -> list[Obj]:
+        """What stands between clients and the engine."""
+        return []
 
     # -- observe
 
@@ -226,6 +233,7 @@ class DatabasePod(DatabasePass):
         host = self._host()
         reached = bool(self.live and host) and is_ready(self.pod)
         ready = reached and not inside and await self._client_works(passwords)
+        ready = ready and await self._pooler_works(passwords)
         reason, message = ("", "") if ready else self._explain(inside, host)
         owner = self.spec.owner_of(self.spec.databases[0])
         port, where = self.inputs.service_port, host or self._name()
@@ -248,6 +256,10 @@ class DatabasePod(DatabasePass):
     async def _further(self, inside: list[Difference]) -> tuple[Condition, ...]:
         """What comes after databases and roles; more differences are put behind those of the inside."""
         return ()
+
+    async def _pooler_works(self, passwords: Mapping[str, str]) -> bool:
+        """A client's way through what stands before the engine."""
+        return True
 
     async def _certificate_differences(self) -> list[Difference]:
         """Certificates that must be made or copied, and a server that shows another one than it should."""
@@ -358,11 +370,12 @@ class DatabasePod(DatabasePass):
         return [Difference("backup", asked, str(done or "none"), payload=("backup", asked))]
 
     def _name(self) -> str:
-        return f"{self.owner.base}.{self.owner.namespace}.svc"
+        suffix = POOLER if self.inputs.pooled else ""
+        return f"{self.owner.base}{suffix}.{self.owner.namespace}.svc"
 
     def _host(self) -> str:
         """Where clients connect; empty while the cluster hasn't given an address yet."""
-        live = self.there.get(SERVICES)
+        live = self.there.get(SERVICES, POOLER if self.inputs.pooled else "")
         if self.spec.exposure.hostname:
             return str(self.spec.exposure.hostname)
         if self.spec.exposure.type is ExposureType.LOAD_BALANCER:
@@ -384,6 +397,8 @@ class DatabasePod(DatabasePass):
             return "Configuring", f"{len(inside)} roles, databases, rights or scripts are not as in spec yet"
         if not is_ready(self.pod):
             return "Starting", f"waiting for {self.owner.base}-0 to pass its readiness probe"
+        if self.inputs.pooled and not self.pooler_ready:
+            return "Starting", f"waiting for the pooler{f' ({self.error})' if self.error else ''}"
         return "Starting", "the binding's role can't log in yet"
 
     def _facts(self, ready: bool) -> dict[str, Any]:
@@ -402,6 +417,8 @@ class DatabasePod(DatabasePass):
             "primary": f"{self.owner.base}-0",
             "selector": ",".join(f"{key}={value}" for key, value in self.owner.selector.items()),
         }
+        if self.inputs.pooled:
+            facts["poolerReady"] = self.pooler_ready
         backup = self.spec.backup
         if backup is not None:
             told = backups(self.there.all(JOBS), self.there.pods, self.there.get(CRON_JOBS, SUFFIX))

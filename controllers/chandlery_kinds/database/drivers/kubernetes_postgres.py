@@ -8,14 +8,17 @@ from typing import Any, ClassVar
 from chandlery.driver.protocol import Binding, Difference, DriverContext
 from chandlery.foundation.errors import ChandleryError, EngineFailed, Unavailable
 from chandlery.model.base import Condition
+from chandlery.providers.kubernetes import certificates
 from chandlery.providers.kubernetes.children import Children
-from chandlery.providers.kubernetes.types import CONFIG_MAPS
+from chandlery.providers.kubernetes.types import CONFIG_MAPS, DEPLOYMENTS, Obj
 from chandlery_kinds.database.drivers.kubernetes_pass import ContentLike
 from chandlery_kinds.database.drivers.kubernetes_pod import DatabasePod
 from chandlery_kinds.database.drivers.kubernetes_scripts import PAYLOAD as SCRIPT
 from chandlery_kinds.database.drivers.kubernetes_scripts import Scripts
+from chandlery_kinds.database.kubernetes import pooler
 from chandlery_kinds.database.kubernetes.config import revision, split
 from chandlery_kinds.database.kubernetes.inputs import METRICS_USER, PORT
+from chandlery_kinds.database.kubernetes.pooler import SUFFIX as POOLER
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.binding import binding, encrypted
 from chandlery_kinds.database.postgres.connection import certificate_of, connect
@@ -102,6 +105,49 @@ class PostgresPod(DatabasePod):
             return False
         finally:
             await connection.close(timeout=2)
+
+    # -- the pooler
+
+    def _before(self) -> list[Obj]:
+        present = self.certificates.present if self.certificates is not None else None
+        shown = present.fingerprint if present is not None else ""
+        live = self.there.get(DEPLOYMENTS, POOLER)
+        made = pooler.children(self.inputs, self.auth()["admin"], self.ctx.parameters)
+        return [*made, *(kept.workload for kept in pooler.workload(self.inputs, live, shown, upgrade=self.upgrade))]
+
+    async def _pooler_works(self, passwords: Mapping[str, str]) -> bool:
+        """Log in through one of its pods, and be answered by the engine."""
+        if not self.inputs.pooled:
+            return True
+        item = self.spec.databases[0]
+        owner = self.spec.owner_of(item)
+        if owner not in passwords or self.inputs.clients_show:
+            status = (self.there.get(DEPLOYMENTS, POOLER) or {}).get("status") or {}
+            self.pooler_ready = bool(status.get("readyReplicas"))
+            return self.pooler_ready
+        context = certificates.material(self.there) if self.inputs.tls is not None else None
+        password = passwords[owner]
+        for pod in self.there.pods:
+            if pod["metadata"]["labels"].get("app.kubernetes.io/instance") != pooler.owner_of(self.inputs).identity:
+                continue
+            try:
+                host, port = self.session.resolve(pod, pooler.LISTEN)
+                tls = context.context() if context is not None else None
+                connection = await connect(
+                    host, port, user=owner, password=password, database=item.name, tls=tls, pooled=True
+                )
+            except ChandleryError as error:
+                self.error = error.message
+                continue
+            try:
+                self.pooler_ready = bool(await connection.fetchval("SELECT 1") == 1)
+            except Exception as error:  # noqa: BLE001 - it may go in any way
+                self.error = str(error)
+            finally:
+                connection.terminate()
+            if self.pooler_ready:
+                return True
+        return False
 
     def _content(self, passwords: Mapping[str, str]) -> ContentLike:
         return Content(self.spec, self._connect, passwords, self.notes.setdefault("content", {}))

@@ -14,6 +14,7 @@ from chandlery_kinds.database.drivers import local_postgres_pooler
 from chandlery_kinds.database.drivers.local_postgres import PostgresServers
 from chandlery_kinds.database.drivers.local_roles import generated
 from chandlery_kinds.database.model import Database, DatabaseEngine
+from chandlery_kinds.database.postgres import pooler
 from chandlery_kinds.database.spec_parts import BackupMethod
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class DatabaseDriver(LocalDriver):
 
             found += refused(obj)
         else:
-            found += local_postgres_pooler.refused(spec.pooler)
+            found += pooler.refused(spec.pooler)
             if spec.initialization.sql_secrets and spec.tls is not None and _shuts_out(spec.tls):
                 why = "clients must show a certificate, and the driver that would run the scripts has none"
                 found.append(Unsupported("spec.initialization.sqlSecrets", "set", why))

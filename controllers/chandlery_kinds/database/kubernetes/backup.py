@@ -89,13 +89,17 @@ def _is_mariadb(inputs: Inputs) -> bool:
     return inputs.spec.engine is DatabaseEngine.MARIADB
 
 
+def _port(inputs: Inputs) -> int:
+    return inputs.port if inputs.pooled else inputs.service_port
+
+
 def _host(inputs: Inputs) -> str:
     return f"{inputs.owner.base}.{inputs.owner.namespace}.svc"
 
 
 def _postgres(inputs: Inputs, backup: DatabaseBackup) -> tuple[str, str]:
     """What writes the password where the tools look for it, and what they do."""
-    where = f"host={_host(inputs)} port={inputs.service_port} user={ADMIN}"
+    where = f"host={_host(inputs)} port={_port(inputs)} user={ADMIN}"
     if inputs.tls is not None:
         own = inputs.tls.certificate_secret is None and inputs.tls.issuer_ref is None
         where += f" sslmode=verify-full sslrootcert={TLS_MOUNT}/ca.crt" if own else " sslmode=require"
@@ -111,7 +115,7 @@ def _mariadb(inputs: Inputs, backup: DatabaseBackup) -> tuple[str, str]:
         verify = f"ssl-ca = {TLS_MOUNT}/ca.crt\\nssl-verify-server-cert = ON" if own else "ssl-verify-server-cert = OFF"
         more = f"ssl = ON\\n{verify}\\n"
     words = _MARIADB_PHYSICAL if backup.method is BackupMethod.PHYSICAL else _MARIADB_LOGICAL
-    take = words.format(run=RUN, data=DATA, host=_host(inputs), port=inputs.service_port)
+    take = words.format(run=RUN, data=DATA, host=_host(inputs), port=_port(inputs))
     return _MARIADB_OPTIONS.format(admin=ADMIN, run=RUN, more=more), take
 
 

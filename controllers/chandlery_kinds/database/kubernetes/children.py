@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from chandlery.model.parts import Exposure
 from chandlery.providers.kubernetes.metrics import metrics_children
 from chandlery.providers.kubernetes.network import Doors, cidrs_of, network_policy
 from chandlery.providers.kubernetes.services import client_service, headless_service, port
@@ -22,11 +23,14 @@ def children(inputs: Inputs, parameters: Mapping[str, Any], *, monitors: bool = 
     maria = inputs.spec.engine is DatabaseEngine.MARIADB
     name = "mariadb" if maria else "postgres"
     doors = Doors(clients=[inputs.port], metrics=[inputs.metrics_port] if inputs.metrics else [])
+    if inputs.pooled:
+        exposure = Exposure()  # clients come to the pooler; this one leads it, and backups, to the engine
+    number = inputs.port if inputs.pooled else inputs.service_port
     return [
         mariadb_config.config(inputs) if maria else config(inputs),
-        client_service(inputs.owner, exposure, [port(name, inputs.service_port)]),
+        client_service(inputs.owner, exposure, [port(name, number)]),
         headless_service(inputs.owner, [port(name, inputs.port)]),
         *(cron_job(inputs, inputs.spec.backup) if inputs.spec.backup is not None else ()),
         *metrics_children(inputs.owner, inputs.spec.metrics, inputs.metrics_port, monitors=monitors),
-        *network_policy(inputs.owner, doors, cidrs=cidrs_of(exposure), parameters=parameters),
+        *network_policy(inputs.owner, doors, cidrs=cidrs_of(inputs.spec.exposure), parameters=parameters),
     ]

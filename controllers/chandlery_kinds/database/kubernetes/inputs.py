@@ -38,6 +38,9 @@ _MIB: Final = 2**20
 DEFAULT_MEMORY: Final = 512 * _MIB
 
 
+_PGBOUNCER: Final = "ghcr.io/cloudnative-pg/pgbouncer:1.25.1"
+
+
 class EngineFacts(NamedTuple):
     """What is built in about an engine."""
 
@@ -93,6 +96,8 @@ class Inputs:
     exporter: str = ""
     exporter_said: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    pooler: str = ""
+    pooler_said: str = ""
     applied: Mapping[str, str] | None = None
     """Settings in MariaDB's file; by default those of the spec."""
 
@@ -114,7 +119,8 @@ class Inputs:
         chosen, said = image(obj.spec.engine.value, default, parameters, catalogue)
         secrets = tuple(parameters.get("pullSecrets") or pull_secrets)
         more = image(facts.exporter, facts.exporter_image, {"images": parameters.get("images")}, catalogue)
-        return cls(Owner.of(obj, facts.app), obj.spec, chosen, said, secrets, restore, *more, parameters)
+        pooler = image("pgbouncer", _PGBOUNCER, {"images": parameters.get("images")}, catalogue)
+        return cls(Owner.of(obj, facts.app), obj.spec, chosen, said, secrets, restore, *more, parameters, *pooler)
 
     @property
     def facts(self) -> EngineFacts:
@@ -151,11 +157,17 @@ class Inputs:
         return self.tls is not None and self.tls.client_authentication is ClientAuthentication.REQUIRED
 
     @property
+    def pooled(self) -> bool:
+        """Whether clients connect to a pooler."""
+        return self.spec.pooler is not None and self.spec.pooler.enabled
+
+    @property
     def hosts(self) -> list[str]:
         """Names for the server's certificate."""
         owner = self.owner
         names = [f"{owner.base}.{owner.namespace}.svc", f"*.{owner.base}{HEADLESS}.{owner.namespace}.svc"]
         more = [self.spec.exposure.hostname] if self.spec.exposure.hostname else []
+        more += [f"{owner.base}-pooler.{owner.namespace}.svc"] if self.pooled else []
         return [*names, *more, "localhost"]
 
     @property

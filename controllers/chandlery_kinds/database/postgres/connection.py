@@ -20,6 +20,7 @@ async def connect(
     seconds: float = 2.0,
     command_seconds: float = 60.0,
     tls: ssl.SSLContext | None = None,
+    pooled: bool = False,
 ) -> Any:
     """An asyncpg connection.
 
@@ -32,6 +33,7 @@ async def connect(
         seconds: for the connection to be made.
         command_seconds: for each statement.
         tls: how the server's certificate is checked; None: no encryption.
+        pooled: by a pooler, where prepared statements don't outlive a transaction.
 
     Raises:
         Unavailable: the server doesn't take connections now.
@@ -49,6 +51,7 @@ async def connect(
             timeout=seconds,
             command_timeout=command_seconds,
             ssl=tls or False,
+            statement_cache_size=0 if pooled else 100,
             server_settings={"application_name": "chandlery"},
         )
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
