@@ -281,6 +281,24 @@ def test_a_pod_is_bound_once(ask):
     assert (status, answer["details"]["kind"]) == (409, "pods/binding")
 
 
+def test_node_ports_go_with_the_type_that_needed_them(ask):
+    ports = [{"name": "a", "port": 80}, {"name": "b", "port": 81}]
+    make(ask, f"{V1}/services", "ports", spec={"type": "NodePort", "ports": ports})
+    patch = [
+        {"op": "replace", "path": "/spec/type", "value": "ClusterIP"},
+        {"op": "remove", "path": "/spec/ports/0/nodePort"},
+    ]
+    status, service = ask("PATCH", f"{V1}/services/ports", patch, "application/json-patch+json")
+    assert status == 200, service
+    assert all("nodePort" not in port for port in service["spec"]["ports"])
+
+
+def test_the_query_is_not_looked_at_when_there_is_a_body(ask):
+    make(ask, f"{V1}/configmaps", "body")
+    status, answer = ask("DELETE", f"{V1}/configmaps/body?propagationPolicy=Orphan", {})
+    assert (status, answer["status"]) == (200, "Success")
+
+
 # --- paths and parameters -----------------------------------------------------------------------------
 
 
@@ -301,6 +319,13 @@ def test_paths_that_nothing_is_at(ask, method, path, status, plain):
     found, answer = ask(method, path, {} if method == "POST" else None)
     assert found == status
     assert isinstance(answer, dict) is not plain
+
+
+def test_one_object_is_no_list(ask):
+    takes = {"Accept": "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"}
+    status, answer = ask("GET", f"{V1}/serviceaccounts/default", headers=takes)
+    assert status == 406
+    assert answer["message"].endswith("but the requested object is not a list (*core.ServiceAccount)")
 
 
 def test_a_path_is_looked_for_before_what_the_client_takes(ask):
@@ -338,3 +363,15 @@ def test_the_bookmark_after_the_first_events_has_the_form_of_the_others(ask):
     status, event = ask("GET", f"/api/v1/namespaces/default/pods?{query}", headers=takes)
     assert (status, event["type"], event["object"]["kind"]) == (200, "BOOKMARK", "PartialObjectMetadata")
     assert event["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+def test_components_are_asked_when_somebody_wants_to_know(ask):
+    status, found = ask("GET", "/api/v1/componentstatuses")
+    assert (status, found["metadata"]) == (200, {})
+    health = {item["metadata"]["name"]: item["conditions"][0] for item in found["items"]}
+    assert sorted(health) == ["controller-manager", "etcd-0", "scheduler"]
+    assert health["etcd-0"] == {"type": "Healthy", "status": "True", "message": "ok"}
+    assert all(condition["message"] for condition in health.values())
+    assert ask("GET", "/api/v1/componentstatuses/etcd-0")[1]["conditions"] == [health["etcd-0"]]
+    assert ask("GET", "/api/v1/componentstatuses/x")[1]["message"] == "Component not found: x"
+    assert ask("DELETE", "/api/v1/componentstatuses/etcd-0")[0] == 405

@@ -87,7 +87,7 @@ def _drop_type_dependent(spec: Obj, before: Obj) -> None:
             spec.pop("ipFamilyPolicy", None)
     if kind not in ("NodePort", "LoadBalancer") and before.get("type") in ("NodePort", "LoadBalancer"):
         old_ports = {p.get("nodePort") for p in before.get("ports") or ()}
-        if all(p.get("nodePort") in old_ports for p in spec.get("ports") or ()):
+        if all(p["nodePort"] in old_ports for p in spec.get("ports") or () if p.get("nodePort")):
             for port in spec.get("ports") or ():
                 port.pop("nodePort", None)
         if spec.get("externalTrafficPolicy") == before.get("externalTrafficPolicy") and not spec.get("externalIPs"):

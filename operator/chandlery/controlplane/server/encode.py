@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from chandlery.controlplane.builtins.resources import package_of
 from chandlery.controlplane.cache import Entry
 from chandlery.controlplane.codec import encode_yaml
 from chandlery.controlplane.codec.body import PROTOBUF
@@ -146,7 +147,7 @@ def table(
 async def transform_list(core: Core, resource: Resource, listing: Listing, form: Form, include: str) -> bytes:
     """A list as Table or PartialObjectMetadataList. Raises ApiError 406 for a form that is one object's."""
     if form.as_ == "PartialObjectMetadata":
-        package = (resource.storage_key[0] or "core").partition(".")[0]
+        package = package_of(resource.storage_key[0])
         what = f"*{package}.{resource.list_kind}" if resource.builtin else "*unstructured.UnstructuredList"
         raise ApiError(
             406,
@@ -169,9 +170,13 @@ async def transform_list(core: Core, resource: Resource, listing: Listing, form:
 
 
 def transform_object(resource: Resource, obj: Obj, form: Form, include: str) -> bytes:
-    """One object as Table or PartialObjectMetadata. Raises ApiError 500 for a form that is a list's."""
+    """One object as Table or PartialObjectMetadata. Raises ApiError 406, 500 for a form that is a list's."""
     if form.as_ == "PartialObjectMetadataList":
-        raise ApiError(500, "", "content is not a list")
+        if not resource.builtin:
+            raise ApiError(500, "", "content is not a list")
+        what = f"*{package_of(resource.storage_key[0])}.{resource.kind}"
+        why = f"you requested PartialObjectMetadataList, but the requested object is not a list ({what})"
+        raise ApiError(406, "NotAcceptable", why)
     if form.as_ == "Table":
         version = obj["metadata"].get("resourceVersion")
         meta = {"resourceVersion": version} if version else {}

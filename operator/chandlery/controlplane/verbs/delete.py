@@ -46,7 +46,7 @@ def delete_options(body: Obj | None, query: Query, all_dry_runs: list[str]) -> D
     """Parse and check. Raises ApiError 400, 422."""
     options = DeleteOptions()
     dry_runs = list(all_dry_runs)
-    if body:
+    if body is not None:  # an empty object too: then the query is not looked at
         conditions = body.get("preconditions") or {}
         options.uid = conditions.get("uid")
         options.resource_version = conditions.get("resourceVersion")
