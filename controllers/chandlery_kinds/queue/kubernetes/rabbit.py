@@ -249,6 +249,7 @@ def _container(inputs: Inputs, cluster_domain: str) -> dict[str, Any]:
         "HOME": RUN,
         "RABBITMQ_CONFIG_FILE": f"{MOUNT}/rabbitmq.conf",
         "RABBITMQ_ADVANCED_CONFIG_FILE": f"{MOUNT}/advanced.config",
+        "RABBITMQ_CONFIG_FILES": f"{MOUNT}/conf.d/*.conf",  # there are none: an image's own would win over ours
         "RABBITMQ_ENABLED_PLUGINS_FILE": f"{MOUNT}/enabled_plugins",
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",
         "RABBITMQ_USE_LONGNAME": "true",
@@ -259,8 +260,9 @@ def _container(inputs: Inputs, cluster_domain: str) -> dict[str, Any]:
         "RABBITMQ_GENERATED_CONFIG_DIR": f"{RUN}/config",
         "RABBITMQ_FEATURE_FLAGS_FILE": f"{DATA}/rabbitmq/feature_flags",
         "ERL_CRASH_DUMP_SECONDS": "0",  # a dump holds what was in memory, passwords among it
-        # certificates that were renewed are read again within so many milliseconds
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-ssl ssl_pem_cache_clean 5000",
+        # Certificates that were renewed are read again within so many milliseconds. Erlang has a table of all files
+        # that it may open: a runtime that lets it open a billion of them would have it take all the memory.
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-ssl ssl_pem_cache_clean 5000 +Q 65536",
     }
     return {
         "name": "rabbitmq",
