@@ -47,6 +47,17 @@ def switched_on(wanted: str) -> list[Kind]:
     return [known[name] for name in names]
 
 
+def preload(data_dir: Path | None) -> None:
+    """Load the code that will be needed in any case.
+
+    Raises:
+        InvalidConfiguration: a kind that the settings name doesn't exist.
+    """
+    for kind in switched_on(load(RunSettings).kinds):
+        if data_dir is not None and "local" in kind.drivers:
+            kind.load_driver("local")
+
+
 def providers(data_dir: Path | None) -> dict[str, ProviderFactory]:
     """What drivers connect by. Local engines need a data directory; without one there is no local provider."""
     from chandlery.providers.memory.provider import MemoryProvider

@@ -56,8 +56,10 @@ async def wait_for_api(options: argparse.Namespace) -> None:
 
 async def serve(options: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; 1 when the operator ended by itself."""
-    from chandlery.app.compose import make_operator
+    from chandlery.app.compose import make_operator, preload
     from chandlery.foundation.collector import settle
+
+    preload(options.data_dir)  # now, while the API server starts: it would have to be waited for later
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

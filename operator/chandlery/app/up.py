@@ -124,9 +124,9 @@ class Up:
         """Wait for the control plane, apply everything, wait until it is Ready; returns the objects applied."""
         api = await self._control_plane()
         try:
-            await self._apply(api, manifests.crds())
+            await asyncio.gather(*(self._apply(api, [crd]) for crd in manifests.crds()))
             await self._established(api)
-            await self._apply(api, local_classes())
+            await asyncio.gather(*(self._apply(api, [each]) for each in local_classes()))
             wanted = self.read()
             await self._apply(api, wanted)
             if wanted:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import importlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -165,7 +167,10 @@ class NodeFiles:
             "--no-sync",  # synced below, once, when it is whole
         ]
         try:
-            await run_tool(self.instance, argv, env=engine.env, seconds=self._seconds)
+            await asyncio.gather(
+                run_tool(self.instance, argv, env=engine.env, seconds=self._seconds),
+                asyncio.to_thread(importlib.import_module, "asyncpg"),  # needed next, and this has time now
+            )
         finally:
             password.unlink(missing_ok=True)
 
