@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -61,6 +62,8 @@ async def test_life_of_a_single_database(kube):
     assert (done["status"], done["reason"]) == ("True", "Completed")
     assert status["endpoint"] == {"host": f"one-database.{kube.namespace}.svc", "port": 5432}
     assert status["members"][0]["name"] == "one-database-0"
+    record = json.loads((await kube.get(CONFIG_MAPS, "one-database-record"))["data"]["record"])
+    assert record["major"] == status["version"].split(".")[0]  # a newer operator doesn't take another's programs
     pod = await kube.get(PODS, "one-database-0")
     [container] = pod["spec"]["containers"]
     for probe in ("livenessProbe", "readinessProbe", "startupProbe"):

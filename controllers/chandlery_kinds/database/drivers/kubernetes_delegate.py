@@ -61,6 +61,9 @@ class Delegated(DatabasePass):
     async def _back_up(self, asked: str) -> None:
         """A backup that a person asks for, once."""
 
+    def _learn(self, observed: Observation) -> None:
+        """What goes on record of what was seen."""
+
     async def _run_script(self, name: str, field: str) -> None:
         """A script at the beginning."""
 
@@ -112,6 +115,7 @@ class Delegated(DatabasePass):
     async def update(self, observed: Observation) -> None:
         """Passwords first, where CloudNativePG reads them, then its objects, then what is inside."""
         self._need()
+        self._learn(observed)
         inside: list[Difference] = []
         scripts: list[Difference] = []
         rotated = False

@@ -195,7 +195,6 @@ class MariaCluster(Delegated):
             finally:
                 connection.close()
             self.version = str(version).partition("-")[0]
-            self.notes[LINE] = ".".join(self.version.split(".")[:2])
             return await content.differences()
         except ChandleryError as error:
             self.version, self.error = "", error.message
@@ -266,6 +265,11 @@ class MariaCluster(Delegated):
         }
 
     # -- acts
+
+    def _learn(self, observed: Observation) -> None:
+        version = str(observed.facts.get("version") or "")
+        if version:
+            self.notes[LINE] = ".".join(version.split(".")[:2])
 
     def _wanted(self) -> list[Obj]:
         session = self.session

@@ -453,6 +453,8 @@ class DatabasePod(DatabasePass):
         inside: list[Difference] = []
         live: list[Difference] = []
         restart, rotated = None, False
+        if observed.facts.get("version"):
+            self.notes["major"] = self._line(str(observed.facts["version"]))
         for change in sorted(observed.plan.changes, key=_order):
             if not self._ours(change):
                 inside.append(change)
