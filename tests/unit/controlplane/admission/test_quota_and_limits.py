@@ -152,6 +152,12 @@ def test_used_is_canonical() -> None:
     assert found == {"count/pods": "2", "memory": "1Gi", "requests.cpu": "1"}
 
 
+def test_what_nobody_serves_is_not_told() -> None:
+    api = Api()
+    api.resource = lambda group, plural: None if plural == "widgets" else Resource(plural, group)  # type: ignore[assignment]
+    assert compute_used(api, quota(count__configmaps="1", count__widgets_x_io="1")) == {"count/configmaps": "0"}
+
+
 @pytest.mark.parametrize(
     ("scope", "spec", "covered"),
     [

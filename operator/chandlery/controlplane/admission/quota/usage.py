@@ -191,15 +191,14 @@ def sources_of(names: Iterable[str]) -> set[tuple[str, str]]:
 
 
 def compute_used(api: LocalApi, quota: Obj) -> dict[str, str]:
-    """What the objects that exist now use of a quota's hard limits, as canonical quantities."""
+    """What the objects that exist now use of a quota's hard limits, as canonical quantities; less what isn't served."""
     spec = quota.get("spec") or {}
     hard = spec.get("hard") or {}
     scoped = bool(spec.get("scopes") or spec.get("scopeSelector"))
     namespace = quota["metadata"]["namespace"]
     total: Usage = {}
-    for group, plural in sources_of(hard):
-        if api.resource(group, plural) is None:
-            continue
+    served = {source for source in sources_of(hard) if api.resource(*source) is not None}
+    for group, plural in served:
         counted = {count_name(group, plural)}
         if not group and plural != "pods":
             counted.add(plural)
@@ -210,7 +209,7 @@ def compute_used(api: LocalApi, quota: Obj) -> dict[str, str]:
         for obj in api.list(group, plural, namespace):
             if covers(quota, group, plural, obj):
                 add(total, {name: used for name, used in usage_of(group, plural, obj).items() if name in names})
-    return {name: _write(hard[name], total.get(name)) for name in sorted(hard) if source_of(name) is not None}
+    return {name: _write(hard[name], total.get(name)) for name in sorted(hard) if source_of(name) in served}
 
 
 def _write(limit: str, used: tuple[Fraction, str] | None) -> str:
