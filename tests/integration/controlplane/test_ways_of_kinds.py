@@ -5,7 +5,9 @@ The expectations are kube-apiserver's own (its source, release 1.36); the record
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
@@ -375,3 +377,17 @@ def test_components_are_asked_when_somebody_wants_to_know(ask):
     assert ask("GET", "/api/v1/componentstatuses/etcd-0")[1]["conditions"] == [health["etcd-0"]]
     assert ask("GET", "/api/v1/componentstatuses/x")[1]["message"] == "Component not found: x"
     assert ask("DELETE", "/api/v1/componentstatuses/etcd-0")[0] == 405
+
+
+def test_a_watch_from_a_revision_to_come_begins_after_it(ask):
+    now = int(ask("GET", f"{V1}/secrets")[1]["metadata"]["resourceVersion"])
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(ask, "GET", f"{V1}/secrets?watch=1&timeoutSeconds=2&resourceVersion={now + 3}")
+        numbers = iter(range(10_000))
+        while not watching.done():
+            ask("POST", f"{V1}/secrets", named(f"later{next(numbers)}"))
+        status, text = watching.result()
+    assert status == 200
+    seen = [json.loads(line)["object"]["metadata"]["resourceVersion"] for line in text.splitlines()]
+    assert seen
+    assert int(seen[0]) > now + 3

@@ -54,6 +54,8 @@ class Watch:
         self._table: Table = core.table(ctx.resource)
         self._where = ("", "")
         self._ended = False
+        self._not_before = 0
+        """The revision that was asked for, when it is still to come: what comes before it isn't sent."""
         self._sent = 0
         labels, fields = options.labels, options.fields
         self._selects = labels is not None or fields is not None
@@ -86,6 +88,8 @@ class Watch:
             send_state = options.resource_version in ("", "0")
             self._initial_bookmark = options.resource_version == "" and options.bookmarks
         self._sent = cache.revision
+        if wanted > cache.revision:
+            self._not_before = wanted
         if send_state:
             for entry in list(table.span(namespace)):
                 if not self._selects or self._match(entry):
@@ -113,6 +117,8 @@ class Watch:
 
     def _kind_for(self, event: Event) -> str | None:
         """The event type that this watcher sees; None when the event is not for it."""
+        if event.rev <= self._not_before:
+            return None
         if not self._selects:
             return event.kind
         memo = event.memo.get(self._selector)
