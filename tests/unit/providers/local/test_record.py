@@ -1,0 +1,79 @@
+"""An instance's record: written once for what belongs together, and before anything relies on it."""
+
+import json
+import sys
+
+import pytest
+
+from chandlery.providers.local import LocalProvider, ProcessSpec, instance
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    written = []
+    real = instance.write_atomic
+
+    def count(path, *args, **more):
+        written.append(path.name)
+        return real(path, *args, **more)
+
+    monkeypatch.setattr(instance, "write_atomic", count)
+    provider = LocalProvider(tmp_path / "data")
+    found = provider.instance("cache-1")
+    found.create(kind="Cache", namespace="default", name="a", uid="1")
+    written.clear()
+    return found, written
+
+
+def on_disk(found):
+    return json.loads((found.root / "record.json").read_text())
+
+
+def test_what_belongs_together_is_written_once(made):
+    found, written = made
+    with found.at_once():
+        password, port = found.secret("admin"), found.port("client")
+        assert written == []
+    assert written == ["record.json"]
+    assert (on_disk(found)["secrets"], on_disk(found)["ports"]) == ({"admin": password}, {"client": port})
+
+
+def test_what_was_done_before_a_problem_is_written(made):
+    found, _ = made
+
+    def halfway():
+        with found.at_once():
+            found.secret("admin")
+            raise ValueError("halfway")
+
+    with pytest.raises(ValueError, match="halfway"):
+        halfway()
+    assert on_disk(found)["secrets"] == found.record["secrets"]
+
+
+def test_reading_again_loses_nothing_that_waits(made):
+    found, _ = made
+    with found.at_once():
+        password = found.secret("admin")
+        found.reload()
+        assert found.secret("admin") == password
+
+
+async def test_a_process_finds_the_record_written(made):
+    """It may be the last thing that this operator does: the next one must know the password that the engine has."""
+    found, _ = made
+    look = f"import json; print(json.load(open({str(found.root / 'record.json')!r}))['secrets'], flush=True)"
+    with found.at_once():
+        password = found.secret("admin")
+        process = found.process("main")
+        await process.start(ProcessSpec([sys.executable, "-c", look]))
+        assert on_disk(found)["secrets"] == {"admin": password}
+    await process.stop()
+
+
+async def test_nothing_comes_back_of_an_instance_that_was_removed_meanwhile(made):
+    found, _ = made
+    with found.at_once():
+        found.secret("admin")
+        await found.remove()
+    assert not found.root.exists()
