@@ -168,3 +168,38 @@ async def test_the_chart_gives_an_operator_that_makes_services(installed):
 
     await eventually(ended)
     assert installed.hard_events() == []
+
+
+async def test_operators_in_shards_and_the_guard_of_definitions(installed):
+    values = ("sharding.enabled=true", "crds.keep=false", "leaseSeconds=5", "runAsUser=4711")
+    flags = [word for value in values for word in ("--set", value)]
+    await installed.helm("install", "chandlery", str(CHART), "-n", SPACE, *flags)
+    await eventually(installed.served, 180)
+    names = ("one", "two", "three")
+    for name in names:
+        await installed.apply(CACHES, name, {"memory": "32Mi"})
+    for name in names:
+        await installed.ready(CACHES, name)
+
+    # a share of a replica that is lost is taken over, and given back
+    lost, _ = await installed.operators()
+    installed.kubelet.kill(lost)
+    for name in names:
+        await installed.apply(CACHES, name, {"memory": "48Mi"})
+    for name in names:
+        await installed.ready(CACHES, name)
+    await eventually(installed.served)
+
+    # the definitions don't go while there is something of them: a Job of the same image looks
+    with pytest.raises(AssertionError):
+        await installed.helm("uninstall", "chandlery", "-n", SPACE, "--timeout", "60s")
+    assert len((await installed.api.list(CACHES, SHOP)).items) == 3
+    for name in names:
+        await installed.api.delete(CACHES, SHOP, name)
+
+    async def gone() -> bool:
+        return not (await installed.api.list(CACHES, SHOP)).items
+
+    await eventually(gone)
+    await installed.helm("uninstall", "chandlery", "-n", SPACE, "--timeout", "60s")
+    assert installed.hard_events() == []
