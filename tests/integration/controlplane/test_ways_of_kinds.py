@@ -160,6 +160,17 @@ def test_what_counts_as_a_generation(ask):
     assert ask("PATCH", f"{classes}/g", {"description": "x"}, MERGE)[1]["metadata"]["generation"] == 1
 
 
+def test_what_a_status_endpoint_takes_of_metadata(ask):
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "n", "uid": "u"}
+    meta = {"labels": {"a": "b"}, "annotations": {"a": "b"}, "ownerReferences": [owner]}
+    make(ask, f"{APPS}/deployments", "taken", spec=WORKLOAD)
+    make(ask, f"{V1}/pods", "taken", spec=POD)
+    found = ask("PATCH", f"{APPS}/deployments/taken/status?dryRun=All", {"metadata": meta}, MERGE)[1]["metadata"]
+    assert (found["annotations"], found.get("labels"), found["generation"]) == ({"a": "b"}, None, 1)
+    found = ask("PATCH", f"{V1}/pods/taken/status?dryRun=All", {"metadata": meta}, MERGE)[1]["metadata"]
+    assert (found["labels"], found.get("ownerReferences")) == ({"a": "b"}, None)
+
+
 def test_the_template_generation_of_a_daemon_set(ask):
     key = "deprecated.daemonset.template.generation"
     where = f"{APPS}/daemonsets"

@@ -224,8 +224,11 @@ PARTS: dict[tuple[str, str, str], Update] = {
 STATUS_CREATED = frozenset({("", "Node")})
 """Kinds whose status may be given at creation."""
 
-STATUS_KEEPS_LABELS = frozenset({("apps", "Deployment")})
-"""Kinds whose /status endpoint doesn't take labels."""
+STATUS_KEEPS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("", "Pod"): ("ownerReferences",),
+    ("apps", "Deployment"): ("labels",),
+}
+"""What of metadata a kind's /status endpoint doesn't take."""
 
 STATUS_KEEPS_METADATA = frozenset(
     {

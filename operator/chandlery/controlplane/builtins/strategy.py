@@ -87,8 +87,8 @@ class BuiltinStrategy:
                     obj[key] = value
             if self._kind in prepare.STATUS_KEEPS_METADATA:
                 _keep(obj, old, ("labels", "annotations", "finalizers", "ownerReferences"))
-            elif self._kind in prepare.STATUS_KEEPS_LABELS:
-                _keep(obj, old, ("labels",))
+            elif self._kind in prepare.STATUS_KEEPS:
+                _keep(obj, old, prepare.STATUS_KEEPS[self._kind])
             if self._kind == ("", "Pod"):
                 # Kubelets that don't know the class leave it out, and old ones spoiled the owners.
                 _keep(obj, old, ("ownerReferences",))

@@ -230,7 +230,7 @@ def _keep_system_fields(meta: Obj, before: Obj) -> None:
 def _spec_changed(ctx: RequestContext, obj: Obj, live: Obj) -> bool:
     """Whether anything but metadata changed (nor status, where that is a subresource)."""
     key = ctx.resource.storage_key
-    if ctx.resource.builtin and key in _NO_NEW_GENERATION:
+    if ctx.resource.builtin and (key in _NO_NEW_GENERATION or ctx.subresource == "status"):
         return False
     apart = {"metadata", "apiVersion", "kind"}
     if ctx.resource.builtin or "status" in ctx.resource.subresources:
