@@ -39,6 +39,7 @@ USUAL = {
     "Progressing",
     "Replicating",
     "Creating",
+    "Configuring",
     "Reconciling",
     "Available",
     "InstallingEngine",
