@@ -9,7 +9,7 @@ import pytest
 from foreign_crds import BARMAN_CLOUD, CLOUDNATIVE_PG
 from kubernetes_cluster import CRDS, eventually
 
-from chandlery.providers.kubernetes.pods import CONTAINER_SECURITY, pod_security
+from chandlery.providers.kubernetes.pods import CONTAINER, pod_security
 from chandlery.providers.kubernetes.types import (
     CNPG_BACKUPS,
     CNPG_CLUSTERS,
@@ -66,7 +66,7 @@ async def play(kube, cluster):
         "name": "postgres",
         "image": "registry.example/postgres:18.6",
         "command": ["sh", "-c", PRIMARY],
-        "securityContext": CONTAINER_SECURITY,
+        **CONTAINER,
         "resources": {"requests": {"cpu": "10m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}},
         "ports": [{"name": "postgresql", "containerPort": 5432}],
         "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in mounts.items()],

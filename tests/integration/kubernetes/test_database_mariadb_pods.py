@@ -12,7 +12,7 @@ from foreign_crds import MARIADB_OPERATOR
 from kubernetes_cluster import CONTAINERS, CRDS, eventually
 from mariadb_programs import needed, programs
 
-from chandlery.providers.kubernetes.pods import CONTAINER_SECURITY, pod_security
+from chandlery.providers.kubernetes.pods import CONTAINER, pod_security
 from chandlery.providers.kubernetes.types import (
     CLAIMS,
     CONFIG_MAPS,
@@ -226,7 +226,7 @@ async def play(kube, made):
         "name": "mariadb",
         "image": spec["image"],
         "command": ["sh", "-c", PRIMARY],
-        "securityContext": CONTAINER_SECURITY,
+        **CONTAINER,
         "resources": {"requests": {"cpu": "10m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}},
         "ports": [{"name": "mariadb", "containerPort": 3306}],
         "volumeMounts": [{"name": volume, "mountPath": f"/fake-{volume}"} for volume in ("data", "admin")],

@@ -85,6 +85,7 @@ class Images:
         for file in ("hosts", "hostname", "resolv.conf"):
             (root / "etc" / file).touch()
         (root / "etc/nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files dns\n")
+        (root / "root").mkdir(mode=0o700)
         (root / "entrypoint").write_text(_ENTRYPOINT)
         (root / "entrypoint").chmod(0o755)
         for library in ("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2", "libgcc_s.so.1"):
@@ -102,7 +103,7 @@ class Images:
         server = Path(self.engines.find("valkey", None).binary) if name == "valkey" else there / "usr/bin/redis-server"
         program(root, server, f"/usr/local/bin/{name}-server", env)
         program(root, there / "usr/bin/redis-cli", f"/usr/local/bin/{name}-cli", env)
-        return Image(root, directory="/data")
+        return Image(root)
 
     def _memcached(self, root: Path) -> Image:
         there, env = self._engine("memcached")
@@ -165,7 +166,7 @@ class Images:
         beside = binary.parent / "lib"
         if beside.is_dir():
             shutil.copytree(beside, root / "usr/local/sbin/lib")
-        return Image(root, directory="/var/lib/haproxy", user=99)
+        return Image(root, user=99)
 
     def _rabbitmq(self, root: Path) -> Image:
         shutil.rmtree(root / "lib", ignore_errors=True)

@@ -47,7 +47,8 @@ class Image:
 
     root: Path
     env: dict[str, str] = field(default_factory=dict)
-    directory: str = "/"
+    directory: str = "/root"
+    """Where processes begin; closed to all but root in images that nobody has thought about."""
     user: int = 0
 
 

@@ -279,6 +279,7 @@ def test_pods_keep_to_the_restricted_standard_and_say_everything(case):
         assert own["readOnlyRootFilesystem"] is True
         assert own["capabilities"] == {"drop": ["ALL"]}
         assert container["command"]  # never an image's own entrypoint
+        assert container["workingDir"] == "/"  # nor its folder
         assert re.search(r":v?[0-9]+(\.[0-9]+)+(-[a-z0-9.]+)?$", container["image"])
         assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
         assert "memory" in container["resources"]["limits"]

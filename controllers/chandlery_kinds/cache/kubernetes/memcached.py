@@ -90,7 +90,7 @@ def _container(inputs: Inputs) -> dict[str, Any]:
         "image": inputs.image,
         "command": [*pods.program("memcached", ["memcached"], inputs.parameters), *arguments],
         "ports": [{"name": "cache", "containerPort": inputs.port, "protocol": "TCP"}],
-        "securityContext": pods.CONTAINER_SECURITY,
+        **pods.CONTAINER,
         # its own tables come on top of the data
         "resources": pods.resources(inputs.spec.resources, memory=memory + 32 * _MIB, limit=most(inputs.spec)),
         "startupProbe": pods.tcp_probe("cache", period=2, failures=60),

@@ -126,7 +126,7 @@ def _container(inputs: Inputs) -> dict[str, Any]:
         "command": command,
         **({"env": env} if env else {}),
         "ports": ports,
-        "securityContext": pods.CONTAINER_SECURITY,
+        **pods.CONTAINER,
         "resources": pods.resources(inputs.spec.resources, memory=request, limit=limit),
         # answers at all, be it that it is loading or wants a password
         "livenessProbe": pods.exec_probe(alive, period=10, timeout=5, failures=6),

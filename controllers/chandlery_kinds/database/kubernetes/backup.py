@@ -136,7 +136,7 @@ def template(inputs: Inputs, backup: DatabaseBackup) -> dict[str, Any]:
         "image": inputs.image,
         "command": ["sh", "-c", script(inputs, backup)],
         "env": [{"name": "PGPASSFILE", "value": f"{RUN}/pgpass"}],
-        "securityContext": pods.CONTAINER_SECURITY,
+        **pods.CONTAINER,
         "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [

@@ -148,7 +148,7 @@ def _initialise(inputs: Inputs) -> dict[str, Any]:
         "name": "initialise",
         "image": inputs.image,
         "command": ["sh", "-c", text],
-        "securityContext": pods.CONTAINER_SECURITY,
+        **pods.CONTAINER,
         "resources": _resources(inputs),
         "volumeMounts": mounts,
     }
@@ -161,7 +161,7 @@ def _server(inputs: Inputs) -> dict[str, Any]:
         "image": inputs.image,
         "command": ["sh", "-c", _SERVE.format(find=FIND, data=DATA, mount=MOUNT, file=FILE)],
         "ports": [{"name": "mariadb", "containerPort": inputs.port, "protocol": "TCP"}],
-        "securityContext": pods.CONTAINER_SECURITY,
+        **pods.CONTAINER,
         "resources": _resources(inputs),
         "livenessProbe": pods.exec_probe(alive, period=10, timeout=5, failures=6),
         # a server that recovers after a crash has no socket yet, be it for an hour; one that ends is started again

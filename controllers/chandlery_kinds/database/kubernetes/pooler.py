@@ -113,7 +113,7 @@ def workload(inputs: Inputs, live: Obj | None, fingerprint: str, *, upgrade: str
         "image": inputs.pooler,
         "command": [*pods.program("pgbouncer", ["pgbouncer"], inputs.parameters), f"{MOUNT}/{_FILE}"],
         "ports": [{"name": "pgbouncer", "containerPort": LISTEN, "protocol": "TCP"}],
-        "securityContext": pods.CONTAINER_SECURITY,
+        **pods.CONTAINER,
         "resources": pods.resources(spec.resources, memory=64 << 20, limit=256 << 20),
         "livenessProbe": pods.tcp_probe("pgbouncer", period=10, failures=6),
         "readinessProbe": pods.tcp_probe("pgbouncer"),

@@ -139,7 +139,7 @@ def _initialise(inputs: Inputs) -> dict[str, Any]:
         "name": "initialise",
         "image": inputs.image,
         "command": ["sh", "-c", _INITIALISE.format(find=FIND, data=DATA, fill=fill)],
-        "securityContext": pods.CONTAINER_SECURITY,
+        **pods.CONTAINER,
         "resources": _resources(inputs),
         "volumeMounts": mounts,
     }
@@ -153,7 +153,7 @@ def _server(inputs: Inputs) -> dict[str, Any]:
         "image": inputs.image,
         "command": found(f'postgres -D "$made" -c config_file={MOUNT}/postgresql.conf'),
         "ports": [{"name": "postgres", "containerPort": PORT, "protocol": "TCP"}],
-        "securityContext": pods.CONTAINER_SECURITY,
+        **pods.CONTAINER,
         "resources": _resources(inputs),
         # SIGTERM would wait for every client to leave: the fast shutdown ends sessions and writes a checkpoint. It is
         # only asked for here: a hook that waited would be cut off with the container, and be told as one that failed.

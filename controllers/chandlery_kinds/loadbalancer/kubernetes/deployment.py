@@ -66,7 +66,7 @@ def _container(inputs: Inputs) -> dict[str, Any]:
         "image": inputs.image,
         "command": [*program, "-W", "-db", "-f", f"{MOUNT}/haproxy.cfg"],
         "ports": ports,
-        "securityContext": pods.CONTAINER_SECURITY,
+        **pods.CONTAINER,
         "resources": pods.resources(inputs.spec.resources, memory=_MEMORY),
         # First the pod leaves the Service, then HAProxy lets its sessions end by themselves. SIGUSR1 asks for
         # that; SIGTERM would cut them, and which of both the kubelet sends is up to the image.

@@ -217,7 +217,7 @@ def cookie(inputs: Inputs) -> dict[str, Any]:
         "name": "cookie",
         "image": inputs.image,
         "command": ["sh", "-c", script],
-        "securityContext": pods.CONTAINER_SECURITY,
+        **pods.CONTAINER,
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "32Mi"}},
         "volumeMounts": [
             {"name": "cookie", "mountPath": _SECRETS, "readOnly": True},
@@ -273,7 +273,7 @@ def _container(inputs: Inputs, cluster_domain: str) -> dict[str, Any]:
             *({"name": key, "value": value} for key, value in env.items()),
         ],
         "ports": ports,
-        "securityContext": pods.CONTAINER_SECURITY,
+        **pods.CONTAINER,
         "resources": pods.resources(inputs.spec.resources, memory=memory),
         # it opens its ports when it is in step with the others; a big queue takes a while
         "startupProbe": pods.tcp_probe("client", period=5, failures=240),

@@ -142,7 +142,7 @@ def job(inputs: Inputs, cookie: Obj, volumes: Sequence[Obj], words: Sequence[str
             {"name": "RABBITMQ_CONF_ENV_FILE", "value": "/dev/null"},
             {"name": "RABBITMQ_USE_LONGNAME", "value": "true"},
         ],
-        "securityContext": pods.CONTAINER_SECURITY,
+        **pods.CONTAINER,
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "run", "mountPath": RUN}],

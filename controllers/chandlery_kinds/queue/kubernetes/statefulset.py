@@ -103,7 +103,7 @@ def _container(inputs: Inputs) -> dict[str, Any]:
         "command": [*server, "-c", f"{MOUNT}/nats.conf"],
         "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
         "ports": ports,
-        "securityContext": pods.CONTAINER_SECURITY,
+        **pods.CONTAINER,
         "resources": pods.resources(inputs.spec.resources, memory=_MEMORY),
         # clients and leaders of streams go elsewhere before the server ends
         "lifecycle": {"preStop": {"exec": {"command": [*server, f"--signal=ldm={PID_FILE}"]}}},

@@ -13,11 +13,16 @@ from chandlery.providers.kubernetes.types import BUDGETS, Obj
 USER = 999
 """User and group of the engines: any number but 0 will do, as files belong to the group by fsGroup."""
 
-CONTAINER_SECURITY: dict[str, Any] = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "capabilities": {"drop": ["ALL"]},
+CONTAINER: dict[str, Any] = {
+    # an image's own may be closed to our user, and then nothing starts
+    "workingDir": "/",
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    },
 }
+"""What every container says, whatever its image."""
 
 
 def pod_security() -> dict[str, Any]:
@@ -125,7 +130,7 @@ def sidecar(name: str, image: str, command: Sequence[str], port: int, path: str,
         "image": image,
         "command": list(command),
         "ports": [{"name": "metrics", "containerPort": port, "protocol": "TCP"}],
-        "securityContext": CONTAINER_SECURITY,
+        **CONTAINER,
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
         # no readiness of its own: clients are served without metrics too
         "livenessProbe": http_probe(path, "metrics", period=30, timeout=10, failures=4),
