@@ -57,7 +57,7 @@ async def test_life_of_a_single_database(kube):
     text = {"tables": "CREATE TABLE ports (name text)", "rows": "INSERT INTO ports VALUES ('Iolkos')"}
     await kube.api.apply(SECRETS, _secret(kube, "scripts", text))
     await kube.apply("Database", "one", {**SPEC, "initialization": scripts})
-    status = await kube.ready("Database", "one", 60)
+    status = await kube.ready("Database", "one")
     [done] = [c for c in status["conditions"] if c["type"] == "Initialized"]
     assert (done["status"], done["reason"]) == ("True", "Completed")
     assert status["endpoint"] == {"host": f"one-database.{kube.namespace}.svc", "port": 5432}
@@ -87,7 +87,7 @@ async def test_life_of_a_single_database(kube):
             await reader.execute("INSERT INTO public.ships VALUES ('Ghost')")
     # one that does replaces the pod, whose data stay
     await kube.apply("Database", "one", {**SPEC, "configuration": {"max_connections": "50"}})
-    await kube.ready("Database", "one", 60)
+    await kube.ready("Database", "one")
     again = await kube.get(PODS, "one-database-0")
     assert again["metadata"]["uid"] != pod["metadata"]["uid"]
     async with client(kube, "one", "one-database") as app:
@@ -113,7 +113,7 @@ async def test_days_of_a_database(kube):
         shutil.chown(half, "nobody")
     spec = {**SPEC, "deletionPolicy": "Retain"}
     await kube.apply("Database", "two", spec)
-    await kube.ready("Database", "two", 60)
+    await kube.ready("Database", "two")
 
     # the volume is grown live
     spec["storage"] = {"size": "3Gi"}
@@ -124,13 +124,13 @@ async def test_days_of_a_database(kube):
         return claim["spec"]["resources"]["requests"]["storage"] == "3Gi"
 
     await eventually(grown)
-    await kube.ready("Database", "two", 60)
+    await kube.ready("Database", "two")
 
     # what PostgreSQL refuses is told, with the field; it goes on with what it has
     await kube.apply("Database", "two", {**spec, "configuration": {"default_tablespace": "nowhere"}})
-    await eventually(lambda: _told(kube, "two", "spec.configuration[default_tablespace]", "nowhere"), 40)
+    await eventually(lambda: _told(kube, "two", "spec.configuration[default_tablespace]", "nowhere"))
     await kube.apply("Database", "two", spec)
-    await kube.ready("Database", "two", 60)
+    await kube.ready("Database", "two")
 
     # drift inside of the engine is repaired; a server that is killed comes back with its data
     binding = await kube.secret("two")
@@ -143,7 +143,7 @@ async def test_days_of_a_database(kube):
         async with client(kube, "two", "two-database") as app:
             return await app.fetchval("SELECT count(*) FROM kept") == 0
 
-    await eventually(logs_in, 60)
+    await eventually(logs_in)
     assert await kube.secret("two") == binding
 
     # new passwords when a person asks: at once, everywhere
@@ -152,9 +152,9 @@ async def test_days_of_a_database(kube):
     async def rotated():
         return (await kube.secret("two"))["password"] != binding["password"]
 
-    await eventually(rotated, 40)
+    await eventually(rotated)
     await kube.ready("Database", "two")
-    assert await eventually(logs_in, 60)
+    assert await eventually(logs_in)
 
     # a restart waits for the window
     pod = (await kube.get(PODS, "two-database-0"))["metadata"]["uid"]
@@ -165,7 +165,7 @@ async def test_days_of_a_database(kube):
         status = (await kube.get("Database", "two"))["status"]
         return "max_connections" in str(status.get("drift")) or "postgresql.conf" in str(status.get("drift"))
 
-    await eventually(held, 40)
+    await eventually(held)
     assert (await kube.get(PODS, "two-database-0"))["metadata"]["uid"] == pod
     await kube.delete("Database", "two")
     left = [
@@ -182,7 +182,7 @@ async def test_a_backup_is_made_and_another_database_begins_with_it(kube, method
     backups = {"destination": {"volume": {"claimName": "safe", "path": "ships"}}, "method": method}
     backups |= {"schedule": "0 3 * * *", "retention": {"count": 2}}
     await kube.apply("Database", "old", {**SPEC, "backup": backups})
-    status = await kube.ready("Database", "old", 60)
+    status = await kube.ready("Database", "old")
     assert status["backup"]["nextScheduledTime"].endswith("T03:00:00Z")
     cron = await kube.get(CRON_JOBS, "old-database-backup")
     assert cron["spec"]["concurrencyPolicy"] == "Forbid"
@@ -202,7 +202,7 @@ async def test_a_backup_is_made_and_another_database_begins_with_it(kube, method
 
     restore = {"objectName": "old", "backup": entry["name"]}
     await kube.apply("Database", "new", {**SPEC, "restoreFrom": restore})
-    await kube.ready("Database", "new", 60)
+    await kube.ready("Database", "new")
     async with client(kube, "new", "new-database") as app:
         assert [row["name"] for row in await app.fetch("SELECT name FROM ships")] == ["Argo"]
     assert (await kube.secret("new"))["password"] != (await kube.secret("old"))["password"]
