@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import orjson
 
@@ -13,18 +13,10 @@ from chandlery.foundation.errors import ChandleryError, EngineFailed, Unauthenti
 from chandlery.foundation.validation.quantity import Quantity
 from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import certificates
-from chandlery.providers.kubernetes.certificates import Certificates
 from chandlery.providers.kubernetes.children import Children
-from chandlery.providers.kubernetes.driver import Workload
-from chandlery.providers.kubernetes.foreign import look
+from chandlery.providers.kubernetes.engine import EngineWorkload
 from chandlery.providers.kubernetes.types import (
-    BUDGETS,
-    CLAIMS,
-    NETWORK_POLICIES,
-    PODS,
     SECRETS,
-    SERVICE_MONITORS,
-    SERVICES,
     STATEFUL_SETS,
     Obj,
 )
@@ -39,14 +31,13 @@ from chandlery_kinds.cache.model import Cache
 from chandlery_kinds.cache.resp import RespClient, info, pairs
 from chandlery_kinds.cache.valkey import RESTART_SETTINGS, desired_settings, field_of, setting_differences
 
-KINDS = (STATEFUL_SETS, SERVICES, SECRETS, BUDGETS, NETWORK_POLICIES, PODS, CLAIMS)
 DEFAULTS = "chandlery.dev/defaults"
 ACL_SEEN = "chandlery.dev/acl-seen"
 ANSWER_SECONDS = 2.0
 _QUESTIONS: Sequence[tuple[str, ...]] = (("INFO",), ("CONFIG", "GET", "*"), ("ACL", "LIST"))
 
 
-class ValkeyWorkload(Workload[Cache]):
+class ValkeyWorkload(EngineWorkload[Cache, Inputs]):
     """The part of a pass that doesn't ask who is primary."""
 
     application: ClassVar[str] = acl.DEFAULT
@@ -82,19 +73,12 @@ class ValkeyWorkload(Workload[Cache]):
         return ()
 
     def __init__(self, ctx: DriverContext, obj: Cache, there: Children, inputs: Inputs) -> None:
-        super().__init__(ctx, obj, there)
-        self.inputs = inputs
-        self.monitors = SERVICE_MONITORS in there.kinds
+        super().__init__(ctx, obj, there, inputs)
         self.settings = self._settings()
-        tls = inputs.tls
-        self.certificates = Certificates(ctx, tls, there, inputs.hosts) if tls is not None else None
 
     @classmethod
-    async def of(cls, ctx: DriverContext, obj: Cache) -> Self:
-        """Read what is there."""
-        session = ctx.provider
-        inputs = Inputs.of(obj, ctx.parameters, session.images, session.pull_secrets)
-        return cls(ctx, obj, await look(session, inputs.owner, KINDS, obj.spec), inputs)
+    def inputs_of(cls, ctx: DriverContext, obj: Cache) -> Inputs:
+        return Inputs.of(obj, ctx.parameters, ctx.provider.images, ctx.provider.pull_secrets)
 
     def _settings(self) -> dict[str, str]:
         found = desired_settings(self.spec)
@@ -146,13 +130,9 @@ class ValkeyWorkload(Workload[Cache]):
             if name not in self.spec.configuration or name in RESTART_SETTINGS or name in known
         }
 
-    async def create(self) -> None:
-        await self.ensure_auth()
-        if self.certificates is not None:
-            await self.act_all(await self.certificates.children())
-            await self.certificates.ensure()
+    async def first(self) -> list[Obj]:
         desired, _ = await self._desired()
-        await self.act_all(desired)
+        return desired
 
     def _seen(self, **what: Any) -> Observation:
         return Observation(exists=True, external_name=self.owner.identity, **what)
@@ -319,10 +299,6 @@ class ValkeyWorkload(Workload[Cache]):
 
     def _note(self, key: str) -> str:
         return str(((self.stateful or {}).get("metadata", {}).get("annotations") or {}).get(key, ""))
-
-    @property
-    def stateful(self) -> Obj | None:
-        return self.there.get(STATEFUL_SETS)
 
     def _node(self, name: str) -> Node:
         return next(node for node in self._nodes() if node.name == name)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
+from chandlery.driver.objects import ResourceType
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
 from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import certificates
-from chandlery.providers.kubernetes.certificates import Certificates
-from chandlery.providers.kubernetes.children import Children
-from chandlery.providers.kubernetes.driver import AUTH, Workload
-from chandlery.providers.kubernetes.foreign import look
+from chandlery.providers.kubernetes.driver import AUTH
+from chandlery.providers.kubernetes.engine import EngineWorkload
 from chandlery.providers.kubernetes.pods import problem
 from chandlery.providers.kubernetes.pods import ready as is_ready
 from chandlery.providers.kubernetes.templates import Kept, upgrade_condition
@@ -33,6 +32,7 @@ from chandlery_kinds.cache.kubernetes.memcached import children, workload
 from chandlery_kinds.cache.model import Cache
 
 KINDS = (STATEFUL_SETS, SERVICES, SECRETS, BUDGETS, NETWORK_POLICIES, PODS)
+"""It keeps nothing, so it has no claims."""
 STARTING_POLL = 0.5
 ANSWER_SECONDS = 2.0
 
@@ -54,24 +54,16 @@ class Node:
         return str(((self.pod or {}).get("status") or {}).get("podIP", ""))
 
 
-class MemcachedPods(Workload[Cache]):
+class MemcachedPods(EngineWorkload[Cache, Inputs]):
     """Everything that one pass does with one cache. Made anew each time; keeps nothing."""
 
     application: ClassVar[str] = memcached.USER
     grace: ClassVar[bool] = False
-
-    def __init__(self, ctx: DriverContext, obj: Cache, there: Children, inputs: Inputs) -> None:
-        super().__init__(ctx, obj, there)
-        self.inputs = inputs
-        tls = inputs.tls
-        self.certificates = Certificates(ctx, tls, there, inputs.hosts) if tls is not None else None
+    kinds: ClassVar[Sequence[ResourceType]] = KINDS
 
     @classmethod
-    async def of(cls, ctx: DriverContext, obj: Cache) -> Self:
-        """Read what is there."""
-        session = ctx.provider
-        inputs = Inputs.of(obj, ctx.parameters, session.images, session.pull_secrets)
-        return cls(ctx, obj, await look(session, inputs.owner, KINDS, obj.spec), inputs)
+    def inputs_of(cls, ctx: DriverContext, obj: Cache) -> Inputs:
+        return Inputs.of(obj, ctx.parameters, ctx.provider.images, ctx.provider.pull_secrets)
 
     def auth_keys(self) -> list[str]:
         return ["password"]
@@ -82,28 +74,22 @@ class MemcachedPods(Workload[Cache]):
         more = await self.certificates.children() if self.certificates is not None else []
         return children(self.inputs, password, kept, more), kept
 
-    async def create(self) -> None:
-        await self.ensure_auth()
-        if self.certificates is not None:
-            await self.act_all(await self.certificates.children())
-            await self.certificates.ensure()
+    async def first(self) -> list[Obj]:
         desired, _ = await self._desired()
-        await self.act_all(desired)
+        return desired
 
     # -- observe
 
     async def _connect(self, node: Node) -> memcached.MemcachedClient:
         assert node.pod is not None
         host, port = self.session.resolve(node.pod, self.inputs.port)
-        material = certificates.material(self.there)
-        speaks_tls = any(volume["name"] == "tls" for volume in node.pod["spec"].get("volumes", ()))
         return await memcached.MemcachedClient.connect(
             host,
             port,
             user=memcached.USER,
             password=self.auth()["password"],
             seconds=ANSWER_SECONDS,
-            tls=material.context() if material is not None and speaks_tls else None,
+            tls=self.context_for(node.pod),
         )
 
     async def _ask(self, node: Node) -> Node:
@@ -182,8 +168,7 @@ class MemcachedPods(Workload[Cache]):
         return "Starting", f"waiting for {silent.name} to answer" + (f" ({silent.error})" if silent.error else "")
 
     def _endpoint(self) -> Endpoint:
-        host = self.spec.exposure.hostname or f"{self.owner.base}.{self.owner.namespace}.svc"
-        return Endpoint(host=host, port=self.inputs.service_port)
+        return Endpoint(host=self.host, port=self.inputs.service_port)
 
     def _binding(self) -> Binding:
         where, told = self._endpoint(), dict[str, str]()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from chandlery.model.parts import Tls
-from chandlery.providers.kubernetes import metrics
+from chandlery.providers.kubernetes.inputs import EngineInputs
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.pods import image, program
-from chandlery.providers.kubernetes.services import HEADLESS
 from chandlery_kinds.cache.model import Cache, CacheEngine, CacheMode, CacheSpec, PersistenceMode
 
 PORT: Final = 6379
@@ -32,19 +29,10 @@ _REPOSITORIES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """The spec, whose children they are, and what class and chart say."""
+class Inputs(EngineInputs[CacheSpec]):
+    """Of one cache."""
 
-    owner: Owner
-    spec: CacheSpec
-    image: str
-    image_said: str
-    """What people said of the image; empty when it is our own choice, which a newer operator may make otherwise."""
-    pull_secrets: tuple[str, ...] = ()
-    exporter: str = _EXPORTER
-    exporter_said: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    own_metrics_port: ClassVar[int] = METRICS_PORT
 
     @classmethod
     def of(
@@ -64,40 +52,12 @@ class Inputs:
         return MEMCACHED_PORT if self.spec.engine is CacheEngine.MEMCACHED else PORT
 
     @property
-    def service_port(self) -> int:
-        """What clients connect to."""
-        return self.spec.exposure.port or self.port
-
-    @property
-    def tls(self) -> Tls | None:
-        """None without encryption."""
-        return self.spec.tls if self.spec.tls is not None and self.spec.tls.enabled else None
-
-    @property
     def only_tls(self) -> bool:
         return self.tls is not None and self.tls.required
 
     @property
-    def metrics(self) -> bool:
-        return metrics.enabled(self.spec.metrics)
-
-    @property
-    def metrics_port(self) -> int:
-        return (self.spec.metrics.port if self.spec.metrics is not None else None) or METRICS_PORT
-
-    @property
-    def domain(self) -> str:
-        """What follows a pod's name in its DNS name."""
-        return f"{self.owner.base}{HEADLESS}.{self.owner.namespace}.svc"
-
-    @property
-    def hosts(self) -> list[str]:
-        """Names for the server's certificate."""
-        owner = self.owner
-        names = [f"{owner.base}.{owner.namespace}.svc", f"*.{self.domain}"]
-        names += [f"{owner.base}-read.{owner.namespace}.svc"] if self.replicated else []
-        more = [self.spec.exposure.hostname] if self.spec.exposure.hostname else []
-        return [*names, *more, "localhost"]
+    def services(self) -> Sequence[str]:
+        return ("-read",) if self.replicated else ()
 
     @property
     def replicated(self) -> bool:
@@ -125,16 +85,10 @@ class Inputs:
     @property
     def asked(self) -> dict[str, Any]:
         """Everything about the pod template that people decide."""
-        spec = self.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-        names = ("engine", "version", "memory", "placement", "resources")
-        return {
-            **{name: spec[name] for name in names if name in spec},
-            "persistent": self.persistent,
-            "replicated": self.replicated,
+        return self.asked_for(
+            ("engine", "version", "memory", "placement", "resources"),
+            persistent=self.persistent,
+            replicated=self.replicated,
             **({"sharded": True} if self.sharded else {}),
             **({"tls": "only" if self.only_tls else "beside"} if self.tls is not None else {}),
-            **({"metrics": self.metrics_port, "exporter": self.exporter_said} if self.metrics else {}),
-            **({"commands": dict(self.parameters["commands"])} if self.parameters.get("commands") else {}),
-            "image": self.image_said,
-            "pullSecrets": list(self.pull_secrets),
-        }
+        )

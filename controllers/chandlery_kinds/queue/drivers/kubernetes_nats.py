@@ -16,21 +16,14 @@ from chandlery.foundation.errors import (
 )
 from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import certificates
-from chandlery.providers.kubernetes.certificates import Certificates
-from chandlery.providers.kubernetes.children import Children, Cost
+from chandlery.providers.kubernetes.children import Cost
 from chandlery.providers.kubernetes.drift import digest
-from chandlery.providers.kubernetes.driver import AUTH, Workload
-from chandlery.providers.kubernetes.foreign import look
+from chandlery.providers.kubernetes.driver import AUTH
+from chandlery.providers.kubernetes.engine import EngineWorkload
 from chandlery.providers.kubernetes.pods import problem
 from chandlery.providers.kubernetes.templates import Kept, keep, upgrade_condition
 from chandlery.providers.kubernetes.types import (
-    BUDGETS,
-    CLAIMS,
-    NETWORK_POLICIES,
-    PODS,
     SECRETS,
-    SERVICE_MONITORS,
-    SERVICES,
     STATEFUL_SETS,
     Obj,
 )
@@ -44,7 +37,6 @@ from chandlery_kinds.queue.kubernetes.statefulset import REVISION, stateful_set,
 from chandlery_kinds.queue.kubernetes.tidy import forgotten, scale_differences
 from chandlery_kinds.queue.model import Queue
 
-KINDS = (STATEFUL_SETS, SERVICES, SECRETS, BUDGETS, NETWORK_POLICIES, PODS, CLAIMS)
 APPLICATION = "app"
 STARTING_POLL = 0.5
 RELOAD_POLL = 3.0
@@ -63,25 +55,18 @@ class Server:
         self.problem = ""
 
 
-class NatsPods(Workload[Queue]):
+class NatsPods(EngineWorkload[Queue, Inputs]):
     """Everything that one pass does with one queue. Made anew each time; keeps nothing."""
 
     application: ClassVar[str] = APPLICATION
 
-    def __init__(self, ctx: DriverContext, obj: Queue, there: Children, inputs: Inputs) -> None:
-        super().__init__(ctx, obj, there)
-        self.name = obj.metadata.name
-        self.inputs = inputs
-        self.monitors = SERVICE_MONITORS in there.kinds
-        tls = inputs.tls
-        self.certificates = Certificates(ctx, tls, there, inputs.hosts) if tls is not None else None
+    @property
+    def name(self) -> str:
+        return self.obj.metadata.name
 
     @classmethod
-    async def of(cls, ctx: DriverContext, obj: Queue) -> NatsPods:
-        """Read what is there."""
-        session = ctx.provider
-        inputs = Inputs.of(obj, ctx.parameters, session.images, session.pull_secrets)
-        return cls(ctx, obj, await look(session, inputs.owner, KINDS, obj.spec), inputs)
+    def inputs_of(cls, ctx: DriverContext, obj: Queue) -> Inputs:
+        return Inputs.of(obj, ctx.parameters, ctx.provider.images, ctx.provider.pull_secrets)
 
     # -- users
 
@@ -104,33 +89,25 @@ class NatsPods(Workload[Queue]):
     # -- manifests
 
     @property
-    def live(self) -> Obj | None:
-        return self.there.get(STATEFUL_SETS)
-
-    @property
     def servers_now(self) -> int:
         """How many servers there are, or are being made."""
-        live = self.live
+        live = self.stateful
         return int(live["spec"]["replicas"]) if live is not None else int(self.spec.replicas)
 
     async def _desired(self, servers: int) -> tuple[list[Obj], Kept, Configuration]:
         users, auth = await self.users(), self.auth()
         words = text(self.inputs, users, auth["cluster"], auth["system"], servers)
         asked = {**self.inputs.asked, "messages": digest(self.spec.configuration)}
-        body = stateful_set(self.inputs, words.fixed, self.live, servers=servers)
-        kept = keep(body, self.live, asked, upgrade=self.upgrade)
+        body = stateful_set(self.inputs, words.fixed, self.stateful, servers=servers)
+        kept = keep(body, self.stateful, asked, upgrade=self.upgrade)
         more = await self.certificates.children() if self.certificates is not None else []
         return children(self.inputs, words, kept.workload, more, monitors=self.monitors), kept, words
 
     # -- verbs
 
-    async def create(self) -> None:
-        await self.ensure_auth()
-        if self.certificates is not None:
-            await self.act_all(await self.certificates.children())
-            await self.certificates.ensure()
+    async def first(self) -> list[Obj]:
         desired, _, _ = await self._desired(self.spec.replicas)
-        await self.act_all(desired)
+        return desired
 
     async def update(self, observed: Observation) -> None:
         puts, move = {}, False
@@ -171,7 +148,7 @@ class NatsPods(Workload[Queue]):
 
     async def _reload(self, name: str) -> None:
         """The server reads its file again; it may be the old one still, then this comes again."""
-        pod = next((pod for pod in self._pods() if pod["metadata"]["name"] == name), None)
+        pod = next((pod for pod in self.servers() if pod["metadata"]["name"] == name), None)
         if pod is None:
             return
         try:
@@ -198,7 +175,7 @@ class NatsPods(Workload[Queue]):
     # -- observe
 
     async def observe(self) -> Observation:
-        live, identity = self.live, self.owner.identity
+        live, identity = self.stateful, self.owner.identity
         if live is None and not self.there.pods:
             return Observation(exists=False, external_name=identity)
         if self.missing_auth():
@@ -222,7 +199,7 @@ class NatsPods(Workload[Queue]):
             found += content.differences(self.name, self.spec, inside)
         problems = {server.name: server.problem for server in servers if server.problem}
         served = await self._works_with() if inside else None
-        works = served is not None and not problems and self._in_step(live)
+        works = served is not None and not problems and self.complete(self.spec.replicas)
         reason, message = ("", "") if works else self._explain(problems)
         return Observation(
             exists=True,
@@ -231,7 +208,7 @@ class NatsPods(Workload[Queue]):
             message=message,
             differences=tuple(found),
             external_name=identity,
-            endpoint=Endpoint(host=self._host(), port=self.inputs.service_port),
+            endpoint=Endpoint(host=self.host, port=self.inputs.service_port),
             binding=await self._bound(APPLICATION, served or 0),
             user_bindings={
                 f"{self.name}-user-{u.name}": await self._bound(u.name, served or 0) for u in self.spec.users
@@ -250,21 +227,15 @@ class NatsPods(Workload[Queue]):
             return RELOAD_POLL
         return DEAD_LETTER_POLL if self.spec.dead_letter else None
 
-    def _pods(self) -> list[Obj]:
-        return [pod for pod in self.there.pods if not pod["metadata"].get("deletionTimestamp")]
-
     async def _connect(self, pod: Obj, login: str = js.ADMIN, password: str = "") -> JetStream:
         host, port = self.session.resolve(pod, PORT)
         password = password or self.auth()[{js.ADMIN: "admin", SYSTEM_USER: "system"}[login]]
-        material = certificates.material(self.there)
-        speaks_tls = any(volume["name"] == "tls" for volume in pod["spec"].get("volumes", ()))
-        context = material.context() if material is not None and speaks_tls else None
-        return await JetStream.connect(host, port, login, password, tls=context)
+        return await JetStream.connect(host, port, login, password, tls=self.context_for(pod))
 
     async def _any(self, user: str = js.ADMIN) -> JetStream:
         """A connection to the first server that answers."""
         problem_: ChandleryError = DependencyNotReady("no server of the queue answers", retry_after=0.5)
-        for pod in self._pods():
+        for pod in self.servers():
             try:
                 return await self._connect(pod, user)
             except ChandleryError as error:
@@ -273,7 +244,7 @@ class NatsPods(Workload[Queue]):
 
     async def _ask_all(self) -> list[Server]:
         """What each server says of itself."""
-        servers = [Server(pod) for pod in self._pods()]
+        servers = [Server(pod) for pod in self.servers()]
         for server in servers:
             try:
                 async with await self._connect(server.pod, SYSTEM_USER) as api:
@@ -296,7 +267,7 @@ class NatsPods(Workload[Queue]):
 
     def _cost(self, kept: Kept) -> Cost:
         """A file that needs new pods goes out with them: a server that ended in between would not come back."""
-        together = self.live is not None and _revision(self.live) != _revision(kept.workload)
+        together = self.stateful is not None and _revision(self.stateful) != _revision(kept.workload)
 
         def cost(kind: str, path: str) -> Disruption:
             restarts = kind == STATEFUL_SETS.kind and ".template" in path
@@ -325,7 +296,7 @@ class NatsPods(Workload[Queue]):
         Which of its passwords, newest first, is the first that works; None when none does. A new one is told in the
         binding when the servers have it.
         """
-        pods = self._pods()
+        pods = self.servers()
         for number, password in enumerate(self.rotation.passwords(APPLICATION) if pods else ()):
             try:
                 for pod in pods:
@@ -339,25 +310,14 @@ class NatsPods(Workload[Queue]):
             return number
         return None
 
-    def _in_step(self, live: Obj | None) -> bool:
-        """All servers are there, and of the present template."""
-        meta, status = (live or {}).get("metadata") or {}, (live or {}).get("status") or {}
-        revision = status.get("updateRevision")
-        same = all(p["metadata"]["labels"].get("controller-revision-hash") == revision for p in self._pods())
-        current = status.get("observedGeneration") == meta.get("generation")
-        return bool(current and same and int(status.get("readyReplicas") or 0) >= self.spec.replicas)
-
     def _explain(self, problems: Mapping[str, str]) -> tuple[str, str]:
-        for pod in self._pods():
+        for pod in self.servers():
             wrong = problem(pod)
             if wrong:
                 return wrong[0], f"{pod['metadata']['name']}: {wrong[1]}"
         if problems:
             return "Starting", "; ".join(f"{name}: {words}" for name, words in problems.items())
         return "Starting", "the queue isn't there yet, or not all servers are in step"
-
-    def _host(self) -> str:
-        return str(self.spec.exposure.hostname or f"{self.owner.base}.{self.owner.namespace}.svc")
 
     async def _bound(self, name: str, number: int | None) -> Binding:
         """The binding of a user, where this one of the passwords works (None: who knows; then the oldest may)."""
@@ -368,7 +328,7 @@ class NatsPods(Workload[Queue]):
         return self._binding(chosen.name, chosen.value)
 
     def _binding(self, user: str, password: str) -> Binding:
-        host, port = self._host(), self.inputs.service_port
+        host, port = self.host, self.inputs.service_port
         scheme = "tls" if self.inputs.tls is not None else "nats"
         uri = f"{scheme}://{user}:{password}@{host}:{port}"
         found = {

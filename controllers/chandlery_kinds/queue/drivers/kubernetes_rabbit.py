@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 from urllib.parse import quote
 
+from chandlery.driver.objects import ResourceType
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
 from chandlery.foundation.errors import ChandleryError, DependencyNotReady, Unauthenticated, Unavailable
 from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import certificates
-from chandlery.providers.kubernetes.certificates import Certificates
-from chandlery.providers.kubernetes.children import Children
-from chandlery.providers.kubernetes.driver import AUTH, Workload
-from chandlery.providers.kubernetes.foreign import look
+from chandlery.providers.kubernetes.driver import AUTH
+from chandlery.providers.kubernetes.engine import EngineWorkload
 from chandlery.providers.kubernetes.pods import problem
 from chandlery.providers.kubernetes.templates import Kept, upgrade_condition
-from chandlery.providers.kubernetes.types import JOBS, SECRETS, SERVICE_MONITORS, STATEFUL_SETS, Obj
+from chandlery.providers.kubernetes.types import JOBS, SECRETS, STATEFUL_SETS, Obj
 from chandlery.providers.local.rotation import Password
 from chandlery_kinds.queue import rabbitmq as rabbit
 from chandlery_kinds.queue.drivers.kubernetes_nats import APPLICATION
-from chandlery_kinds.queue.drivers.kubernetes_nats import KINDS as COMMON
 from chandlery_kinds.queue.drivers.rabbit_client import AmqpLogin, Declared, Management
 from chandlery_kinds.queue.kubernetes import rabbit_scale as scale
 from chandlery_kinds.queue.kubernetes.inputs import Inputs
@@ -42,7 +40,6 @@ from chandlery_kinds.queue.kubernetes.rabbit import (
 from chandlery_kinds.queue.kubernetes.statefulset import storage_size
 from chandlery_kinds.queue.model import Queue
 
-KINDS = (*COMMON, JOBS)
 VHOST = "queue"
 STARTING_POLL = 0.5
 DRIFT_POLL = 10.0
@@ -63,25 +60,20 @@ class Inside:
         return self.cluster.running
 
 
-class RabbitPods(Workload[Queue]):
+class RabbitPods(EngineWorkload[Queue, Inputs]):
     """Everything that one pass does with one queue. Made anew each time; keeps nothing."""
 
     application: ClassVar[str] = APPLICATION
 
-    def __init__(self, ctx: DriverContext, obj: Queue, there: Children, inputs: Inputs) -> None:
-        super().__init__(ctx, obj, there)
-        self.name = obj.metadata.name
-        self.inputs = inputs
-        self.monitors = SERVICE_MONITORS in there.kinds
-        tls = inputs.tls
-        self.certificates = Certificates(ctx, tls, there, inputs.hosts) if tls is not None else None
+    kinds: ClassVar[Sequence[ResourceType]] = (*EngineWorkload.kinds, JOBS)
+
+    @property
+    def name(self) -> str:
+        return self.obj.metadata.name
 
     @classmethod
-    async def of(cls, ctx: DriverContext, obj: Queue) -> Self:
-        """Read what is there."""
-        session = ctx.provider
-        inputs = inputs_of(obj, ctx.parameters, session.images, session.pull_secrets)
-        return cls(ctx, obj, await look(session, inputs.owner, KINDS, obj.spec), inputs)
+    def inputs_of(cls, ctx: DriverContext, obj: Queue) -> Inputs:
+        return inputs_of(obj, ctx.parameters, ctx.provider.images, ctx.provider.pull_secrets)
 
     def auth_keys(self) -> list[str]:
         return [*super().auth_keys(), COOKIE_KEY]
@@ -108,20 +100,15 @@ class RabbitPods(Workload[Queue]):
         more = await self.certificates.children() if self.certificates is not None else []
         return children(self.inputs, content, kept.workload, more, monitors=self.monitors), kept
 
-    async def create(self) -> None:
-        await self.ensure_auth()
-        if self.certificates is not None:
-            await self.act_all(await self.certificates.children())
-            await self.certificates.ensure()
+    async def first(self) -> list[Obj]:
         desired, _ = await self._desired(self.spec.replicas)
-        await self.act_all(desired)
+        return desired
 
     # -- observe
 
-    def _pods(self) -> list[Obj]:
-        """Of the servers, as long as they stay."""
-        found = [pod for pod in self.there.pods if pod["metadata"]["labels"].get(scale.COMPONENT) != "task"]
-        return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+    def servers(self) -> list[Obj]:
+        """Without those of tasks."""
+        return [pod for pod in super().servers() if pod["metadata"]["labels"].get(scale.COMPONENT) != "task"]
 
     def _node(self, index: int) -> str:
         return node_name(self.inputs, f"{self.owner.base}-{index}", self.session.cluster_domain)
@@ -133,7 +120,7 @@ class RabbitPods(Workload[Queue]):
     async def _look(self) -> tuple[Inside | None, str]:
         """What is inside, or why nobody says."""
         said = ""
-        for pod in self._pods():
+        for pod in self.servers():
             try:
                 async with self._management(pod) as api:
                     return await self._inside(api), ""
@@ -175,7 +162,9 @@ class RabbitPods(Workload[Queue]):
             # a new queue gets its copies on the servers that are there at that moment
             found += rabbit.differences(await self.wanted(), inside.definitions, _EVERYBODY)
         served = await self._works_with() if inside is not None and inside.queue else None
-        works = served is not None and inside is not None and self._all_run(inside) and self._in_step(live)
+        works = (
+            served is not None and inside is not None and self._all_run(inside) and self.complete(self.spec.replicas)
+        )
         number = served[0] if served is not None else 0
         reason, message = ("", "") if works else self._explain(said)
         return Observation(
@@ -185,7 +174,7 @@ class RabbitPods(Workload[Queue]):
             message=message,
             differences=tuple(found),
             external_name=identity,
-            endpoint=Endpoint(host=self._host(), port=self._port()),
+            endpoint=Endpoint(host=self.host, port=self._port()),
             binding=await self._bound(APPLICATION, number if served is not None else None),
             user_bindings={
                 f"{self.name}-user-{u.name}": await self._bound(u.name, number if served is not None else None)
@@ -225,10 +214,8 @@ class RabbitPods(Workload[Queue]):
 
         Which of its passwords, newest first, is the first that works, and what was seen; None when none does.
         """
-        material = certificates.material(self.there)
-        for pod in self._pods()[:1]:
-            speaks_tls = any(volume["name"] == "tls" for volume in pod["spec"].get("volumes", ()))
-            tls = material.context() if material is not None and speaks_tls else None
+        for pod in self.servers()[:1]:
+            tls = self.context_for(pod)
             for number, password in enumerate(self.rotation.passwords(APPLICATION)):
                 try:
                     host, port = self.session.resolve(pod, client_port(self.inputs))
@@ -240,23 +227,12 @@ class RabbitPods(Workload[Queue]):
                     return None
         return None
 
-    def _in_step(self, live: Obj | None) -> bool:
-        """All servers are there, and of the present template."""
-        meta, status = (live or {}).get("metadata") or {}, (live or {}).get("status") or {}
-        revision = status.get("updateRevision")
-        same = all(p["metadata"]["labels"].get("controller-revision-hash") == revision for p in self._pods())
-        current = status.get("observedGeneration") == meta.get("generation")
-        return bool(current and same and int(status.get("readyReplicas") or 0) >= self.spec.replicas)
-
     def _explain(self, said: str) -> tuple[str, str]:
-        for pod in self._pods():
+        for pod in self.servers():
             wrong = problem(pod)
             if wrong:
                 return wrong[0], f"{pod['metadata']['name']}: {wrong[1]}"
         return "Starting", said or "the queue isn't there yet, or not all servers are in step"
-
-    def _host(self) -> str:
-        return str(self.spec.exposure.hostname or f"{self.owner.base}.{self.owner.namespace}.svc")
 
     def _port(self) -> int:
         return self.spec.exposure.port or client_port(self.inputs)
@@ -273,7 +249,7 @@ class RabbitPods(Workload[Queue]):
         def uri(scheme: str, host: str, port: int) -> str:
             return f"{scheme}://{login}@{host}:{port}/{quote(VHOST, safe='')}"
 
-        scheme, host, port = "amqps" if tls is not None else "amqp", self._host(), self._port()
+        scheme, host, port = "amqps" if tls is not None else "amqp", self.host, self._port()
         found = {
             "host": host,
             "port": str(port),
@@ -298,7 +274,7 @@ class RabbitPods(Workload[Queue]):
     def _facts(self, inside: Inside | None, seen: Declared | None) -> dict[str, Any]:
         running = inside.running if inside is not None else frozenset()
         members = []
-        for pod in self._pods():
+        for pod in self.servers():
             name, ip = pod["metadata"]["name"], (pod.get("status") or {}).get("podIP")
             ready = any(node == f"rabbit@{ip}" or node.startswith(f"rabbit@{name}.") for node in running)
             address = {"address": f"{ip}:{client_port(self.inputs)}"} if ip else {}
@@ -357,7 +333,7 @@ class RabbitPods(Workload[Queue]):
 
     async def _define(self, drops: list[str], *, post: bool) -> None:
         want, last = await self.wanted(), "none is there"
-        for pod in self._pods():
+        for pod in self.servers():
             try:
                 async with self._management(pod) as api:
                     if post:

@@ -17,7 +17,7 @@ from chandlery.providers.kubernetes.types import PODS, RABBITMQ_CLUSTERS, SECRET
 from chandlery_kinds.queue import rabbitmq as rabbit
 from chandlery_kinds.queue.drivers.kubernetes_rabbit import DRIFT_POLL, STARTING_POLL, VHOST, RabbitPods
 from chandlery_kinds.queue.drivers.rabbit_client import AmqpLogin, Declared, Management
-from chandlery_kinds.queue.kubernetes.rabbit import MANAGEMENT_PORT, PORT, inputs_of
+from chandlery_kinds.queue.kubernetes.rabbit import MANAGEMENT_PORT, PORT
 from chandlery_kinds.queue.kubernetes.rabbit_delegate import PARAMETER, TOPOLOGY, cluster, problems, topology
 from chandlery_kinds.queue.model import Queue
 
@@ -68,7 +68,7 @@ class RabbitDelegate(RabbitPods):
         kinds: tuple[ResourceType, ...] = (SECRETS, PODS)
         if not absent:
             kinds = (*(TOPOLOGY if mode == "topology" else ()), RABBITMQ_CLUSTERS, *kinds)
-        inputs = inputs_of(obj, ctx.parameters, session.images, session.pull_secrets)
+        inputs = cls.inputs_of(ctx, obj)
         made = cls(ctx, obj, await Children(session, inputs.owner, kinds).look(), inputs)
         made.with_topology = mode == "topology"
         made.absent = absent
@@ -132,7 +132,7 @@ class RabbitDelegate(RabbitPods):
 
     def _places(self, port: int) -> list[tuple[str, int]]:
         """The servers' pods, where they tell whose they are, else their Service."""
-        found = [self.session.resolve(pod, port) for pod in self._pods() if (pod.get("status") or {}).get("podIP")]
+        found = [self.session.resolve(pod, port) for pod in self.servers() if (pod.get("status") or {}).get("podIP")]
         return found or [(f"{self.owner.base}.{self.owner.namespace}.svc", port)]
 
     async def _look(self) -> tuple[Any, str]:
@@ -198,7 +198,7 @@ class RabbitDelegate(RabbitPods):
             message=message,
             differences=tuple(found),
             external_name=identity,
-            endpoint=Endpoint(host=self._host(), port=PORT),
+            endpoint=Endpoint(host=self.host, port=PORT),
             binding=await self._bound(self.application, number),
             user_bindings={f"{self.name}-user-{u.name}": await self._bound(u.name, number) for u in self.spec.users},
             facts=self._facts(inside, served[1] if served is not None else None),
