@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _RECOUNT_AFTER = 2.0
 """Seconds after a creation before its quota is counted again: admission charges before the object is stored."""
 
+_FIRST_AFTER = 0.0025
+"""Seconds after which a new quota is counted: what is written together with it is counted with it."""
+
 Key = tuple[str, str]
 
 
@@ -58,7 +61,9 @@ class QuotaController(Controller[Key]):
             return
         hard = (obj.get("spec") or {}).get("hard") or {}
         self._sources.setdefault(namespace, {})[name] = sources_of(hard)
-        if old is None or old.get("spec") != obj.get("spec"):
+        if old is None:
+            self.add_later((namespace, name), _FIRST_AFTER)
+        elif old.get("spec") != obj.get("spec"):
             self.add((namespace, name))
         elif old.get("status") != obj.get("status"):
             # Admission charged it for an object that may fail to be stored after all.
