@@ -30,19 +30,17 @@ def generic_not_found() -> ApiError:
     return ApiError(404, "NotFound", "the server could not find the requested resource", {})
 
 
-def already_exists(resource: Resource, name: str) -> ApiError:
-    return ApiError(
-        409, "AlreadyExists", f'{resource.group_resource} "{name}" already exists', _details(resource, name)
-    )
-
-
-def being_deleted(resource: Resource, name: str) -> ApiError:
-    return ApiError(
-        409,
-        "AlreadyExists",
-        f'object is being deleted: {resource.group_resource} "{name}" already exists',
-        _details(resource, name),
-    )
+def already_exists(resource: Resource, name: str, *, generated: bool = False, ending: bool = False) -> ApiError:
+    """`generated`: the object has a generateName too, whoever made its name; `ending`: the one that is there goes."""
+    text = f'{resource.group_resource} "{name}" already exists'
+    details, headers = _details(resource, name), {}
+    if generated:
+        text += ", the server was not able to generate a unique name for the object"
+        details["retryAfterSeconds"] = 1
+        headers["Retry-After"] = "1"
+    if ending:
+        text = f"object is being deleted: {text}"
+    return ApiError(409, "AlreadyExists", text, details, headers=headers)
 
 
 def conflict(resource: Resource, name: str, why: str) -> ApiError:

@@ -116,6 +116,18 @@ def test_others_are_not(ask):
     assert ask("PUT", f"{V1}/configmaps/new", named("new"))[0] == 404
 
 
+def test_a_name_that_is_taken_beside_a_generate_name(ask):
+    taken = {"generateName": "t-", "finalizers": ["a.b/c"]}
+    make(ask, f"{V1}/configmaps", "taken", metadata=taken)
+    status, answer = ask("POST", f"{V1}/configmaps", named("taken", metadata=taken))
+    why = 'configmaps "taken" already exists, the server was not able to generate a unique name for the object'
+    assert (status, answer["message"], answer["details"]["retryAfterSeconds"]) == (409, why, 1)
+    assert ask("DELETE", f"{V1}/configmaps/taken")[0] == 200
+    answer = ask("POST", f"{V1}/configmaps", named("taken", metadata=taken))[1]
+    assert answer["message"] == f"object is being deleted: {why}"
+    assert ask("PATCH", f"{V1}/configmaps/taken", {"metadata": {"finalizers": None}}, MERGE)[0] == 200
+
+
 @pytest.mark.parametrize(
     ("where", "body"),
     [

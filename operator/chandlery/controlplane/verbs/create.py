@@ -162,7 +162,6 @@ async def insert(core: Core, ctx: RequestContext, obj: Obj, *, asked: bool = Tru
                 found = core.find(resource, ctx.namespace, name)
         if generate and attempt < _NAME_ATTEMPTS - 1:
             continue
-        if found is not None and found.obj["metadata"].get("deletionTimestamp"):
-            raise errors.being_deleted(resource, name)
-        raise errors.already_exists(resource, name)
+        ending = found is not None and bool(found.obj["metadata"].get("deletionTimestamp"))
+        raise errors.already_exists(resource, name, generated=bool(meta.get("generateName")), ending=ending)
     raise errors.already_exists(resource, meta["name"])  # pragma: no cover - the loop always ends before
