@@ -9,12 +9,12 @@ always go through: what is refused them would be a finalizer that stays.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 from chandlery.foundation.clock import Clock, Timer
 from chandlery.foundation.context import Context
-from chandlery.foundation.errors import ChandleryError, CircuitOpen, ProviderUnavailable
+from chandlery.foundation.errors import CircuitOpen, ProviderUnavailable
 from chandlery.foundation.resilience import Bulkhead, CircuitBreaker, State
 
 WINDOW: Final = 60.0
@@ -64,7 +64,6 @@ class Health:
             minimum=ENOUGH,
             rest=REST[0],
             longest_rest=REST[1],
-            failed=_its_own,
             on_change=self._changed,
         )
 
@@ -80,20 +79,25 @@ class Health:
             ProviderUnavailable: it is left alone now; says why, and how soon it is tried again.
         """
         try:
-            self._breaker.check()
+            call = self._breaker.begin()
         except CircuitOpen as error:
             raise self._left_alone(error.retry_after) from None
         try:
-            async with self._breaker.watch():
-                try:
-                    yield
-                except ProviderUnavailable as error:
-                    self._why = error.message
-                    raise
+            yield
         except ProviderUnavailable as error:
+            self._why = error.message
+            self._breaker.end(call, good=False)
             if self.well:
                 raise
             raise self._left_alone(max(error.retry_after or 0.0, self._breaker.left)) from error
+        except Exception:
+            self._breaker.end(call, good=True)  # an answer, be it a refusal
+            raise
+        except BaseException:
+            self._breaker.end(call, good=None)
+            raise
+        else:
+            self._breaker.end(call, good=True)
 
     def _left_alone(self, seconds: float | None) -> ProviderUnavailable:
         # whoever tried says the same as those who were not let through, and it names a bound instead of a moment:
@@ -104,8 +108,7 @@ class Health:
             retry_after=seconds,
         )
 
-    @asynccontextmanager
-    async def room(self) -> AsyncIterator[None]:
+    def room(self) -> AbstractAsyncContextManager[None]:
         """A place for one pass.
 
         Raises:
@@ -113,8 +116,7 @@ class Health:
         """
         if self._places.full:
             raise NoRoom(self.name)
-        async with self._places.enter(self._context):
-            yield
+        return self._places.enter(self._context)
 
     def close(self) -> None:
         """Nobody needs it any more."""
@@ -133,7 +135,3 @@ class Health:
             self._away = False
             self._context.logger.info("a provider can be reached again", provider=self.name)
             self._wake(True)
-
-
-def _its_own(error: ChandleryError) -> bool:
-    return isinstance(error, ProviderUnavailable)

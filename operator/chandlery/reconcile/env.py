@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -85,15 +85,10 @@ class Environment:
         """Tell what was done without a person asking for it, to which object, and why."""
         self.bus.publish(Audited(what, key, why))
 
-    @asynccontextmanager
-    async def room(self, key: Key, place: Place) -> AsyncIterator[None]:
+    def room(self, key: Key, place: Place) -> AbstractAsyncContextManager[None]:
         """One of the places that passes have at a provider; raises NoRoom."""
         health = self._health(key, place)
-        if health is None:
-            yield
-            return
-        async with health.room():
-            yield
+        return nullcontext() if health is None else health.room()
 
     def _health(self, key: Key, place: Place) -> Health | None:
         driver = self.drivers.get(self.kinds[key.kind], place.driver)

@@ -63,6 +63,7 @@ class CircuitBreaker:
         self._probing = self._proved = 0
         self._period = 0  # counts changes of state, so that a late answer can't speak for a time before its own
         self._outcomes: deque[tuple[float, bool]] = deque()
+        self._bad = 0  # of them; counted as they come and go, for there may be thousands within the window
 
     @property
     def state(self) -> State:
@@ -83,28 +84,40 @@ class CircuitBreaker:
         if state is State.HALF_OPEN and self._probing + self._proved >= self._probes:
             raise CircuitOpen(f"{self._name} is being tried after many failures", retry_after=self._first_rest)
 
-    @asynccontextmanager
-    async def watch(self) -> AsyncIterator[None]:
-        """Around one call: refuses it, or records how it ended. A cancelled call says nothing either way."""
+    def begin(self) -> tuple[int, bool]:
+        """Before one call; what `end` wants to know of it. Raises CircuitOpen."""
         self.check()
-        period, probe = self._period, self._state is State.HALF_OPEN
+        probe = self._state is State.HALF_OPEN
         if probe:
             self._probing += 1
+        return self._period, probe
+
+    def end(self, call: tuple[int, bool], *, good: bool | None) -> None:
+        """After the call that `begin` let through; None for one that was cancelled: it says nothing either way."""
+        period, probe = call
+        if period != self._period:
+            return
+        if good is None:
+            self._probing -= probe
+        else:
+            self._ended(probe=probe, good=good)
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncIterator[None]:
+        """`begin` and `end` around a block."""
+        call = self.begin()
         try:
             yield
         except Exception as error:
-            self._ended(period, probe=probe, good=not self._failed(as_error(error)))
+            self.end(call, good=not self._failed(as_error(error)))
             raise
         except BaseException:
-            if probe and period == self._period:
-                self._probing -= 1
+            self.end(call, good=None)
             raise
         else:
-            self._ended(period, probe=probe, good=True)
+            self.end(call, good=True)
 
-    def _ended(self, period: int, *, probe: bool, good: bool) -> None:
-        if period != self._period:
-            return
+    def _ended(self, *, probe: bool, good: bool) -> None:
         if probe:
             self._probing -= 1
             if not good:
@@ -118,10 +131,10 @@ class CircuitBreaker:
             return
         now = self._clock.monotonic()
         self._outcomes.append((now, good))
+        self._bad += not good
         while self._outcomes and self._outcomes[0][0] <= now - self._window:
-            self._outcomes.popleft()
-        bad = sum(not each for _, each in self._outcomes)
-        if not good and len(self._outcomes) >= self._minimum and bad >= self._ratio * len(self._outcomes):
+            self._bad -= not self._outcomes.popleft()[1]
+        if not good and len(self._outcomes) >= self._minimum and self._bad >= self._ratio * len(self._outcomes):
             self._open()
 
     def _open(self) -> None:
@@ -133,5 +146,6 @@ class CircuitBreaker:
         self._period += 1
         self._probing = self._proved = 0
         self._outcomes.clear()
+        self._bad = 0
         if self._on_change is not None:
             self._on_change(self._name, state)

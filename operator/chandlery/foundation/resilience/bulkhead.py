@@ -43,8 +43,11 @@ class Bulkhead:
             raise Overloaded(
                 f"{self._name}: {self._limit} calls are under way and {self._queue} wait; that is the limit"
             )
-        async with ctx.limit(f"a place at {self._name}"):
+        if self._places.held < self._limit:
             await self._places.acquire(key)
+        else:
+            async with ctx.limit(f"a place at {self._name}"):
+                await self._places.acquire(key)
         try:
             yield
         finally:

@@ -140,6 +140,8 @@ async def retry(
         budget.earn()
     for retries in range(attempts):
         try:
+            if attempt_timeout is None and ctx.deadline is None:
+                return await call(ctx)  # nothing to limit: the common way of each request to the API server
             async with ctx.limit(doing, timeout=attempt_timeout) as inner:
                 return await call(inner)
         except Exception as error:
