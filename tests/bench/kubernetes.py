@@ -80,8 +80,8 @@ async def operate(kubeconfig: Path) -> None:
     operator = Operator(from_kubeconfig(kubeconfig), [KIND], {"kubernetes": factory}, settings=settings)
     factory.api = operator.api
 
-    def counted(verb: str, plural: str, _code: str) -> None:
-        requests[f"{verb} {plural}"] += 1
+    def counted(verb: str, plural: str, code: str) -> None:
+        requests[f"{verb} {plural}" if code.startswith("2") or code == "404" else f"{verb} {plural} {code}"] += 1
 
     operator.api._on_request = counted  # type: ignore[method-assign]
     passed = operator.metrics.passed
@@ -277,10 +277,10 @@ class Watcher:
         async for obj in follow(api, CACHES):
             name, status = obj["metadata"]["name"], obj.get("status") or {}
             self.last[name] = obj
+            self._news.set()  # whatever it is: something gets on
             generation = status.get("observedGeneration", 0)
             if status.get("phase") == "Ready" and self.ready.get(name, (0, 0.0))[0] < generation:
                 self.ready[name] = (generation, time.monotonic())
-                self._news.set()
 
     async def until(self, done: Callable[[], bool]) -> None:
         """Until it is so; SystemExit when nothing at all gets on."""
@@ -405,7 +405,10 @@ async def phases(api: HttpApi, kubeconfig: Path, plane: int, count: int, pause: 
             asked[name] = time.monotonic()
 
     await asyncio.gather(*map(apply, names))
-    await caches.until(lambda: len(caches.ready) == count)
+    try:
+        await caches.until(lambda: len(caches.ready) == count)
+    except SystemExit as stuck:
+        raise SystemExit(f"{stuck}\nthe operator's requests: {(await operator.report())['requests']}") from None
     took = [caches.ready[name][1] - asked[name] for name in names]
     figures.tell("create", time.monotonic() - began, await operator.report(), count, took)
 
