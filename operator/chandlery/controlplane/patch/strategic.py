@@ -250,7 +250,7 @@ def _element_kind_is_map(*lists: list[Any]) -> bool:
                 raise _failed("<nil>")
             kinds.append(go_type(item))
             if kinds[-1] != kinds[0]:
-                raise _failed(f"list element types are not identical: {kinds}")
+                raise _failed(f"list element types are not identical: {go_value(list(lists))}")
     if kinds[0] == "[]interface {}":
         raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request", {})
     return kinds[0] == _MAP

@@ -98,6 +98,12 @@ def test_examples(doc: Obj, patch: Obj, result: Obj) -> None:
         ({}, [], 400, "json: cannot unmarshal array into Go value of type map[string]interface {}"),
         ({"containers": named("a")}, {"containers": [{"image": "i"}]}, 500, "map: map[image:i] does not contain declared merge key: name"),
         ({"keyless": named("a")}, {"keyless": named("b")}, 500, "cannot merge lists without merge key for Env"),
+        (
+            {"finalizers": ["a"]},
+            {"finalizers": [{"$patch": "replace"}, "b"]},
+            500,
+            "list element types are not identical: [[a] [map[$patch:replace] b]]",
+        ),
         ({"strategy": {}}, {"strategy": {"$retainKeys": ["a"], "b": 1}}, 400, "invalid patch format of retainKeys"),
         ({"strategy": {}}, {"strategy": {"$retainKeys": "a"}}, 400, "invalid patch format of retainKeys"),
         ({"finalizers": ["a"]}, {"$setElementOrder/finalizers": 5}, 500, "expected a []interface {}, but received a int64"),
