@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chandlery.controlplane.admission.claims import check_resize
 from chandlery.controlplane.admission.defaults import apply_defaults
 from chandlery.controlplane.admission.lifecycle import check_namespace
 from chandlery.controlplane.admission.limits import apply_limit_defaults, check_limits
@@ -63,6 +64,7 @@ class AdmissionChain:
         """Raise ApiError when a plugin or webhook turns the request down; quota is taken here."""
         if obj is not None:
             check_limits(self._api, ctx, obj, old)
+            check_resize(self._api, ctx, obj, old)
         await self._policies.validate(ctx, obj, old)
         await self._webhooks.validate(ctx, obj, old)
         await self._quota.check(ctx, obj, old)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from chandlery.controlplane.admission.claims import check_resize
 from chandlery.controlplane.admission.common import matches_selector
 from chandlery.controlplane.admission.defaults import apply_defaults
 from chandlery.controlplane.admission.lifecycle import check_namespace
@@ -153,3 +154,30 @@ def test_the_systems_namespaces_stay(name: str) -> None:
 )
 def test_label_selectors(selector: dict[str, Any] | None, matches: bool) -> None:
     assert matches_selector(selector, {"a": "1"}) is matches
+
+
+@pytest.mark.parametrize(
+    ("phase", "storage_class", "why"),
+    [
+        ("Pending", "grows", "Only bound persistent volume claims can be expanded"),
+        ("Bound", "fixed", "the storageclass that provisions the pvc must support resize"),
+        ("Bound", None, "the storageclass that provisions the pvc must support resize"),
+        ("Bound", "grows", ""),
+    ],
+)
+def test_a_claim_grows_when_it_is_bound_and_its_class_lets_it(phase: str, storage_class: str | None, why: str) -> None:
+    api = Api(storageclasses=[named("fixed"), named("grows", allowVolumeExpansion=True)])
+
+    def claim(size: str) -> dict[str, Any]:
+        spec: dict[str, Any] = {"resources": {"requests": {"storage": size}}}
+        if storage_class:
+            spec["storageClassName"] = storage_class
+        return {"metadata": {"name": "c", "namespace": "n"}, "spec": spec, "status": {"phase": phase}}
+
+    ctx = RequestContext(UserInfo("ann"), "update", Resource("persistentvolumeclaims"), "n", "c")
+    check_resize(api, ctx, claim("1Gi"), claim("1Gi"))
+    if not why:
+        check_resize(api, ctx, claim("2Gi"), claim("1Gi"))
+        return
+    with pytest.raises(ApiError, match=why):
+        check_resize(api, ctx, claim("2Gi"), claim("1Gi"))
