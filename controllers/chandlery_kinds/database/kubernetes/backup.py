@@ -52,7 +52,7 @@ _MARIADB_PHYSICAL = """for made in {data}/mariadb-*; do
   if [ -e "$made/chandlery-initialised" ]; then break; fi
 done
 mariadb-backup --defaults-file={run}/client.cnf --backup --target-dir="$work/data" --datadir="$made" \\
-  --host={host} --port={port}"""
+  --tmpdir={run} --host={host} --port={port}"""
 # What mysql and sys hold is the driver's work: users and rights are as the spec says.
 _MARIADB_LOGICAL = """mariadb-dump --defaults-file={run}/client.cnf --host={host} --port={port} --all-databases \\
   --ignore-database=mysql --ignore-database=sys --single-transaction --routines --events \\

@@ -21,7 +21,7 @@ _RESTORE = """
 if [ -e "$backup/data" ]; then
   cp -R "$backup/data" "$made"
   rm -f "$made/chandlery-initialised"
-  mariadb-backup --no-defaults --prepare --target-dir="$made"
+  mariadb-backup --no-defaults --prepare --target-dir="$made" --tmpdir={tmp}
 else
 {install}
   mariadbd --no-defaults --datadir="$made" --tmpdir={tmp} --skip-networking --skip-grant-tables \
