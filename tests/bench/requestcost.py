@@ -5,8 +5,9 @@ usage: requestcost.py [--store memory|sqlite] [--synchronous FULL|NORMAL|OFF] [-
                       [--profile]
 
 No sockets and no TLS: the connection's protocol is fed in this process, by 16 clients at once. Microseconds of CPU time
-for each request; the least of many short rounds, so a machine that does other things too hardly changes it. `--profile`
-samples the stack each millisecond instead and tells where the time goes, callees included.
+for each request: the least of many short rounds, their median, and `steady`, the median of what each round took
+beside a fixed piece of Python before and after it: on a busy machine that alone says which of two versions needs
+less. `--profile` samples the stack each millisecond and tells where the time goes, callees included.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ bench = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(bench)
 
 CLIENTS = 16
+YARD = 30.0
+"""About what `yardstick` takes on a quiet machine: a unit for `steady`."""
 ADMIN = {"subject": ((("organizationName", "system:masters"),), (("commonName", "admin"),))}
 FIELDS = "Host: 127.0.0.1\r\nUser-Agent: bench/1\r\nAccept: application/json\r\n"
 
@@ -141,6 +144,23 @@ async def one_round(clients: list[Client], requests: list[tuple[str, str, bytes,
     return (time.process_time() - began) / len(requests) * 1e6
 
 
+_YARD = {f"key{number}": {"a": number, "b": [{"x": other} for other in range(3)]} for number in range(20)}
+
+
+def yardstick() -> float:
+    """Microseconds that a fixed piece of Python takes right now."""
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: walk(member) for key, member in value.items()}
+        return [walk(member) for member in value] if isinstance(value, list) else value
+
+    began = time.process_time()
+    for _ in range(40):
+        walk(_YARD)
+    return (time.process_time() - began) / 40 * 1e6
+
+
 class Samples:
     """Which functions are on the stack, each millisecond of CPU time."""
 
@@ -170,7 +190,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> None:
         for name, (method, make) in cases().items():
             if arguments.only and name not in arguments.only.split(","):
                 continue
-            samples, costs = Samples(), []
+            samples, costs, yards = Samples(), [], []
             for _ in range(arguments.rounds):
                 requests = []
                 for _ in range(CLIENTS * 4):
@@ -179,9 +199,13 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> None:
                 if arguments.profile:
                     signal.signal(signal.SIGPROF, samples.take)
                     signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)
+                before = yardstick()
                 costs.append(await one_round(clients, requests))
+                yards.append((before + yardstick()) / 2)
                 signal.setitimer(signal.ITIMER_PROF, 0)
-            print(f"{name:24}least {min(costs):5.0f} us   median {statistics.median(costs):5.0f} us", flush=True)
+            steady = statistics.median(cost / yard for cost, yard in zip(costs, yards, strict=True)) * YARD
+            figures = {"least": min(costs), "median": statistics.median(costs), "steady": steady}
+            print(f"{name:24}" + "   ".join(f"{what} {us:5.0f} us" for what, us in figures.items()), flush=True)
             if arguments.profile:
                 print(samples)
 
