@@ -7,7 +7,7 @@ import contextlib
 import asyncpg
 import pytest
 from foreign_crds import BARMAN_CLOUD, CLOUDNATIVE_PG
-from kubernetes_cluster import CRDS, eventually
+from kubernetes_cluster import CONTAINERS, CRDS, eventually
 
 from chandlery.providers.kubernetes.pods import CONTAINER, pod_security
 from chandlery.providers.kubernetes.types import (
@@ -21,7 +21,10 @@ from chandlery.providers.kubernetes.types import (
     SERVICES,
 )
 
-pytestmark = pytest.mark.engine
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(CONTAINERS, reason="the pods of CloudNativePG are played by the test"),
+]
 # What CloudNativePG does, as far as it can be seen from outside: passwords from its Secrets, the first database.
 PRIMARY = """set -eu
 read -r owner < /fake-app/password || :
@@ -272,7 +275,13 @@ async def test_backups_are_handed_over_and_another_cluster_begins_with_them(with
 
     await eventually(gone)
     assert "plugins" not in (await kube.get(CNPG_CLUSTERS, "old-database"))["spec"]
+    # and what was asked for goes with the object
+    await kube.apply("Database", "old", spec)
+    await eventually(lambda: kube.get(OBJECT_STORES, "old-database"))
     await kube.api.delete(PODS, kube.namespace, "old-database-1")
+    for name in ("old", "new"):
+        await kube.delete("Database", name)
+    assert await _items(kube, CNPG_BACKUPS) == []
 
 
 async def _items(kube, kind):
