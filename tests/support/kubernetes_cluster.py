@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from kubelet.network import DNS, Network
 from kubelet.node import Kubelet
 from kubelet.runtime import missing
 from permission_record import Recorder
+from waiting import eventually
 from workloads import Workloads
 
 from chandlery.providers.kubernetes import KubernetesProviderFactory
@@ -41,26 +42,6 @@ ROOT = Path(__file__).parents[2]
 CRDS = ResourceType("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False)
 TYPES = {kind.name: type_of(kind.names) for kind in KINDS}
 NAMES = {kind.name: kind.names for kind in KINDS}
-
-
-async def eventually(check: Callable[[], Any], seconds: float = 90.0) -> Any:
-    """Until the check gives something true, without raising."""
-    loop = asyncio.get_running_loop()
-    ends, problem, found = loop.time() + seconds, None, None
-    while True:
-        try:
-            found = check()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return found
-            problem = None
-        except Exception as error:
-            problem = error
-        if loop.time() > ends:
-            raise AssertionError(f"not within {seconds} s (last: {found!r})") from problem
-        await asyncio.sleep(0.02)
-
 
 CONTAINERS = bool(os.environ.get("CHANDLERY_CONTAINERS"))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import waiting
 import yaml
 
 from chandlery.providers.memory import MemoryProvider, World
@@ -57,7 +58,7 @@ async def _prepare(path: Path) -> None:
             for document in yaml.safe_load_all(file.read_text()):
                 await api.apply(CRDS, document)
         for kind in KINDS:
-            await _eventually(lambda kind=kind: api.list(type_of(kind.names)))
+            await waiting.eventually(lambda kind=kind: api.list(type_of(kind.names)))
             name = kind.name.lower()
             await api.apply(
                 RESOURCE_CLASSES,
@@ -70,29 +71,9 @@ async def _prepare(path: Path) -> None:
             )
 
 
-async def _eventually(check: Callable[[], Any], seconds: float = 45.0) -> Any:
-    """Until the check gives something true, without raising."""
-    loop = asyncio.get_running_loop()
-    ends = loop.time() + seconds
-    problem: BaseException | None = None
-    while True:
-        try:
-            found = check()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return found
-            problem = None
-        except Exception as error:
-            problem = error
-        if loop.time() > ends:
-            raise AssertionError(f"not within {seconds} s") from problem
-        await asyncio.sleep(0.01)
-
-
 @pytest.fixture
 def eventually() -> Callable[..., Any]:
-    return _eventually
+    return waiting.eventually
 
 
 @pytest.fixture
