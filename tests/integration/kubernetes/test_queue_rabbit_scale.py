@@ -73,7 +73,11 @@ async def test_one_server_becomes_three_and_one_again_and_nothing_is_lost(kube):
 
     stateful = await kube.get(STATEFUL_SETS, "many-queue")
     assert stateful["spec"]["persistentVolumeClaimRetentionPolicy"]["whenScaled"] == "Delete"
-    assert (await kube.api.list(JOBS, kube.namespace)).items == []
+
+    async def done():
+        return not (await kube.api.list(JOBS, kube.namespace)).items
+
+    await eventually(done)
     async with await connected(kube, binding) as connection:
         channel = await connection.channel()
         queue = await channel.get_queue(binding["queue"], ensure=False)
