@@ -229,6 +229,7 @@ chmod +x /www/cgi-bin/*
 
     async def read(self, connection: Any) -> set[int]:
         async with connection.get(f"/cgi-bin/read?{max(self.acknowledged, default=0) + 1}") as answer:
+            answer.raise_for_status()
             return {int(line) for line in (await answer.text()).split()}
 
     async def close(self, connection: Any) -> None:
