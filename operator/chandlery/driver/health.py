@@ -8,8 +8,9 @@ always go through: what is refused them would be a finalizer that stays.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Final
 
 from chandlery.foundation.clock import Clock, Timer
@@ -25,7 +26,7 @@ REST: Final = (1.0, 60.0)
 """Seconds that it is left alone: at first, and at most."""
 
 
-class NoRoom(Exception):  # noqa: N818 - not an error: the pass comes back in a moment, and nothing is told
+class NoRoom(Exception):  # noqa: N818 - not an error: the pass comes back when there is room, and nothing is told
     """All places at the provider are taken."""
 
 
@@ -57,6 +58,8 @@ class Health:
         self._away = False
         self._context = Context(clock=clock)
         self._places = Bulkhead(self.name, places, queue=0)
+        self._limit = places
+        self._sent_away: dict[Hashable, Callable[[], None]] = {}
         self._breaker = CircuitBreaker(
             self.name,
             clock=clock,
@@ -108,15 +111,24 @@ class Health:
             retry_after=seconds,
         )
 
-    def room(self) -> AbstractAsyncContextManager[None]:
-        """A place for one pass.
+    @asynccontextmanager
+    async def room(self, who: Hashable = None, again: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+        """A place for one pass. Who is sent away is called `again`, in turn, when there is one.
 
         Raises:
             NoRoom: all are taken.
         """
         if self._places.full:
+            self._sent_away.setdefault(who, again)
             raise NoRoom(self.name)
-        return self._places.enter(self._context)
+        self._sent_away.pop(who, None)
+        try:
+            async with self._places.enter(self._context):
+                yield
+        finally:
+            # as many as there are places: one that was called before may have had no more to do here
+            for first in list(islice(self._sent_away, max(0, self._limit - self._places.active))):
+                self._sent_away.pop(first)()
 
     def close(self) -> None:
         """Nobody needs it any more."""

@@ -139,6 +139,7 @@ class Core:
             bus=self.bus,
             fence=fence,
             refer=self._refer,
+            enqueue=self._enqueue,
             random=self._jitter,
         )
         self.platform = PlatformStatus(
@@ -262,6 +263,9 @@ class Core:
             made = made_by(self.engine.store.get(key) or {"metadata": {}})
             if made is not None and made.config == name:
                 self.engine.queue.add(key)
+
+    def _enqueue(self, key: Key) -> None:
+        self.engine.queue.add(key)
 
     def _wake_stranded(self, config: str, everyone: bool) -> None:
         """Objects whose provider could not be reached: one of them tries it, or all need not wait any longer."""

@@ -19,7 +19,7 @@ from chandlery.foundation.errors import ChandleryError, DeletionProtected, Inval
 from chandlery.model.base import AnyResource, DeletionPolicy
 from chandlery.reconcile.api import FINALIZER, NAMESPACES, Key, Obj
 from chandlery.reconcile.classes import Place, made_by, recorded_class
-from chandlery.reconcile.env import Environment
+from chandlery.reconcile.env import NO_ROOM, Environment
 from chandlery.reconcile.parse import parse
 from chandlery.reconcile.problems import WEDGES
 from chandlery.reconcile.status import Outcome, status_of
@@ -50,7 +50,7 @@ class Deletion:
                 self._say_deleted(raw, obj)
                 return await self._release(key, raw)
         except NoRoom:
-            return _POLL[1] / 10
+            return NO_ROOM * (0.5 + self._env.random())
         except Exception as error:  # noqa: BLE001 - becomes a condition
             return await self._failed(key, raw, obj, place, as_error(error))
         await self._tell(key, raw, place, None)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Final
 
 from chandlery.driver.health import Health
 from chandlery.driver.kind import Kind
@@ -28,6 +29,9 @@ from chandlery.reconcile.sessions import Sessions
 from chandlery.reconcile.settings import LoopSettings
 from chandlery.reconcile.store import Store
 from chandlery.reconcile.writer import Writer
+
+NO_ROOM: Final = 10.0
+"""Seconds until a pass is tried again that found its provider's places taken, should nobody call it before."""
 
 _IDS = random.Random(os.urandom(16))  # noqa: S311 - trace ids must be unlikely to meet, not hard to guess; urandom costs more
 _LOGGER = Context().logger
@@ -75,6 +79,8 @@ class Environment:
     """The fencing token; raises Fenced when another replica leads."""
     refer: Callable[[Key, Sequence[Ref]], None] = lambda _key, _refs: None
     """What the object refers to now: a change there enqueues it."""
+    enqueue: Callable[[Key], None] = lambda _key: None
+    """The object needs a pass."""
     random: Callable[[], float] = field(default=random.random)
 
     def say(self, obj: Obj, kind: str, reason: str, message: str, *, routine: bool = False) -> None:
@@ -86,9 +92,9 @@ class Environment:
         self.bus.publish(Audited(what, key, why))
 
     def room(self, key: Key, place: Place) -> AbstractAsyncContextManager[None]:
-        """One of the places that passes have at a provider; raises NoRoom."""
+        """One of the places that passes have at a provider; raises NoRoom, and enqueues the key when there is one."""
         health = self._health(key, place)
-        return nullcontext() if health is None else health.room()
+        return nullcontext() if health is None else health.room(key, lambda: self.enqueue(key))
 
     def _health(self, key: Key, place: Place) -> Health | None:
         driver = self.drivers.get(self.kinds[key.kind], place.driver)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from chandlery.driver.facts import unknown_facts
 from chandlery.driver.health import NoRoom
@@ -22,12 +21,9 @@ from chandlery.reconcile.api import FINALIZER, Key, Obj
 from chandlery.reconcile.classes import Place, made_by, recorded_class
 from chandlery.reconcile.decide import Act, Decision, decide, next_look
 from chandlery.reconcile.deletion import Deletion
-from chandlery.reconcile.env import Environment, traced_pass
+from chandlery.reconcile.env import NO_ROOM, Environment, traced_pass
 from chandlery.reconcile.parse import SpecCache
 from chandlery.reconcile.status import Outcome, status_of
-
-_NO_ROOM: Final = 0.5
-"""Seconds until a pass is tried again that found its provider's places taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +87,7 @@ class Loop:
         try:
             await self._steps(job)
         except NoRoom:
-            return Next(_NO_ROOM * (0.5 + self._env.random()))
+            return Next(NO_ROOM * (0.5 + self._env.random()))
         except Exception as error:  # noqa: BLE001 - becomes a condition
             job.error = as_error(error)
             if isinstance(error, Unauthenticated) and job.place is not None:

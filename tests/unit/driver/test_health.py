@@ -171,3 +171,31 @@ async def test_there_is_room_for_so_many_and_one_more_is_sent_away(health):
     await asyncio.gather(*inside)
     async with health.room():
         pass
+
+
+async def test_who_was_sent_away_is_called_once_in_turn_when_there_is_room(health):
+    called, leave = [], [asyncio.Event(), asyncio.Event()]
+
+    async def stay(number) -> None:
+        async with health.room(number):
+            await leave[number].wait()
+
+    inside = [asyncio.create_task(stay(number)) for number in range(2)]
+    await asyncio.sleep(0)
+    for who in ("a", "b", "a", "c"):
+        with pytest.raises(NoRoom):
+            async with health.room(who, lambda who=who: called.append(who)):
+                pass
+    assert called == []
+    leave[0].set()
+    await inside[0]
+    assert called == ["a"]
+    async with health.room("a"):
+        pass
+    assert called == ["a", "b"]  # each that leaves calls the next
+    leave[1].set()
+    await inside[1]
+    assert called == ["a", "b", "c"]
+    async with health.room("a"):
+        pass
+    assert called == ["a", "b", "c"]
