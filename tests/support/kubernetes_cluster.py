@@ -39,6 +39,7 @@ from chandlery.testing import RunningControlPlane, start_control_plane
 from chandlery_kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
+STORAGE_CLASSES = ResourceType("storage.k8s.io", "v1", "storageclasses", "StorageClass", False)
 CRDS = ResourceType("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False)
 TYPES = {kind.name: type_of(kind.names) for kind in KINDS}
 NAMES = {kind.name: kind.names for kind in KINDS}
@@ -92,6 +93,9 @@ async def _prepare(path: Path) -> None:
                 RESOURCE_CLASSES,
                 {"metadata": {"name": name.lower()}, "spec": {"kind": name, "driver": "kubernetes", "default": True}},
             )
+        default = {"storageclass.kubernetes.io/is-default-class": "true"}
+        disks = {"metadata": {"name": "standard", "annotations": default}, "allowVolumeExpansion": True}
+        await api.apply(STORAGE_CLASSES, {**disks, "provisioner": "example.com/disks"})
         names = {"clusterIP": DNS, "ports": [{"name": "dns", "port": 53, "protocol": "UDP"}]}
         await api.create(SERVICES, {"metadata": {"name": "kube-dns", "namespace": "kube-system"}, "spec": names})
 

@@ -11,6 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 COPIED = ("operator", "controllers", "crds", "charts", "docs", "hack", "pyproject.toml", "tests/unit", "tests/golden")
+COPIED += ("tests/support",)
 
 
 @pytest.fixture(name="copy")
