@@ -118,15 +118,15 @@ class Copies:
         record, now = self.instance.record, self.ctx.base.now().timestamp()
         known = record.get("stuck", {}).get(node.name)
         replayed = node.live.get("replayed")
-        place = None if replayed is None or node.live.get("streaming") else int(replayed)
-        if not node.answers or (place is not None and known is not None and known[0] == place):
-            return known is not None and now - known[1] >= STUCK_SECONDS
-        if place is not None:
-            record.setdefault("stuck", {})[node.name] = [place, now]
-        elif known is not None:
-            del record["stuck"][node.name]
-        else:
+        if not node.answers or node.live.get("streaming") or replayed is None:
+            # one that is silent may be recovering: its time begins when it answers
+            if known is not None:
+                del record["stuck"][node.name]
+                self.instance.save()
             return False
+        if known is not None and known[0] == int(replayed):
+            return bool(now - known[1] >= STUCK_SECONDS)
+        record.setdefault("stuck", {})[node.name] = [int(replayed), now]
         self.instance.save()
         return False
 
