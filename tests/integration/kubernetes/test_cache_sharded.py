@@ -11,7 +11,7 @@ from kubernetes_cluster import eventually
 
 from chandlery.providers.kubernetes.types import PODS, STATEFUL_SETS
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("cluster_nodes")]
 SPEC = {"memory": "32Mi", "mode": "sharded", "shards": 3, "replicas": 1}
 
 

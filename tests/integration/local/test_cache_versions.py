@@ -13,7 +13,7 @@ from chandlery.foundation.errors import ChandleryError
 from chandlery_kinds.cache.drivers.local import CacheDriver
 from chandlery_kinds.cache.model import Cache
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("cluster_nodes")]
 heavy = pytest.mark.skipif(not os.environ.get("CHANDLERY_HEAVY"), reason="takes a while: CHANDLERY_HEAVY=1")
 
 
