@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GROUP, PLURAL = "apiextensions.k8s.io", "customresourcedefinitions"
+_OWN_STORAGE = {(GROUP, PLURAL), ("apiregistration.k8s.io", "apiservices")}
 _APPROVAL = "KubernetesAPIApprovalPolicyConformant"
 _MANAGER = "kube-apiserver"
 _USER = UserInfo("system:apiserver", groups=("system:masters",))
@@ -82,10 +83,13 @@ class CrdController:
                 self._serve(event.entry)
             self._enqueue(event.entry.name)
             if kind == "DELETED":
-                # Its names may now be free for another.
-                for entry in self._crds().entries.values():
-                    if not is_true(entry.obj, "NamesAccepted"):
-                        self._enqueue(entry.name)
+                self._names_may_be_free()
+
+    def _names_may_be_free(self) -> None:
+        """Look again at CRDs that had to do without a name."""
+        for entry in self._crds().entries.values():
+            if not is_true(entry.obj, "NamesAccepted"):
+                self._enqueue(entry.name)
 
     def _enqueue(self, name: str) -> None:
         if name not in self._pending:
@@ -161,10 +165,19 @@ class CrdController:
         if self._accept_names(crd) or approved:
             await self._write(resource, entry, crd)
             self._enqueue(name)
+            self._names_may_be_free()
             return
         if is_true(crd, "NamesAccepted") and not is_true(crd, "Established"):
-            set_condition(crd, "Established", "True", "InitialNamesAccepted", "the initial names have been accepted")
-            await self._write(resource, entry, crd)
+            from chandlery.controlplane.crd.conversion_rules import bundle_problem
+
+            if bundle_problem(crd["spec"]):
+                invalid = "The conversion webhook CABundle is invalid"
+                set_condition(crd, "Established", "False", "InvalidCABundle", invalid)
+            else:
+                accepted = "the initial names have been accepted"
+                set_condition(crd, "Established", "True", "InitialNamesAccepted", accepted)
+            if crd["status"] != entry.obj["status"]:
+                await self._write(resource, entry, crd)
 
     async def _write(self, resource: Resource, entry: Entry, crd: Obj) -> None:
         on_write(resource, entry.obj, crd, manager=_MANAGER, subresource="status", now=metadata.now_text())
@@ -183,43 +196,43 @@ class CrdController:
 
     def _accept_names(self, crd: Obj) -> bool:
         """Work out acceptedNames and the NamesAccepted condition in place; whether anything changed."""
-        before = orjson.dumps(crd.get("status"), option=orjson.OPT_SORT_KEYS)
         status = crd.setdefault("status", {})
-        names = crd["spec"]["names"]
-        accepted = dict(status.get("acceptedNames") or {"plural": "", "kind": ""})
-        taken_resources, taken_kinds = self._taken(crd)
+        wanted = {key: value for key, value in crd["spec"]["names"].items() if value}
+        known = dict(status.get("acceptedNames") or {"plural": "", "kind": ""})
+        if wanted == known:
+            return False  # whatever the condition says of names that were asked for in between
+        before = orjson.dumps(status, option=orjson.OPT_SORT_KEYS)
+        accepted = dict(known)
+        resources, kinds = self._taken(crd)
         problem: tuple[str, str] | None = None
-
-        def take(field: str, value: str, taken: set[str], reason: str) -> None:
-            nonlocal problem
-            if value and value in taken:
-                problem = (reason, f'"{value}" is already in use')
+        for field, reason, taken in (
+            ("plural", "PluralConflict", resources),
+            ("singular", "SingularConflict", resources),
+            ("shortNames", "ShortNamesConflict", resources),
+            ("kind", "KindConflict", kinds),
+            ("listKind", "ListKindConflict", kinds),
+        ):
+            value, mine = wanted.get(field), known.get(field)
+            if field == "shortNames":
+                clashes = [name for name in value or () if name in taken and name not in (mine or ())]
+            else:
+                clashes = [value] if value in taken and value != mine else []
+            if clashes:
+                texts = list(dict.fromkeys(f'"{name}" is already in use' for name in clashes))
+                problem = (reason, texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
             elif value:
                 accepted[field] = value
             else:
                 accepted.pop(field, None)
-
-        take("plural", names["plural"], taken_resources, "PluralConflict")
-        take("singular", names.get("singular") or "", taken_resources, "SingularConflict")
-        shorts = names.get("shortNames") or []
-        clash = [name for name in shorts if name in taken_resources]
-        if clash:
-            problem = ("ShortNamesConflict", f'"{clash[0]}" is already in use')
-        elif shorts:
-            accepted["shortNames"] = shorts
-        else:
-            accepted.pop("shortNames", None)
-        take("kind", names["kind"], taken_kinds, "KindConflict")
-        take("listKind", names.get("listKind") or "", taken_kinds, "ListKindConflict")
-        if names.get("categories"):
-            accepted["categories"] = names["categories"]
+        if wanted.get("categories"):
+            accepted["categories"] = wanted["categories"]
         else:
             accepted.pop("categories", None)
         order = ("plural", "singular", "shortNames", "kind", "listKind", "categories")
         status["acceptedNames"] = {key: accepted[key] for key in order if key in accepted}
         if problem is None:
             set_condition(crd, "NamesAccepted", "True", "NoConflicts", "no conflicts found")
-            if condition(crd, "Established") is None:
+            if not is_true(crd, "Established"):
                 set_condition(crd, "Established", "False", "Installing", "the initial names have been accepted")
         else:
             set_condition(crd, "NamesAccepted", "False", *problem)
@@ -228,14 +241,13 @@ class CrdController:
         return before != orjson.dumps(status, option=orjson.OPT_SORT_KEYS)
 
     def _taken(self, crd: Obj) -> tuple[set[str], set[str]]:
-        """Resource names and kinds that other CRDs of the same group hold."""
+        """Resource names and kinds that are accepted in a CRD's group, its own too."""
         resources: set[str] = set()
         kinds: set[str] = set()
         for entry in self._crds().entries.values():
-            other = entry.obj
-            if entry.name == crd["metadata"]["name"] or other["spec"]["group"] != crd["spec"]["group"]:
+            if entry.obj["spec"]["group"] != crd["spec"]["group"]:
                 continue
-            names = (other.get("status") or {}).get("acceptedNames") or {}
+            names = (entry.obj.get("status") or {}).get("acceptedNames") or {}
             resources |= {names.get("plural", ""), names.get("singular", ""), *(names.get("shortNames") or ())}
             kinds |= {names.get("kind", ""), names.get("listKind", "")}
         resources.discard("")
@@ -274,7 +286,13 @@ class CrdController:
             if table.entries:
                 asyncio.get_running_loop().call_later(0.2, self._enqueue, entry.name)
                 return
-        set_condition(crd, "Terminating", "False", "InstanceDeletionCompleted", "removed all instances")
+        if (crd["spec"]["group"], crd["spec"]["names"]["plural"]) in _OWN_STORAGE:
+            why = ("OverlappingBuiltInResource", "instances overlap with built-in resources in storage")
+        elif is_true(crd, "Established"):
+            why = ("InstanceDeletionCompleted", "removed all instances")
+        else:
+            why = ("NeverEstablished", "resource was never established")
+        set_condition(crd, "Terminating", "False", *why)
         meta["finalizers"] = [f for f in meta["finalizers"] if f != CRD_FINALIZER]
         if meta["finalizers"]:
             await self._write(resource, entry, crd)

@@ -58,6 +58,12 @@ def conversion_errors(spec: Obj, tightness: Tightness, *, established: bool, old
     return found + _review_versions(reviews, tightness)
 
 
+def bundle_problem(spec: Obj) -> str:
+    """Why the CA bundle of a CRD's conversion webhook can't be used; "" when it can, or there is none."""
+    client = ((spec.get("conversion") or {}).get("webhook") or {}).get("clientConfig") or {}
+    return _bad_bundle(client.get("caBundle") or "")
+
+
 def _bad_bundle(bundle: str) -> str:
     """Why a CA bundle can't be used; "" when it can or is empty."""
     if not bundle:

@@ -84,7 +84,7 @@ def verb_of(call: Call) -> str:
         return "get" if target.name else "list"
     if method == "DELETE":
         return "delete" if target.name else "deletecollection"
-    return _VERBS.get(method) or method.lower()
+    return _VERBS.get(method, "")  # other methods have no verb
 
 
 def selected_name(call: Call) -> str:

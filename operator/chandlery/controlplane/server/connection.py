@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -34,6 +35,7 @@ STALL_SECONDS = 60.0
 _BUFFERED = 256 * 1024
 _WAITING = 16
 _SCREENED = 64 * 1024
+_STRANGE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) /[^ \r\n]* HTTP/1\.[01]\r\n")
 """Bodies from this size on are only taken from clients that are known."""
 
 
@@ -92,6 +94,7 @@ class Connection(asyncio.Protocol):
         "_in_message",
         "_known",
         "_loop",
+        "_method",
         "_parser",
         "_peer",
         "_peer_known",
@@ -135,6 +138,8 @@ class Connection(asyncio.Protocol):
         self._broken = False
         self._pending: deque[Request] = deque()
         self._parser: Any = httptools.HttpRequestParser(self)
+        self._method = ""
+        """The method of the request that is parsed, when the parser must not know."""
         self._known = KnownHeads()
         self._arrived: Request | None = None
         self._in_message = False
@@ -205,9 +210,11 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self.close_after = self._broken = True  # another protocol follows, which isn't spoken here
         except httptools.HttpParserError:
-            if not self._broken:  # else it was answered from within the parser
+            if self._broken:  # it was answered from within the parser
+                return
+            if not alone or not self._read_strange(data):
                 self._refuse(400, "the request is not HTTP/1.1 as it should be")
-            return
+                return
         arrived, self._arrived = self._arrived, None
         if alone and arrived is not None and not self._pending and not self._in_message:
             self._known.learn(data, arrived)
@@ -221,6 +228,19 @@ class Connection(asyncio.Protocol):
                 self.waiting_since = self._loop.time()
         else:
             self.waiting_since = 0.0
+
+    def _read_strange(self, data: bytes) -> bool:
+        """Read a request whose method the parser doesn't know: any word may be one. Whether it was one."""
+        found = _STRANGE.match(data)
+        if found is None:
+            return False
+        self._parser = httptools.HttpRequestParser(self)
+        self._method = found[1].decode()
+        try:
+            self._parser.feed_data(b"GET" + data[found.end(1) :])
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            return False
+        return True
 
     # -- the parser's side
 
@@ -249,9 +269,9 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         parser, headers = self._parser, self._headers
-        request = Request(
-            self, parser.get_method().decode("latin-1"), b"".join(self._target).decode("latin-1"), headers
-        )
+        method = self._method or parser.get_method().decode("latin-1")
+        self._method = ""
+        request = Request(self, method, b"".join(self._target).decode("latin-1"), headers)
         request.version = parser.get_http_version()
         request.keep_alive = parser.should_keep_alive()
         self._request = request

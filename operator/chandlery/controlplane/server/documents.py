@@ -63,6 +63,8 @@ class Documents:
         first = parts[0] if parts and parts[0] else ""
         if first == "":  # whatever the method
             return self._json(request, {"paths": self._discovery.paths()})
+        if first in _HEALTH:  # whatever the method, too
+            return self._health(first, parts[1:], verbose="verbose" in query)
         if request.method not in ("GET", "HEAD"):
             known = first in ("api", "apis") and self._discovery.document(parts) is not None
             if known or first in ("version", "openapi"):
@@ -74,8 +76,6 @@ class Documents:
             return await self._open_api(request, path, query)
         if first == "version" and len(parts) == 1:
             return self._json(request, VERSION)
-        if first in _HEALTH:
-            return self._health(first, parts[1:], verbose="verbose" in query)
         if first == "metrics" and len(parts) == 1:
             return Response(
                 body=self._metrics.render(),
