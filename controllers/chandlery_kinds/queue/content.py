@@ -77,6 +77,13 @@ def serves(live: Mapping[str, Any]) -> bool:
     return bool(live.get("stream") and live.get("consumer"))
 
 
+def in_step(live: Mapping[str, Any]) -> bool:
+    """Every copy of every message is where it should be, so that one server can be away. There is something, too."""
+    parts = [part for part in live.values() if isinstance(part, Mapping)]
+    copies = [copy for part in parts for copy in (part.get("cluster") or {}).get("replicas") or ()]
+    return bool(parts) and all(copy.get("current") and not copy.get("offline") for copy in copies)
+
+
 async def put(api: JetStream, name: str, spec: QueueSpec, puts: Mapping[str, bool]) -> None:
     """Make or change what `puts` names; its values tell whether it exists."""
     for what, stream, config in wanted(name, spec, spec.replicas):

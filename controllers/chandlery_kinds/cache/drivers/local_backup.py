@@ -107,7 +107,7 @@ class Restore:
     def _check(self, entry: Entry) -> None:
         """Whether this engine can read it, in this mode."""
         spec = self._nodes.spec
-        have = self._instance.engine(spec.engine.value, self._nodes.version_line)
+        have = self._instance.engine(spec.engine.value, self._nodes.versions.line)
         readable = {("redis", "valkey")} | {(spec.engine.value, spec.engine.value)}
         newer = entry.engine == spec.engine.value and not reads(have.name, have.version, entry.version)
         if (entry.engine, spec.engine.value) not in readable or newer:

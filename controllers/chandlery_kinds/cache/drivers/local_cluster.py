@@ -118,7 +118,7 @@ class ClusterServers(ValkeyNodes):
     # -- create
 
     async def create(self) -> None:
-        self.keep_version()
+        self.versions.keep()
         await self.restore.prepare()
         users = await self.users()
         self.write_acl(users)
@@ -240,7 +240,7 @@ class ClusterServers(ValkeyNodes):
             "replicas": self.group - 1,
         }
         version = next((node.version for node in wanted if node.answers), "")
-        more = {"version": version, "availableVersion": self.available_version}
+        more = {"version": version, "availableVersion": self.versions.available}
         return {**facts, **{name: value for name, value in more.items() if value}}
 
     # -- who is who
@@ -545,7 +545,7 @@ class ClusterServers(ValkeyNodes):
         for node in everybody:
             await self.ask(node)
         self.check_version([node for node in everybody if node.answers])
-        self.keep_version()
+        self.versions.keep()
         late = [node.name for node in everybody if not node.answers or (node.role == "replica" and not node.in_step)]
         if late:
             raise Unavailable(f"waiting for {', '.join(late)} to be in step before the next restart", retry_after=0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
@@ -12,8 +13,8 @@ from chandlery.driver.protocol import Binding, Difference, Disruption, DriverCon
 from chandlery.foundation.errors import ChandleryError, EngineFailed, InvalidSpec
 from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
 from chandlery.providers.local.driver import password_of, require_port
-from chandlery.providers.local.engines.finder import covers
 from chandlery.providers.local.rotation import Rotation
+from chandlery.providers.local.versions import VersionLine
 from chandlery_kinds.cache import acl
 from chandlery_kinds.cache.binding import entries
 from chandlery_kinds.cache.drivers.local_backup import DUMP, Restore
@@ -28,7 +29,6 @@ from chandlery_kinds.cache.valkey import (
     reads,
     render,
     setting_differences,
-    version_key,
 )
 
 STARTING_POLL = 0.02
@@ -105,35 +105,15 @@ class ValkeyNodes(Fronted):
 
     # -- versions
 
-    @property
-    def version_line(self) -> str:
-        """The engine's version line that should run: what runs already, as long as the spec's version covers it."""
-        wanted, known = self.spec.version, self.instance.record.get("version_line")
-        if known is not None and (wanted is None or covers(known, wanted)):
-            return str(known)
-        return self.instance.provider.engines.entry(self.spec.engine.value, wanted).version
-
-    def keep_version(self) -> None:
-        """Put on record what runs from now on."""
-        line = self.version_line
-        if self.instance.record.get("version_line") != line:
-            self.instance.record["version_line"] = line
-            self.instance.save()
-
-    @property
-    def available_version(self) -> str:
-        """A newer line that the spec's version would allow; it is taken when the spec names it."""
-        entries = self.instance.provider.engines.entries(self.spec.engine.value)
-        allowed = [e.version for e in entries if self.spec.version is None or covers(e.version, self.spec.version)]
-        newest = max(allowed, key=version_key, default="")
-        return newest if newest and version_key(newest) > version_key(self.version_line) else ""
+    @cached_property
+    def versions(self) -> VersionLine:
+        return VersionLine(self.instance, self.spec.engine.value, self.spec.version)
 
     def version_difference(self, node: Node) -> list[Difference]:
-        line = self.version_line
-        if covers(line, node.version) or covers(node.version, line):
+        if self.versions.runs(node.version):
             return []
         cost = Disruption.FAILOVER if node.role == "primary" and self.spec.replicas_per_primary else Disruption.RESTART
-        return [Difference("spec.version", line, node.version, cost, payload=("version", node.name))]
+        return [Difference("spec.version", self.versions.line, node.version, cost, payload=("version", node.name))]
 
     def check_version(self, nodes: Sequence[Node]) -> None:
         """Before anything is stopped: the engine is here, and can read what the present one wrote.
@@ -142,7 +122,7 @@ class ValkeyNodes(Fronted):
             InstallingEngine: it is on its way.
             InvalidSpec: an older version that can't.
         """
-        engine = self.instance.engine(self.spec.engine.value, self.version_line)
+        engine = self.instance.engine(self.spec.engine.value, self.versions.line)
         for node in nodes:
             if not reads(engine.name, engine.version, node.version):
                 raise InvalidSpec(
@@ -343,7 +323,7 @@ class ValkeyNodes(Fronted):
     async def start(self, node: Node) -> None:
         if not node.state.running:
             require_port(node.port)
-        engine = self.instance.engine(self.spec.engine.value, self.version_line)
+        engine = self.instance.engine(self.spec.engine.value, self.versions.line)
         self.write_config(node)
         argv = [str(engine.binary), str(self.instance.config_dir / f"{node.name}.conf")]
         await node.process.start(ProcessSpec(argv, env=engine.env, stop=STOP))

@@ -68,7 +68,7 @@ class ValkeyServers(ValkeyNodes):
     # -- create
 
     async def create(self) -> None:
-        self.keep_version()
+        self.versions.keep()
         await self.restore.prepare()
         users = await self.users()
         self.write_acl(users)
@@ -179,8 +179,8 @@ class ValkeyServers(ValkeyNodes):
             facts |= {"replicas": len(nodes) - 1, "primary": primary.name}
         if primary.answers:
             facts["version"] = primary.version
-        if self.available_version:
-            facts["availableVersion"] = self.available_version
+        if self.versions.available:
+            facts["availableVersion"] = self.versions.available
         return facts
 
     # -- differences
@@ -290,7 +290,7 @@ class ValkeyServers(ValkeyNodes):
         for node in everybody:
             await self.ask(node)
         self.check_version([node for node in everybody if node.answers])
-        self.keep_version()
+        self.versions.keep()
         copies = [node for node in everybody if node.index != self.primary_index]
         late = [node.name for node in copies if not node.in_step]
         if late:

@@ -15,6 +15,7 @@ from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance, Process, ProcessState
 from chandlery.providers.local.backups import Backups
 from chandlery.providers.local.rotation import Password
+from chandlery.providers.local.versions import VersionLine
 from chandlery_kinds.queue import content
 from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.drivers.broker_tls import BrokerTls
@@ -36,6 +37,8 @@ class Node:
     process: Process
     state: ProcessState
     port: int
+    version: str = ""
+    """What it says that it is; empty when it doesn't answer."""
 
     @property
     def name(self) -> str:
@@ -62,6 +65,11 @@ class NatsQueue(LocalQueue, ABC):
 
     @property
     @abstractmethod
+    def versions(self) -> VersionLine:
+        """Which version of NATS the servers are."""
+
+    @property
+    @abstractmethod
     def security(self) -> BrokerTls | None:
         """TLS of the servers; None where they have none."""
 
@@ -78,6 +86,10 @@ class NatsQueue(LocalQueue, ABC):
     @abstractmethod
     async def server_differences(self, nodes: list[Node], users: list[js.NatsUser]) -> list[Difference]:
         """What is not as it should be outside of JetStream."""
+
+    @abstractmethod
+    def version_differences(self, nodes: list[Node], *, in_step: bool) -> list[Difference]:
+        """The next server that should be of another version. It has to wait until every copy is in step."""
 
     @abstractmethod
     async def act(self, what: str, rest: list[Any], users: list[js.NatsUser], change: Difference) -> None:
@@ -135,6 +147,8 @@ class NatsQueue(LocalQueue, ABC):
         nodes, users = self.nodes(), await self.users()
         problems, live = await self._look(nodes)
         differences = [*self.rotation.differences(), *await self.server_differences(nodes, users)]
+        if not differences:
+            differences += self.version_differences(nodes, in_step=content.in_step(live))
         restoring = bool(live) and self.restore.wanted
         if restoring and not differences:
             differences += self.restore.differences()
@@ -176,6 +190,7 @@ class NatsQueue(LocalQueue, ABC):
             try:
                 async with await self.connect(node) as api:
                     node.process.settled()
+                    node.version = api.server_version
                     if self.security is not None and api.shown != self.security.fingerprint:
                         self.stale.append(node.name)
                         if not api.shown:
@@ -215,6 +230,7 @@ class NatsQueue(LocalQueue, ABC):
                 "role": "member",
                 "ready": node.state.running and node.name not in problems,
                 "address": f"{HOST}:{node.port}",
+                **({"version": node.version} if node.version else {}),
                 **({"message": problems[node.name]} if node.name in problems else {}),
             }
             for node in nodes
@@ -228,6 +244,8 @@ class NatsQueue(LocalQueue, ABC):
             "users": self.user_facts(ready=bool(live)),
             **content.facts(self.name, self.spec, live),
         }
+        if self.versions.available:
+            facts["availableVersion"] = self.versions.available
         if self.spec.dead_letter is not None and self.spec.dead_letter.queue is not None:
             facts["deadLetterQueue"] = self.spec.dead_letter.queue.name
         return facts

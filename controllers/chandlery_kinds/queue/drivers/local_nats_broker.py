@@ -14,10 +14,11 @@ from functools import cached_property
 from typing import Any
 
 from chandlery.driver.protocol import Difference, Disruption
-from chandlery.foundation.errors import EngineFailed, NotSupported
+from chandlery.foundation.errors import EngineFailed, NotSupported, Unavailable
 from chandlery.providers.local import ProcessSpec, StopStep
 from chandlery.providers.local.driver import crash_loop, require_port
 from chandlery.providers.local.tools import run_tool
+from chandlery.providers.local.versions import VersionLine
 from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.drivers.broker_tls import BrokerTls
 from chandlery_kinds.queue.drivers.guests import Guests
@@ -39,6 +40,10 @@ class NatsBroker(NatsQueue):
     def security(self) -> BrokerTls | None:
         tls = self.spec.tls
         return BrokerTls(self.ctx, self.obj, self.instance) if tls is not None and tls.enabled else None
+
+    @cached_property
+    def versions(self) -> VersionLine:
+        return VersionLine(self.instance, "nats", self.spec.version)
 
     @property
     def count(self) -> int:
@@ -94,7 +99,7 @@ class NatsBroker(NatsQueue):
     async def _check(self, text: str) -> None:
         """NATS's own opinion of a configuration, before any server sees it."""
         self.instance.write_config("next.conf", text)
-        engine = self.instance.engine("nats", self.spec.version)
+        engine = self.instance.engine("nats", self.versions.line)
         argv = [str(engine.binary), "-t", "-c", str(self.instance.config_dir / "next.conf")]
         done = await run_tool(self.instance, argv, env=engine.env, check=False)
         (self.instance.config_dir / "next.conf").unlink(missing_ok=True)
@@ -117,6 +122,7 @@ class NatsBroker(NatsQueue):
 
     async def create(self) -> None:
         self.instance.record.setdefault("replicas", self.count)
+        self.versions.keep()
         users = await self.users()
         if self.security is not None:
             await self.security.write()
@@ -128,7 +134,7 @@ class NatsBroker(NatsQueue):
         if node.state.running:
             return
         require_port(node.port)
-        engine = self.instance.engine("nats", self.spec.version)
+        engine = self.instance.engine("nats", self.versions.line)
         self.instance.write_config(f"{node.name}.conf", self._render(node, users))
         argv = [str(engine.binary), "-c", str(self.instance.config_dir / f"{node.name}.conf")]
         await node.process.start(ProcessSpec(argv, env={**engine.env, **self._runtime_limits(node)}, stop=STOP))
@@ -183,6 +189,16 @@ class NatsBroker(NatsQueue):
                 )
         return found
 
+    def version_differences(self, nodes: list[Node], *, in_step: bool) -> list[Difference]:
+        for node in nodes:
+            if node.version:
+                self.versions.learn(node.version)
+        old = [node for node in nodes if node.version and not self.versions.runs(node.version)]
+        if not old:
+            return []
+        change = ("version", old[0].index, in_step and all(node.version for node in nodes))
+        return [Difference("spec.version", self.versions.line, old[0].version, Disruption.RESTART, payload=change)]
+
     def _digest(self, users: list[js.NatsUser]) -> str:
         text = "".join(self._render(node, users) for node in self.nodes())
         return hashlib.sha256(text.encode()).hexdigest()
@@ -212,10 +228,26 @@ class NatsBroker(NatsQueue):
                 await self._start(self.node(int(rest[0])), users)
             case "reload" | "restart" | "certificates":
                 await self._reconfigure(users, restart=what == "restart")
+            case "version":
+                await self._replace(self.node(int(rest[0])), users, in_step=rest[1])
             case "port":
                 assert self.spec.exposure.port is not None
                 self.instance.claim_port("client", self.spec.exposure.port)
                 await self._reconfigure(users, restart=True)
+
+    async def _replace(self, node: Node, users: list[js.NatsUser], *, in_step: bool) -> None:
+        """Start one server as another version, on the data that it has.
+
+        Raises:
+            InstallingEngine: it is on its way.
+            Unavailable: other servers are not in step yet.
+        """
+        if not in_step:
+            raise Unavailable(f"waiting for every copy to be in step before {node.name} is restarted", retry_after=0.2)
+        self.instance.engine("nats", self.versions.line)  # before anything is stopped: it is here
+        self.versions.keep()
+        await node.process.stop()
+        await self._start(self.node(node.index), users)
 
     async def _reconfigure(self, users: list[js.NatsUser], *, restart: bool) -> None:
         """A reload keeps every client connected; a restart goes one server after the other."""

@@ -12,6 +12,7 @@ from chandlery.driver.protocol import Difference, Disruption, DriverContext, Obs
 from chandlery.foundation.errors import ChandleryError, DependencyNotReady, InvalidSpec, NotFound, Unauthenticated
 from chandlery.model.base import DeletionPolicy
 from chandlery.providers.local import Instance
+from chandlery.providers.local.versions import VersionLine
 from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.drivers.broker_tls import BrokerTls
 from chandlery_kinds.queue.drivers.guests import Guests
@@ -64,6 +65,13 @@ class NatsGuest(NatsQueue):
     @property
     def security(self) -> BrokerTls | None:
         return self.host.security
+
+    @property
+    def versions(self) -> VersionLine:
+        return self.host.versions
+
+    def version_differences(self, nodes: list[Node], *, in_step: bool) -> list[Difference]:
+        return []  # the servers are another's to change
 
     def nodes(self) -> list[Node]:
         return self.host.nodes()

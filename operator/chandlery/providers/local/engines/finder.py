@@ -58,7 +58,7 @@ class Engines:
     def entries(self, name: str) -> list[EngineEntry]:
         """The catalogue's entries of this engine, newest version line first."""
         entries = [entry for entry in catalogue() if entry.name == name]
-        return sorted(entries, key=lambda entry: _version_key(entry.version), reverse=True)
+        return sorted(entries, key=lambda entry: version_key(entry.version), reverse=True)
 
     def entry(self, name: str, version: str | None = None) -> EngineEntry:
         """The entry that a spec's engine and version mean; without a version the newest that this platform has.
@@ -332,7 +332,7 @@ def wheel_damaged(name: str) -> list[str]:
     return found
 
 
-def _version_key(version: str) -> tuple[int, ...]:
+def version_key(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
