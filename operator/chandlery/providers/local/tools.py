@@ -89,6 +89,7 @@ async def run_tool(
     drop = privileges.drop(instance.root, binary)
     if drop.uid is not None:
         privileges.hand_over(instance.root, instance.root)
+    instance.flush()  # a password that goes into data must be on record before they are there
     process = _spawn(instance, argv, drop, env or {}, cwd)
     try:
         output, _ = await asyncio.to_thread(process.communicate, stdin, seconds)

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from chandlery.providers.local import LocalProvider, ProcessSpec, instance
+from chandlery.providers.local.tools import run_tool
 
 
 @pytest.fixture
@@ -69,6 +70,15 @@ async def test_a_process_finds_the_record_written(made):
         await process.start(ProcessSpec([sys.executable, "-c", look]))
         assert on_disk(found)["secrets"] == {"admin": password}
     await process.stop()
+
+
+async def test_a_tool_finds_the_record_written(made):
+    """initdb puts a password into data that stay, whatever becomes of the operator that has made it up."""
+    found, _ = made
+    with found.at_once():
+        password = found.secret("admin")
+        done = await run_tool(found, ["/bin/cat", str(found.root / "record.json")])
+        assert json.loads(done.output)["secrets"] == {"admin": password}
 
 
 async def test_nothing_comes_back_of_an_instance_that_was_removed_meanwhile(made):
