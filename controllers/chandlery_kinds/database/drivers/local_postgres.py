@@ -6,6 +6,7 @@ started anew on that port.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from chandlery.providers.local.files import remove_tree
 from chandlery.providers.local.ports import is_free
 from chandlery_kinds.database.drivers.local_postgres_archive import Archive, ArchiveView
 from chandlery_kinds.database.drivers.local_postgres_backup import Restore, take
+from chandlery_kinds.database.drivers.local_postgres_beginning import Beginning
 from chandlery_kinds.database.drivers.local_postgres_node import HOST, Node, NodeFiles
 from chandlery_kinds.database.drivers.local_postgres_pooler import PORT as POOLER_PORT
 from chandlery_kinds.database.drivers.local_postgres_pooler import Pooler
@@ -49,6 +51,7 @@ class PostgresServers:
         self.count = obj.spec.instances
         self.encryption = Encryption(self)
         self.files = NodeFiles(instance, obj.spec, ctx.base.remaining() or 60.0, self.encryption.rules)
+        self.beginning = Beginning(self)
         self.settings = Settings(self)
         self.pooler = Pooler(self)
         self.scripts = Scripts(self)
@@ -104,9 +107,13 @@ class PostgresServers:
         if restored and not self.files.made(node):
             await self.restore.begin(node)
             return
-        await self.files.initialise(node)
-        await self.encryption.prepare()
-        await self.start(node)
+        await self.beginning.make(node)
+        to_disk = asyncio.create_task(self.beginning.bring_to_disk())  # while the server starts
+        try:
+            await self.encryption.prepare()
+            await self.start(self.node(node.index))
+        finally:
+            await to_disk
 
     async def start(self, node: Node) -> None:
         """Start a node with the configuration that it should have."""
@@ -140,6 +147,8 @@ class PostgresServers:
         primary = nodes[self.primary_index] if self.primary_index < self.count else self.node(self.primary_index)
         if primary.index >= self.count:
             primary = await self.files.look(primary)
+        if not self.beginning.on_disk:
+            return self._unfinished(primary)
         upgrade = self.upgrade.look()
         secrets = await passwords(self.ctx, self.obj, self.instance)
         content = self._content(secrets)
@@ -149,8 +158,10 @@ class PostgresServers:
         archive, scripts = ArchiveView(), ScriptsView()
         settled = serves and not any(change.payload[0] == "promote" for change in differences)
         if settled:
+            differences += self.beginning.differences()
             differences += self.copies.differences(nodes, primary)
             inside = await content.differences()
+            self.beginning.taken(content.catalog.databases)
             archive = self.archive.look(primary)
             scripts = self.scripts.look()
             differences += self.rotation.differences()
@@ -207,8 +218,21 @@ class PostgresServers:
             poll_after=self.rotation.poll(backups.poll(self._poll_after(ready, nodes))),
         )
 
+    def _unfinished(self, primary: Node) -> Observation:
+        """A new cluster that isn't on the disk yet: an earlier operator was cut short."""
+        change = Difference("data", "on the disk", "in memory", payload=("to-disk",))
+        return Observation(
+            exists=self.beginning.lasts(primary),
+            reason="Starting",
+            message="its data are brought to the disk",
+            differences=(change,),
+            external_name=self.instance.name,
+            poll_after=STARTING_POLL,
+        )
+
     def _content(self, secrets: Mapping[str, str]) -> Content:
-        return Content(self.spec, self._connect, secrets, self.instance.record.setdefault("content", {}))
+        record = self.instance.record.setdefault("content", {})
+        return Content(self.spec, self._connect, secrets, record, spare=self.beginning.spare)
 
     async def _connect(self, database: str) -> Any:
         return await self.files.connect(self.client_port, database)
@@ -364,6 +388,10 @@ class PostgresServers:
         match what:
             case "start":
                 await self.start(self.node(int(rest[0])))
+            case "to-disk":
+                await self.beginning.bring_to_disk()
+            case "own-password":
+                await self.beginning.own_password()
             case "replicator":
                 await self.copies.make_replicator()
             case "slot":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib
 import signal
@@ -26,6 +27,8 @@ from chandlery_kinds.database.standby import at_least, parse_control
 
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 2.0
+BORROWED = "admin-of-the-template"
+"""The name on record of the password that the driver's user has at first in a copy of a template."""
 # The "fast" shutdown ends sessions and writes a checkpoint; after "immediate" the next start has to recover.
 STOP = (StopStep(signal.SIGINT, 30.0), StopStep(signal.SIGQUIT, 10.0), StopStep(signal.SIGKILL, 5.0))
 KILL = (StopStep(signal.SIGKILL, 5.0),)
@@ -131,28 +134,18 @@ class NodeFiles:
 
     # -- making
 
-    async def initialise(self, node: Node) -> None:
-        """initdb, into a directory that gets its name when it is whole.
+    async def initdb(self, engine: Engine, directory: Path, admin: str) -> None:
+        """A new, empty cluster of this engine, not synced; `admin` is the password of the driver's user.
 
-        Raises:
-            EngineFailed: initdb's own words say why.
-        """
-        if self.made(node):
-            return
-        unfinished = self.instance.data_dir / f"{node.name}.unfinished"
-        await self.initdb(self.engine, unfinished)
-        unfinished.rename(self.data(node))
-
-    async def initdb(self, engine: Engine, directory: Path) -> None:
-        """A new, empty cluster of this engine; what was in the directory goes.
+        What was in the directory goes.
 
         Raises:
             EngineFailed: initdb's own words say why.
         """
         remove_tree(directory)
         make_dir(directory)
-        password = self.instance.config_dir / "initdb-password"
-        self.instance.write_config(password.name, self.instance.secret("admin"))
+        password = self.instance.config_dir / f"password-for-{directory.name}"
+        self.instance.write_config(password.name, admin)
         initialization = self.spec.initialization
         argv = [
             str(engine.tool("initdb")),
@@ -164,7 +157,7 @@ class NodeFiles:
             f"--locale={initialization.locale or 'C'}",
             *_checksums(engine, initialization.data_checksums),
             "--no-instructions",
-            "--no-sync",  # synced below, once, when it is whole
+            "--no-sync",  # whoever asked for it syncs it once, when it is whole
         ]
         try:
             await asyncio.gather(
@@ -343,6 +336,16 @@ class NodeFiles:
             kept[port] = connection
 
     async def _connect(self, port: int, database: str, user: str, password: str) -> Any:
+        borrowed = self.instance.record.get("secrets", {}).get(BORROWED) if user == ADMIN and not password else None
+        if borrowed:
+            with contextlib.suppress(Unauthenticated):
+                return await self._log_in(port, database, user, borrowed)
+        connection = await self._log_in(port, database, user, password or self.instance.secret("admin"))
+        if borrowed:
+            self.instance.drop_secret(BORROWED)  # it was replaced already, by a pass that was cut short
+        return connection
+
+    async def _log_in(self, port: int, database: str, user: str, password: str) -> Any:
         import asyncpg
 
         try:
@@ -350,7 +353,7 @@ class NodeFiles:
                 host=HOST,
                 port=port,
                 user=user,
-                password=password or self.instance.secret("admin"),
+                password=password,
                 database=database,
                 timeout=ANSWER_SECONDS,
                 command_timeout=max(self._seconds, 60.0),

@@ -202,7 +202,7 @@ class Upgrade:
             if name == ARCHIVER or name.startswith("node-"):
                 await self._instance.process(name).stop()
         fresh = self._instance.data_dir / NEW
-        await self._files.initdb(new, fresh)
+        await self._files.initdb(new, fresh, self._instance.secret("admin"))
         job.tell("dumping")
         await self._start(old, self._files.data(node), OLD)
         await self._start(new, fresh, NEW)

@@ -30,16 +30,22 @@ class Content:
     """What one pass does about the inside of one server.
 
     `record` is kept by the driver between passes: which roles, databases and grants were made by us, so that one that
-    is taken out of the spec is known to be ours.
+    is taken out of the spec is known to be ours. `spare` names an empty database that may become one of the spec's.
     """
 
     def __init__(
-        self, spec: DatabaseSpec, connect: Connect, passwords: Mapping[str, str], record: MutableMapping[str, Any]
+        self,
+        spec: DatabaseSpec,
+        connect: Connect,
+        passwords: Mapping[str, str],
+        record: MutableMapping[str, Any],
+        spare: str = "",
     ) -> None:
         self.spec = spec
         self.connect = connect
         self.passwords = passwords
         self.record = record
+        self.spare = spare
         self.catalog = Catalog({}, {})
         self.objects: dict[str, LiveObjects] = {}
 
@@ -57,7 +63,7 @@ class Content:
             self.catalog = await read_catalog(connection)
         found = role_differences(self.spec, self.catalog, self.passwords)
         found += membership_differences(self.spec, self.catalog)
-        found += database_differences(self.spec, self.catalog)
+        found += database_differences(self.spec, self.catalog, self.spare)
         if found:
             return found  # what is inside of a database can be asked once it is there
         for item in self.spec.databases:
