@@ -72,7 +72,12 @@ async def test_machines_are_kubevirts(kubevirt):
     assert status["powerState"] == "Running"
     assert (status["node"], status["address"]) == ("node-1", "10.0.0.7")
     assert status["guest"]["osName"] == "Debian GNU/Linux 13"
-    assert [d["name"] for d in status["disks"] if d["attached"]] == ["root", "data"]
+
+    async def attached():  # KubeVirt tells of its volumes when the guest runs already
+        found = await kube.get("VirtualMachine", "ship")
+        return [disk["name"] for disk in found["status"]["disks"] if disk["attached"]] == ["root", "data"]
+
+    await eventually(attached)
     binding = await kube.secret("ship")
     assert binding["web-port"] == "8080"
 

@@ -203,9 +203,9 @@ class Images:
         if built:
             return Image(Path(built), env, directory="/tmp", user=65532)
         project = Path(__file__).resolve().parents[3]
-        python = Path(sys.base_prefix)
+        here, python = Path(sys.base_prefix), Path("/opt/python")  # where it is here, others may not look
         shutil.copytree(
-            python, root / str(python)[1:], symlinks=True,
+            here, root / str(python)[1:], symlinks=True,
             ignore=shutil.ignore_patterns("test", "tests", "__pycache__", "site-packages", "*.a", "idlelib", "tkinter"),
         )  # fmt: skip
         packages = root / f"opt/chandlery/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
@@ -228,10 +228,10 @@ class Images:
         script = "#!/opt/chandlery/bin/python\nimport sys\nfrom chandlery.app.entry import main\nsys.exit(main())\n"
         (binaries / "chandlery").write_text(script)
         (binaries / "chandlery").chmod(0o755)
-        libraries(root, (python / "bin/python3").resolve(), {}, below=python)
-        for file in (python / "lib").rglob("lib-dynload/*.so"):
+        libraries(root, (here / "bin/python3").resolve(), {})
+        for file in (here / "lib").rglob("lib-dynload/*.so"):
             if file.name.startswith(("_ssl", "_hashlib", "_ctypes", "_lzma", "_bz2", "zlib", "_sqlite3", "_uuid")):
-                libraries(root, file, {}, below=python)
+                libraries(root, file, {}, below=here)
         for library in ("libstdc++.so.6", "librt.so.1", "libpthread.so.0", "libdl.so.2", "libutil.so.1"):
             _copy(Path("/usr/lib/x86_64-linux-gnu", library).resolve(), root / "lib/x86_64-linux-gnu" / library)
         return Image(root, env, directory="/tmp", user=65532)
