@@ -52,6 +52,10 @@ class Cluster:
         found: Obj = json.loads(self.kubectl("get", *args, "-o", "json"))
         return found
 
+    def serves(self, crd: str) -> bool:
+        """Whether this CustomResourceDefinition is there."""
+        return bool(self.kubectl("get", "crd", crd, "--ignore-not-found", "-o", "name").strip())
+
     def until(self, condition: Callable[[], Any], what: Callable[[], str]) -> Any:
         """What the condition gives once it gives something; fails with what `what` says."""
         ends = time.monotonic() + self.seconds

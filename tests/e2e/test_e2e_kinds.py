@@ -12,6 +12,7 @@ from chandlery.model.examples import readme_examples
 from chandlery_kinds import KINDS
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
+KUBEVIRT = "virtualmachines.kubevirt.io"
 CHANGES: dict[str, dict[str, Any]] = {
     "Cache": {"memory": "512Mi"},
     "Database": {"configuration": {"log_min_duration_statement": "250"}},
@@ -46,10 +47,13 @@ def test_a_kind_lives(cluster: Any, space: str, kind: Any) -> None:
         if cluster.driver not in kind.driver_names():
             pytest.skip(f"{kind.name} has no driver {cluster.driver}")
         manifest["spec"]["className"] = f"e2e-{cluster.driver}-{kind.name.lower()}"
-    elif not any(
-        c["spec"]["kind"] == kind.name and c["spec"].get("default") for c in cluster.get("resourceclasses")["items"]
-    ):
-        pytest.skip(f"the cluster has no default ResourceClass for {kind.name}")
+    else:
+        classes = [c["spec"] for c in cluster.get("resourceclasses")["items"] if c["spec"]["kind"] == kind.name]
+        chosen = next((spec for spec in classes if spec.get("default")), None)
+        if chosen is None:
+            pytest.skip(f"the cluster has no default ResourceClass for {kind.name}")
+        if chosen["driver"] == "kubernetes" and kind.name == "VirtualMachine" and not cluster.serves(KUBEVIRT):
+            pytest.skip("KubeVirt is not installed in this cluster")
     where, name = f"{kind.names.plural}.{kind.names.group}", manifest["metadata"]["name"]
 
     def live() -> dict[str, Any]:

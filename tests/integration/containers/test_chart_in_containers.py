@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from charts import CHART
 from helms import Helm, binary
 from kubelet.network import DNS
 from kubelet.node import Kubelet
-from kubernetes_cluster import CONTAINERS, eventually
+from kubernetes_cluster import CONTAINERS, ROOT, eventually
 
 from chandlery.providers.kubernetes.types import DEPLOYMENTS, PODS, SECRETS, SERVICES
 from chandlery.reconcile.api import NAMESPACES, ResourceType
@@ -43,10 +46,21 @@ HARD = ("Failed", "StartError", "Evicted", "Defect", "FailedPreStopHook", "Faile
 class Installed:
     """A cluster with a kubelet, where helm has installed the chart."""
 
-    def __init__(self, api: HttpApi, kubelet: Kubelet, helm: Helm) -> None:
+    def __init__(self, api: HttpApi, kubelet: Kubelet, helm: Helm, kubeconfig: Path) -> None:
         self.api = api
+        self.kubeconfig = kubeconfig
         self.kubelet = kubelet
         self._helm = helm
+
+    async def end_to_end(self, folder: Path) -> tuple[int, str]:
+        """The suite that people run against their clusters: its exit code and what it said."""
+        env = {**os.environ, "CHANDLERY_E2E_KUBECONFIG": str(self.kubeconfig), "CHANDLERY_E2E_SECONDS": "240"}
+        words = [sys.executable, "-m", "pytest", "tests/e2e", "-q", "-rs", "-p", "no:cacheprovider"]
+        words += [f"--basetemp={folder / 'e2e'}"]
+        done = await asyncio.to_thread(
+            subprocess.run, words, cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
 
     async def helm(self, *args: str) -> str:
         return await asyncio.to_thread(self._helm, *args)
@@ -102,7 +116,7 @@ async def installed(network, images, tmp_path):
                 labels = {"pod-security.kubernetes.io/enforce": "restricted"}
                 await api.create(NAMESPACES, {"metadata": {"name": name, "labels": labels}})
             async with Kubelet(api, folder, network, images, int(plane.url.rpartition(":")[2])) as kubelet:
-                made = Installed(api, kubelet, helm)
+                made = Installed(api, kubelet, helm, plane.kubeconfig)
                 try:
                     yield made
                 finally:
@@ -167,6 +181,16 @@ async def test_the_chart_gives_an_operator_that_makes_services(installed):
         return not (await installed.api.list(PODS, SPACE)).items
 
     await eventually(ended)
+    assert installed.hard_events() == []
+
+
+async def test_the_suite_that_runs_against_any_cluster(installed, tmp_path):
+    await installed.helm("install", "chandlery", str(CHART), "-n", SPACE)
+    await eventually(installed.served, 180)
+    code, said = await installed.end_to_end(tmp_path)
+    assert code == 0, said
+    assert "KubeVirt is not installed" in said
+    assert " 5 passed, 1 skipped" in said
     assert installed.hard_events() == []
 
 
