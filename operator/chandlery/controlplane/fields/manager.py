@@ -11,6 +11,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from chandlery.controlplane.fields import managed as mf
+from chandlery.controlplane.fields import shapes
 from chandlery.controlplane.fields.managed import Entry, Identity, Managed
 from chandlery.controlplane.fields.reconcile import folds, reconcile_with_schema
 from chandlery.controlplane.fields.scale import after_scaling
@@ -19,6 +20,7 @@ from chandlery.controlplane.fields.sets import (
     Node,
     covers,
     difference,
+    in_order,
     intersection,
     recursive_difference,
     union,
@@ -100,6 +102,35 @@ def changes_between(t: Type, old: Obj, new: Obj, reset: Node) -> Changes:
     return changes
 
 
+def _owned_by_creator(resource: Resource, new: Obj) -> Node | None:
+    """What whoever creates an object owns of it, in canonical form and shared; None when only `track` can tell."""
+    if resource.builtin and not _starts_empty(resource):
+        return None
+    t = type_of(resource)
+    reset = mf.reset_fields(resource, "")
+    shape = shapes.of_new(t, new, _skipped(tuple(reset)))
+    if shape is None:
+        return None
+    owned = t.created.get(shape)
+    if owned is None:
+        try:
+            changes = changes_between(t, empty_object(resource), new, reset)
+        except TypedError:
+            return None
+        if changes.removed:
+            return None
+        owned = in_order(union(changes.modified, changes.added))
+        shapes.keep(t.created, shape, owned)
+    return owned
+
+
+@cache  # of built-in types only, which stay
+def _starts_empty(resource: Resource) -> bool:
+    """Whether what is always there in a new object has no values, so that its shape tells how another one differs."""
+    empty = empty_object(resource)
+    return all(shapes.only_maps(empty[key]) for key in empty.keys() - _TYPED)
+
+
 def _still_theirs(
     stored: list[Obj], changes: Changes, manager: str, api_version: str, subresource: str, now: str
 ) -> list[Obj] | None:
@@ -138,6 +169,13 @@ def on_write(resource: Resource, live: Obj | None, new: Obj, *, manager: str, su
     """
     meta = new.setdefault("metadata", {})
     given = meta.pop("managedFields", None)
+    if live is None and given is None and not subresource:
+        owned = _owned_by_creator(resource, new)
+        if owned is not None:
+            entry = Entry(manager or "unknown", "Update", resource.api_version, "", now, owned)
+            if owned:
+                meta["managedFields"] = mf.encode([entry], {id(owned)})
+            return
     stored = (live or {}).get("metadata", {}).get("managedFields")
     changes: Changes | None = None
     if stored and live and subresource != "scale" and (subresource or given is None or given == stored):

@@ -24,6 +24,8 @@ class Type:
     """How values of one schema are owned and merged. Several of scalar, list and map at once: decided by the value."""
 
     __slots__ = (
+        "applied",
+        "created",
         "defaults",
         "elem",
         "elements",
@@ -57,6 +59,10 @@ class Type:
         """Path elements of this list's elements by their only key, as far as they were asked for."""
         self.folds: bool | None = None
         """Whether a change of the schema could have made something here or below atomic; worked out when asked for."""
+        self.created: dict[tuple[object, ...], dict[str, Any]] = {}
+        """Of a whole object's type: what creating an object of a shape makes its creator own (see `shapes`)."""
+        self.applied: dict[tuple[object, ...], tuple[dict[str, Any], dict[str, Any]]] = {}
+        """Of a whole object's type: what an apply patch of a shape sets, and what of that its manager owns."""
 
 
 def _untyped_atomic() -> Type:
@@ -282,6 +288,7 @@ def compile_type(schema: Obj, definitions: Mapping[str, Obj]) -> Type:
         setattr(out, slot, getattr(found, slot))
     out.is_map = True
     out.fields = {**out.fields, "apiVersion": STRING, "kind": STRING, "metadata": OBJECT_META}
+    out.created, out.applied = {}, {}
     return out
 
 

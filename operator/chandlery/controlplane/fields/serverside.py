@@ -9,6 +9,7 @@ from functools import cache
 
 from chandlery.controlplane.codec.gotext import go_quote
 from chandlery.controlplane.fields import managed as mf
+from chandlery.controlplane.fields import shapes
 from chandlery.controlplane.fields.fit import validate
 from chandlery.controlplane.fields.lastapplied import allowed_conflicts, annotate
 from chandlery.controlplane.fields.managed import Entry, Managed
@@ -19,6 +20,7 @@ from chandlery.controlplane.fields.schema import Type, type_of
 from chandlery.controlplane.fields.sets import (
     Node,
     difference,
+    in_order,
     intersection,
     path_text,
     paths,
@@ -57,11 +59,11 @@ def apply(
             raise ApiError(500, "", f"failed to create manager for existing fields: {error}") from error
     t = type_of(resource)
     try:
-        validate(t, patch)
+        mine, owned = _what_it_sets(resource, t, patch, subresource)
     except TypedError as error:
         raise ApiError(500, "", f"failed to create typed patch object ({object_text(patch)}): {error}") from error
     base = live if live is not None else empty_object(resource)
-    attempt = _Attempt(resource, t, base, patch, Entry(manager, "Apply", api_version, subresource, now, {}))
+    attempt = _Attempt(resource, t, base, patch, Entry(manager, "Apply", api_version, subresource, now, mine), owned)
     try:
         try:
             out = attempt.run(dict(managed), force=force)
@@ -79,6 +81,26 @@ def apply(
     if manager == "kubectl":
         annotate(out, patch)
     return out
+
+
+def _what_it_sets(resource: Resource, t: Type, patch: Obj, subresource: str) -> tuple[Node, Node]:
+    """The fields that an apply patch sets, and those of them that its manager owns, in canonical form; both shared.
+
+    Raises TypedError when it doesn't fit its type.
+    """
+    shape = shapes.of_configuration(t, patch, subresource)
+    known = t.applied.get(shape) if shape is not None else None
+    if known is not None:
+        return known
+    validate(t, patch)
+    mine = field_set(t, patch)
+    reset = mf.reset_fields(resource, subresource)
+    if reset:
+        mine = recursive_difference(mine, reset)
+    known = mine, in_order(difference(mine, mf.STRIPPED_SET))
+    if shape is not None:
+        shapes.keep(t.applied, shape, known)
+    return known
 
 
 def _text(obj: Obj, key: str) -> str:
@@ -103,11 +125,14 @@ def object_text(obj: Obj) -> str:
 class _Attempt:
     """One merge of an apply patch; run again with force when the conflicts turn out to be allowed."""
 
-    def __init__(self, resource: Resource, t: Type, base: Obj, patch: Obj, entry: Entry) -> None:
+    def __init__(self, resource: Resource, t: Type, base: Obj, patch: Obj, entry: Entry, owned: Node) -> None:
         self.t = t
         self.base = base
         self.patch = patch
         self.entry = entry
+        """With all fields that the patch sets."""
+        self.owned = owned
+        """Those that can have an owner, in canonical form."""
         self.reset = mf.reset_fields(resource, entry.subresource)
         self.builtin = resource.builtin
 
@@ -116,39 +141,36 @@ class _Attempt:
         if not self.builtin:
             reconcile_with_schema(t, managed)
         merged: Obj = merge(t, self.base, self.patch)
-        last = managed.get(entry.identity)
-        mine = field_set(t, self.patch)
-        if self.reset:
-            mine = recursive_difference(mine, self.reset)
-        managed[entry.identity] = entry.with_fields(mine)
-        owned = difference(mine, mf.STRIPPED_SET)
-        if last is not None and last.fields != owned and difference(last.fields, owned):
+        identity = entry.identity
+        last = managed.get(identity)
+        managed[identity] = entry
+        owned = self.owned
+        if last is not None and last.fields is not owned and last.fields != owned and difference(last.fields, owned):
             merged = _prune(t, merged, managed, last.fields)
         changes = changes_between(t, self.base, merged, self.reset)
         touched = union(changes.modified, changes.added)
-        if last is not None and last.fields == owned:
-            owned = last.fields  # in canonical order already
         if not force:
             conflicts = [
                 (other, lost)
-                for identity, other in managed.items()
-                if identity != entry.identity and (lost := intersection(other.fields, touched))
+                for who, other in managed.items()
+                if who != identity and (lost := intersection(other.fields, touched))
             ]
             if conflicts:
                 raise _ConflictsError(conflicts)
-        move(managed, touched, changes.removed, entry.identity)
+        move(managed, touched, changes.removed, identity)
         if owned:
             known_time = last.time if last is not None else ""
             # Who changes nothing gets no new time.
             time = known_time if not changes and merged == self.base else entry.time
-            managed[entry.identity] = Entry(entry.manager, "Apply", entry.api_version, entry.subresource, time, owned)
+            managed[identity] = Entry(entry.manager, "Apply", entry.api_version, entry.subresource, time, owned)
         else:
-            managed.pop(entry.identity, None)
+            managed.pop(identity, None)
         out = dict(merged)
         meta = out["metadata"] = dict(out.get("metadata") or {})
         meta.pop("managedFields", None)
         if managed:
             known = {id(e.get("fieldsV1")) for e in self.base.get("metadata", {}).get("managedFields") or ()}
+            known.add(id(owned))
             meta["managedFields"] = mf.encode(list(managed.values()), known)
         return out
 
