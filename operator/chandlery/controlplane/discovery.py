@@ -33,6 +33,8 @@ _FIRST_GROUPS = (
     "coordination.k8s.io",
     "node.k8s.io",
     "discovery.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "resource.k8s.io",
 )
 
 

@@ -6,6 +6,7 @@ people match on them.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import random
 import re
@@ -153,11 +154,23 @@ def invalid(path: str, value: Any, detail: str) -> FieldError:
     return FieldError(path, "FieldValueInvalid", f"Invalid value: {quoted(value)}: {detail}")
 
 
+def _address_errors(name: str) -> list[str]:
+    try:
+        canonical = str(ipaddress.ip_address(name))
+    except ValueError:
+        return [f'ParseAddr("{name}"): unable to parse IP']
+    return [] if canonical == name else ["not a valid address in canonical format"]
+
+
 def name_errors(resource: Resource, name: str, *, prefix: bool = False) -> list[str]:
     """What is wrong with a name of this type; `prefix` for a generateName, which may end in a dash."""
     key = (resource.group, resource.plural)
     if key in _PATH_NAMES:
         return path_segment_errors(name)
+    if key == ("certificates.k8s.io", "certificatesigningrequests"):
+        return []
+    if key == ("networking.k8s.io", "ipaddresses"):
+        return _address_errors(name)
     if prefix and len(name) > 1 and name.endswith("-"):
         name = name[:-2] + "a"  # the generated part replaces the dash
     return label_errors(name) if key in _LABEL_NAMES else subdomain_errors(name)

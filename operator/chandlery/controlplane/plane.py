@@ -147,7 +147,7 @@ class ControlPlane:
         from chandlery.controlplane.controllers.seed import seed
 
         port = sock.getsockname()[1]
-        await seed(api, service_address=service_ip, port=port)
+        await seed(api, service_address=service_ip, port=port, service_range=settings.service_cluster_ip_range)
         if settings.controllers:
             from chandlery.controlplane.controllers import Controllers
 

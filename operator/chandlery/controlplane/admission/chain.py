@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chandlery.controlplane.admission.certificates import check_certificates
 from chandlery.controlplane.admission.claims import check_resize
 from chandlery.controlplane.admission.defaults import apply_defaults
 from chandlery.controlplane.admission.lifecycle import check_namespace
@@ -35,7 +36,7 @@ class AdmissionChain:
         resolve_service: ServiceResolver | None = None,
     ) -> None:
         """`resolve_service` finds the address of a webhook's Service."""
-        self._api = api
+        self._api, self._authorizer = api, authorizer
         self._webhooks = Webhooks(api, authorizer=authorizer, resolve_service=resolve_service)
         self._policies = Policies(api, authorizer=authorizer)
         self._mutating = MutatingPolicies(api, authorizer=authorizer)
@@ -65,6 +66,7 @@ class AdmissionChain:
         if obj is not None:
             check_limits(self._api, ctx, obj, old)
             check_resize(self._api, ctx, obj, old)
+            check_certificates(self._authorizer, ctx, obj, old)
         await self._policies.validate(ctx, obj, old)
         await self._webhooks.validate(ctx, obj, old)
         await self._quota.check(ctx, obj, old)

@@ -41,11 +41,7 @@ async def _pod(api: LocalApi, ctx: RequestContext, obj: Obj, old: Obj | None) ->
     if old is not None:
         return
     _priority(api, ctx, obj, spec)
-    runtime = spec.get("runtimeClassName")
-    if runtime is not None:  # no runtimes are registered here
-        raise forbid(ctx, obj, f"pod rejected: RuntimeClass {json.dumps(runtime)} not found")
-    if spec.get("overhead") is not None:
-        raise forbid(ctx, obj, "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
+    _runtime(api, ctx, obj, spec)
     if _MIRROR in (obj["metadata"].get("annotations") or {}):
         return
     name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
@@ -61,6 +57,36 @@ async def _pod(api: LocalApi, ctx: RequestContext, obj: Obj, old: Obj | None) ->
         automount = account.get("automountServiceAccountToken", True)
     if automount:
         _mount_token(spec)
+
+
+def _runtime(api: LocalApi, ctx: RequestContext, obj: Obj, spec: Obj) -> None:
+    """What a pod's RuntimeClass says of nodes and overhead. Raises ApiError 403."""
+    name, given = spec.get("runtimeClassName"), spec.get("overhead")
+    found: Obj = {}
+    if name is not None:
+        known = api.get("node.k8s.io", "runtimeclasses", "", name)
+        if known is None:
+            raise forbid(ctx, obj, f"pod rejected: RuntimeClass {json.dumps(name)} not found")
+        found = known
+    overhead = (found.get("overhead") or {}).get("podFixed")
+    if overhead is None and given:
+        raise forbid(ctx, obj, "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
+    if overhead is not None:
+        if given is not None and given != overhead:
+            raise forbid(ctx, obj, "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")
+        spec["overhead"] = dict(overhead)
+    scheduling = found.get("scheduling") or {}
+    wanted, selector = scheduling.get("nodeSelector") or {}, spec.get("nodeSelector") or {}
+    for key, value in wanted.items():
+        if selector.get(key, value) != value:
+            why = f"conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; "
+            raise forbid(ctx, obj, f"{why}pod.spec.nodeSelector[{key}] = {selector[key]}")
+    if wanted:
+        spec["nodeSelector"] = {**selector, **wanted}
+    tolerations = spec.get("tolerations") or []
+    added = [dict(one) for one in scheduling.get("tolerations") or () if one not in tolerations]
+    if added:
+        spec["tolerations"] = [*tolerations, *added]
 
 
 async def _account(api: LocalApi, namespace: str, name: str) -> Obj | None:

@@ -198,6 +198,62 @@ def _keep_metadata(obj: Obj, old: Obj) -> None:
             obj["metadata"].pop(field, None)
 
 
+def _signing_request(ctx: RequestContext, obj: Obj) -> None:
+    """Who asks is the server's to say."""
+    spec, user = obj.setdefault("spec", {}), ctx.user
+    for field in ("username", "uid", "groups", "extra"):
+        spec.pop(field, None)
+    spec["username"] = user.name
+    if user.uid:
+        spec["uid"] = user.uid
+    if user.groups:
+        spec["groups"] = list(user.groups)
+    if user.extra:
+        spec["extra"] = {key: list(values) for key, values in user.extra.items()}
+
+
+def _signing_request_update(_: RequestContext, obj: Obj, old: Obj) -> None:
+    obj["spec"] = old["spec"]
+
+
+def _approval(_: RequestContext, obj: Obj, old: Obj) -> None:
+    """This endpoint changes a request's conditions, and nothing else of it."""
+    obj["spec"] = old["spec"]
+    status = {key: value for key, value in (old.get("status") or {}).items() if key != "conditions"}
+    conditions = (obj.get("status") or {}).get("conditions")
+    obj["status"] = ({"conditions": conditions} if conditions else {}) | status
+    condition_times(obj, old)
+
+
+def condition_times(obj: Obj, old: Obj) -> None:
+    """When a signing request's conditions were written, and since when they are what they are."""
+    now = _now()
+    before = (old.get("status") or {}).get("conditions") or ()
+    for one in (obj.get("status") or {}).get("conditions") or ():
+        if not one.get("lastUpdateTime"):
+            one["lastUpdateTime"] = now
+        if not one.get("lastTransitionTime"):
+            same = (was for was in before if all(was.get(key) == one.get(key) for key in ("type", "status")))
+            one["lastTransitionTime"] = next((was.get("lastTransitionTime") for was in same), None) or now
+
+
+_COUNTED_OF_DRIVERS = (
+    "tokenRequests", "requiresRepublish", "seLinuxMount", "nodeAllocatableUpdatePeriodSeconds",
+    "serviceAccountTokenInSecrets",
+)  # fmt: skip
+
+
+def _driver_update(_: RequestContext, obj: Obj, old: Obj) -> None:
+    """A change of what kubelets act on is a new generation; the first is none."""
+    spec, before = obj.get("spec") or {}, old.get("spec") or {}
+    if any(spec.get(field) != before.get(field) for field in _COUNTED_OF_DRIVERS):
+        obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+
+SIGNING_REQUEST = ("certificates.k8s.io", "CertificateSigningRequest")
+STATUS_PARTS = frozenset({"approval"})
+"""Endpoints that write a part of the status."""
+
 CREATE: dict[tuple[str, str], Create] = {
     ("", "Namespace"): _namespace,
     ("", "Pod"): _pod,
@@ -207,17 +263,21 @@ CREATE: dict[tuple[str, str], Create] = {
     ("", "LimitRange"): _limit_range,
     ("apps", "DaemonSet"): _daemon_set,
     ("batch", "Job"): _job,
+    SIGNING_REQUEST: _signing_request,
 }
 
 UPDATE: dict[tuple[str, str], Update] = {
     ("", "PersistentVolumeClaim"): _claim_update,
     ("", "Service"): service.prepare_for_update,
     ("apps", "DaemonSet"): _daemon_set_update,
+    ("storage.k8s.io", "CSIDriver"): _driver_update,
+    SIGNING_REQUEST: _signing_request_update,
 }
 
 PARTS: dict[tuple[str, str, str], Update] = {
     ("", "Pod", "ephemeralcontainers"): _ephemeral_containers,
     ("", "Pod", "resize"): _resize,
+    (*SIGNING_REQUEST, "approval"): _approval,
 }
 """(group, kind, subresource) -> what an endpoint of a part of an object does at an update."""
 
@@ -235,6 +295,7 @@ STATUS_KEEPS_METADATA = frozenset(
         ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
         ("apiextensions.k8s.io", "CustomResourceDefinition"),
         ("apiregistration.k8s.io", "APIService"),
+        ("storage.k8s.io", "VolumeAttachment"),
     }
 )
 """Kinds whose /status endpoint takes nothing of metadata."""

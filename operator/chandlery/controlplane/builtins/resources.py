@@ -50,13 +50,24 @@ _TABLE: tuple[tuple[str, str, str, str, str, str, str, str], ...] = (
     ("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", "ng", "pdb", "", "status"),
     ("networking.k8s.io", "v1", "ingressclasses", "IngressClass", "g", "", "", ""),
     ("networking.k8s.io", "v1", "ingresses", "Ingress", "ng", "ing", "", "status"),
+    ("networking.k8s.io", "v1", "ipaddresses", "IPAddress", "", "ip", "", ""),
     ("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", "ng", "netpol", "", ""),
+    ("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", "", "", "", "status"),
     ("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", "", "", "", ""),
     ("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", "", "", "", ""),
     ("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding", "n", "", "", ""),
     ("rbac.authorization.k8s.io", "v1", "roles", "Role", "n", "", "", ""),
     ("coordination.k8s.io", "v1", "leases", "Lease", "n", "", "", ""),
+    ("storage.k8s.io", "v1", "csidrivers", "CSIDriver", "d", "", "", ""),
+    ("storage.k8s.io", "v1", "csinodes", "CSINode", "d", "", "", ""),
+    ("storage.k8s.io", "v1", "csistoragecapacities", "CSIStorageCapacity", "n", "", "", ""),
     ("storage.k8s.io", "v1", "storageclasses", "StorageClass", "d", "sc", "", ""),
+    ("storage.k8s.io", "v1", "volumeattachments", "VolumeAttachment", "d", "", "", "status"),
+    ("storage.k8s.io", "v1", "volumeattributesclasses", "VolumeAttributesClass", "d", "vac", "", ""),
+    ("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", "", "csr", "", "approval status"),  # noqa: E501
+    ("flowcontrol.apiserver.k8s.io", "v1", "flowschemas", "FlowSchema", "g", "", "", "status"),
+    ("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations", "PriorityLevelConfiguration", "g", "", "", "status"),  # noqa: E501
+    ("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", "", "", "", ""),
     ("events.k8s.io", "v1", "events", "Event", "n", "ev", "", ""),
     ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", "ng", "", "", ""),
     ("admissionregistration.k8s.io", "v1", "mutatingadmissionpolicies", "MutatingAdmissionPolicy", "g", "", "api-extensions", ""),  # noqa: E501
@@ -104,15 +115,23 @@ def package_of(group: str) -> str:
 
 
 _EARLIER: dict[str, str] = {
+    "CertificateSigningRequest": "certificates.k8s.io/v1beta1",
     "ClusterRole": "rbac.authorization.k8s.io/v1beta1 rbac.authorization.k8s.io/v1alpha1",
     "ClusterRoleBinding": "rbac.authorization.k8s.io/v1beta1 rbac.authorization.k8s.io/v1alpha1",
     "ControllerRevision": "apps/v1beta1 apps/v1beta2",
+    "CSIDriver": "storage.k8s.io/v1beta1",
+    "CSINode": "storage.k8s.io/v1beta1",
+    "CSIStorageCapacity": "storage.k8s.io/v1beta1 storage.k8s.io/v1alpha1",
     "CronJob": "batch/v1beta1",
     "DaemonSet": "apps/v1beta2 extensions/v1beta1",
     "Deployment": "apps/v1beta1 apps/v1beta2 extensions/v1beta1",
     "EndpointSlice": "discovery.k8s.io/v1beta1",
     "Event": "events.k8s.io/v1beta1",
     "Eviction": "policy/v1beta1",
+    "FlowSchema": (
+        "flowcontrol.apiserver.k8s.io/v1beta1 flowcontrol.apiserver.k8s.io/v1beta2 flowcontrol.apiserver.k8s.io/v1beta3"
+    ),
+    "IPAddress": "networking.k8s.io/v1beta1",
     "Ingress": "extensions/v1beta1 networking.k8s.io/v1beta1",
     "IngressClass": "networking.k8s.io/v1beta1",
     "Lease": "coordination.k8s.io/v1beta1",
@@ -122,15 +141,22 @@ _EARLIER: dict[str, str] = {
     "NetworkPolicy": "extensions/v1beta1",
     "PodDisruptionBudget": "policy/v1beta1",
     "PriorityClass": "scheduling.k8s.io/v1beta1 scheduling.k8s.io/v1alpha1",
+    "PriorityLevelConfiguration": (
+        "flowcontrol.apiserver.k8s.io/v1beta1 flowcontrol.apiserver.k8s.io/v1beta2 flowcontrol.apiserver.k8s.io/v1beta3"
+    ),
     "ReplicaSet": "apps/v1beta2 extensions/v1beta1",
     "Role": "rbac.authorization.k8s.io/v1beta1 rbac.authorization.k8s.io/v1alpha1",
     "RoleBinding": "rbac.authorization.k8s.io/v1beta1 rbac.authorization.k8s.io/v1alpha1",
+    "RuntimeClass": "node.k8s.io/v1beta1 node.k8s.io/v1alpha1",
+    "ServiceCIDR": "networking.k8s.io/v1beta1",
     "StatefulSet": "apps/v1beta1 apps/v1beta2",
     "StorageClass": "storage.k8s.io/v1beta1",
     "TokenReview": "authentication.k8s.io/v1beta1",
     "ValidatingAdmissionPolicy": "admissionregistration.k8s.io/v1beta1 admissionregistration.k8s.io/v1alpha1",
     "ValidatingAdmissionPolicyBinding": "admissionregistration.k8s.io/v1beta1 admissionregistration.k8s.io/v1alpha1",
     "ValidatingWebhookConfiguration": "admissionregistration.k8s.io/v1beta1",
+    "VolumeAttachment": "storage.k8s.io/v1beta1 storage.k8s.io/v1alpha1",
+    "VolumeAttributesClass": "storage.k8s.io/v1beta1 storage.k8s.io/v1alpha1",
 }
 """Versions that are served no more, or not by default, and still understood."""
 

@@ -84,6 +84,7 @@ SELECTABLE: dict[tuple[str, str, str], dict[str, Read]] = {
         "reportingController": _path("reportingController"),
         "type": _path("type"),
     },
+    ("certificates.k8s.io", "v1", "CertificateSigningRequest"): {"spec.signerName": _path("spec", "signerName")},
     ("", "v1", "Secret"): {"type": _path("type")},
     ("", "v1", "Namespace"): {"status.phase": _path("status", "phase")},
     ("", "v1", "Node"): {"spec.unschedulable": _false("spec", "unschedulable")},

@@ -89,6 +89,8 @@ class BuiltinStrategy:
                 _keep(obj, old, ("labels", "annotations", "finalizers", "ownerReferences"))
             elif self._kind in prepare.STATUS_KEEPS:
                 _keep(obj, old, prepare.STATUS_KEEPS[self._kind])
+            if self._kind == prepare.SIGNING_REQUEST:
+                prepare.condition_times(obj, old)
             if self._kind == ("", "Pod"):
                 # Kubelets that don't know the class leave it out, and old ones spoiled the owners.
                 _keep(obj, old, ("ownerReferences",))
@@ -96,7 +98,7 @@ class BuiltinStrategy:
                 if isinstance(status, dict) and not status.get("qosClass") and "qosClass" in before:
                     status["qosClass"] = before["qosClass"]
             return
-        if self.has_status:
+        if self.has_status and ctx.subresource not in prepare.STATUS_PARTS:
             if "status" in old:
                 obj["status"] = old["status"]
             else:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from chandlery.controlplane.controllers.addresses import AddressController
 from chandlery.controlplane.controllers.aggregation import AggregationController
 from chandlery.controlplane.controllers.base import Controller
 from chandlery.controlplane.controllers.endpoints import EndpointsController
@@ -14,6 +15,7 @@ from chandlery.controlplane.controllers.gc import GarbageCollector
 from chandlery.controlplane.controllers.namespace import NamespaceController
 from chandlery.controlplane.controllers.namespacecontent import NamespaceContentController
 from chandlery.controlplane.controllers.ownobjects import OwnObjectsController
+from chandlery.controlplane.controllers.priority import PriorityController
 from chandlery.controlplane.controllers.protection import ProtectionController
 from chandlery.controlplane.controllers.quota import QuotaController
 
@@ -49,6 +51,8 @@ class Controllers:
             ProtectionController(api),
             EventTtlController(api),
             EndpointsController(api),
+            AddressController(api),
+            PriorityController(api),
             OwnObjectsController(api, address=service[0], port=service[1]),
         ]
         self._pump: asyncio.Task[None] | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chandlery.controlplane.admission.common import API_SERVER
 from chandlery.controlplane.auth.bootstrap import bootstrap_objects
+from chandlery.controlplane.builtins import flow
 from chandlery.controlplane.types import ApiError, Obj
 
 if TYPE_CHECKING:
@@ -31,7 +32,23 @@ _PLURALS = {
     "RoleBinding": "rolebindings",
     "PriorityClass": "priorityclasses",
     "Service": "services",
+    "ServiceCIDR": "servicecidrs",
+    "FlowSchema": "flowschemas",
+    "PriorityLevelConfiguration": "prioritylevelconfigurations",
 }
+
+
+_PRODUCER = "api-priority-and-fairness-config-producer-v1"
+
+
+def _service_range(cidr: str) -> Obj:
+    """Where the addresses of Services come from."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": [cidr]},
+    }
 
 
 def _api_service(address: str, port: int) -> Obj:
@@ -46,7 +63,7 @@ def _api_service(address: str, port: int) -> Obj:
     }
 
 
-def seed_objects(service_address: str = "", port: int = 443) -> list[Obj]:
+def seed_objects(service_address: str = "", port: int = 443, service_range: str = "") -> list[Obj]:
     """Namespaces first: others live in them."""
     namespaces: list[Obj] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES
@@ -62,36 +79,38 @@ def seed_objects(service_address: str = "", port: int = 443) -> list[Obj]:
         }
         for name, (value, description) in _PRIORITIES.items()
     ]
-    services = [_api_service(service_address, port)] if service_address else []
-    return [*namespaces, *bootstrap_objects(), *priorities, *services]
+    services = [_service_range(service_range)] if service_range else []
+    services += [_api_service(service_address, port)] if service_address else []
+    return [*namespaces, *bootstrap_objects(), *priorities, *flow.objects(), *services]
 
 
-async def seed(api: LocalApi, *, service_address: str = "", port: int = 443) -> None:
+async def seed(api: LocalApi, *, service_address: str = "", port: int = 443, service_range: str = "") -> None:
     """Create what is missing; what is there stays as somebody left it.
 
     `service_address` is the first of the service addresses: that of the control plane's own Service.
     """
-    objects = seed_objects(service_address, port)
+    objects = seed_objects(service_address, port, service_range)
     # Together: the store commits what arrives at once in one go.
     for phase in (
         [obj for obj in objects if obj["kind"] == "Namespace"],
         [obj for obj in objects if obj["kind"] != "Namespace"],
     ):
-        await asyncio.gather(*(_create_missing(api, obj) for obj in phase))
+        await asyncio.gather(*(create_missing(api, obj) for obj in phase))
 
 
 async def seed_namespaces(api: LocalApi) -> None:
     """Create the system's namespaces that are missing."""
     for name in NAMESPACES:
-        await _create_missing(api, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        await create_missing(api, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
 
 async def seed_service(api: LocalApi, address: str, port: int) -> None:
     """Create the control plane's own Service if it is missing."""
-    await _create_missing(api, _api_service(address, port))
+    await create_missing(api, _api_service(address, port))
 
 
-async def _create_missing(api: LocalApi, obj: Obj) -> None:
+async def create_missing(api: LocalApi, obj: Obj) -> None:
+    """Create an object of these kinds unless it is there."""
     group = obj["apiVersion"].partition("/")[0] if "/" in obj["apiVersion"] else ""
     plural = _PLURALS[obj["kind"]]
     meta = obj["metadata"]
@@ -100,7 +119,8 @@ async def _create_missing(api: LocalApi, obj: Obj) -> None:
     if api.get(group, plural, meta.get("namespace", ""), meta["name"]) is not None:
         return
     try:
-        await api.create(group, plural, obj, user=API_SERVER, manager="kube-apiserver")
+        manager = _PRODUCER if group == flow.API_VERSION.partition("/")[0] else "kube-apiserver"
+        await api.create(group, plural, obj, user=API_SERVER, manager=manager)
     except ApiError as error:
         if error.code != 409:
             raise

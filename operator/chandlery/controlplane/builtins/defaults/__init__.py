@@ -42,5 +42,8 @@ DEFAULTS: dict[tuple[str, str, str], Callable[[Obj], None]] = {
     ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy"): core.admission_policy,
     ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding"): core.admission_policy_binding,
     ("apiregistration.k8s.io", "v1", "APIService"): core.api_service,
+    ("storage.k8s.io", "v1", "CSIDriver"): core.csi_driver,
+    ("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema"): core.flow_schema,
+    ("flowcontrol.apiserver.k8s.io", "v1", "PriorityLevelConfiguration"): core.priority_level,
 }
 """(group, version, kind) -> the function that fills an object's defaults in place."""

@@ -193,3 +193,33 @@ def api_service(obj: Obj) -> None:
     reference: Any = (obj.get("spec") or {}).get("service")
     if reference is not None:
         reference.setdefault("port", 443)
+
+
+def csi_driver(obj: Obj) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("attachRequired", True)
+    for field in ("podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"):
+        spec.setdefault(field, False)
+    spec.setdefault("fsGroupPolicy", "ReadWriteOnceWithFSType")
+    if not spec.get("volumeLifecycleModes"):
+        spec["volumeLifecycleModes"] = ["Persistent"]
+
+
+def flow_schema(obj: Obj) -> None:
+    spec = obj.setdefault("spec", {})
+    if not spec.get("matchingPrecedence"):
+        spec["matchingPrecedence"] = 1000
+
+
+def priority_level(obj: Obj) -> None:
+    spec = obj.get("spec") or {}
+    for part, shares in (("exempt", 0), ("limited", 30)):
+        for field, value in (("nominalConcurrencyShares", shares), ("lendablePercent", 0)):
+            if spec.get(part) is not None and spec[part].get(field) is None:
+                spec[part][field] = value
+    limited = spec.get("limited") or {}
+    queuing = (limited.get("limitResponse") or {}).get("queuing")
+    if queuing is not None:
+        for field, value in (("queues", 64), ("handSize", 8), ("queueLengthLimit", 50)):
+            if not queuing.get(field):
+                queuing[field] = value

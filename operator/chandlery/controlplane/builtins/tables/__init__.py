@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chandlery.controlplane.builtins.tables import others, workloads
+from chandlery.controlplane.builtins.tables import cluster, others, workloads
 from chandlery.controlplane.builtins.tables.columns import columns_of
 from chandlery.controlplane.types import Obj
 
@@ -54,6 +54,16 @@ _PRINTERS: dict[tuple[str, str, str], Callable[[Obj], list[Any]]] = {
     ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy"): others.admission_policy,
     ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding"): others.admission_policy_binding,
     ("apiregistration.k8s.io", "v1", "APIService"): others.api_service,
+    ("networking.k8s.io", "v1", "IPAddress"): cluster.ip_address,
+    ("networking.k8s.io", "v1", "ServiceCIDR"): cluster.service_cidr,
+    ("storage.k8s.io", "v1", "CSIDriver"): cluster.driver,
+    ("storage.k8s.io", "v1", "CSINode"): cluster.driver_node,
+    ("storage.k8s.io", "v1", "VolumeAttachment"): cluster.attachment,
+    ("storage.k8s.io", "v1", "VolumeAttributesClass"): cluster.attributes_class,
+    ("certificates.k8s.io", "v1", "CertificateSigningRequest"): cluster.signing_request,
+    ("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema"): cluster.flow_schema,
+    ("flowcontrol.apiserver.k8s.io", "v1", "PriorityLevelConfiguration"): cluster.priority_level,
+    ("node.k8s.io", "v1", "RuntimeClass"): cluster.runtime_class,
 }
 
 

@@ -24,6 +24,8 @@ DEFAULT: tuple[Column, ...] = (NAME, CREATED)
 
 _CORE, _APPS, _BATCH = "@io.k8s.api.core.v1.", "@io.k8s.api.apps.v1.", "@io.k8s.api.batch.v1."
 _HPA = "@io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler"
+_DRIVER, _SIGNING = "@io.k8s.api.storage.v1.CSIDriverSpec.", "@io.k8s.api.certificates.v1.CertificateSigningRequest"
+_FLOW = "@io.k8s.api.flowcontrol.v1."
 _CONTAINERS: tuple[Column, ...] = (
     ("Containers", "string", "Names of each container in the template.", 1),
     ("Images", "string", "Images referenced by each container in the template.", 1),
@@ -379,6 +381,74 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
         NAME,
         ("Service", "string", "The reference to the service that hosts this API endpoint.", 0),
         ("Available", "string", "Whether this service is available.", 0),
+        AGE,
+    ),
+    ("networking.k8s.io", "IPAddress"): (
+        NAME,
+        ("ParentRef", "string", "@io.k8s.api.networking.v1.IPAddressSpec.parentRef", 0),
+        AGE,
+    ),
+    ("networking.k8s.io", "ServiceCIDR"): (
+        NAME,
+        ("CIDRs", "string", "@io.k8s.api.networking.v1.ServiceCIDRSpec.cidrs", 0),
+        AGE,
+    ),
+    ("storage.k8s.io", "CSIDriver"): (
+        NAME,
+        ("AttachRequired", "boolean", _DRIVER + "attachRequired", 0),
+        ("PodInfoOnMount", "boolean", _DRIVER + "podInfoOnMount", 0),
+        ("StorageCapacity", "boolean", _DRIVER + "storageCapacity", 0),
+        ("TokenRequests", "string", _DRIVER + "tokenRequests", 0),
+        ("RequiresRepublish", "boolean", _DRIVER + "requiresRepublish", 0),
+        ("Modes", "string", _DRIVER + "volumeLifecycleModes", 0),
+        AGE,
+    ),
+    ("storage.k8s.io", "CSINode"): (
+        NAME,
+        ("Drivers", "integer", "Drivers indicates the number of CSI drivers registered on the node", 0),
+        AGE,
+    ),
+    ("storage.k8s.io", "VolumeAttachment"): (
+        NAME,
+        ("Attacher", "string", "@io.k8s.api.storage.v1.VolumeAttachmentSpec.attacher", 0),
+        ("PV", "string", "@io.k8s.api.storage.v1.VolumeAttachmentSource.persistentVolumeName", 0),
+        ("Node", "string", "@io.k8s.api.storage.v1.VolumeAttachmentSpec.nodeName", 0),
+        ("Attached", "boolean", "@io.k8s.api.storage.v1.VolumeAttachmentStatus.attached", 0),
+        AGE,
+    ),
+    ("storage.k8s.io", "VolumeAttributesClass"): (
+        NAME,
+        ("DriverName", "string", "@io.k8s.api.storage.v1.VolumeAttributesClass.driverName", 0),
+        AGE,
+    ),
+    ("certificates.k8s.io", "CertificateSigningRequest"): (
+        NAME,
+        AGE,
+        ("SignerName", "string", _SIGNING + "Spec.signerName", 0),
+        ("Requestor", "string", _SIGNING + "Spec.request", 0),
+        ("RequestedDuration", "string", _SIGNING + "Spec.expirationSeconds", 0),
+        ("Condition", "string", _SIGNING + "Status.conditions", 0),
+    ),
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema"): (
+        NAME,
+        ("PriorityLevel", "string", _FLOW + "PriorityLevelConfigurationReference.name", 0),
+        ("MatchingPrecedence", "string", _FLOW + "FlowSchemaSpec.matchingPrecedence", 0),
+        ("DistinguisherMethod", "string", _FLOW + "FlowSchemaSpec.distinguisherMethod", 0),
+        AGE,
+        ("MissingPL", "string", "references a broken or non-existent PriorityLevelConfiguration", 0),
+    ),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): (
+        NAME,
+        ("Type", "string", _FLOW + "PriorityLevelConfigurationSpec.type", 0),
+        ("NominalConcurrencyShares", "string", _FLOW + "LimitedPriorityLevelConfiguration.nominalConcurrencyShares", 0),
+        ("Queues", "string", _FLOW + "QueuingConfiguration.queues", 0),
+        ("HandSize", "string", _FLOW + "QueuingConfiguration.handSize", 0),
+        ("QueueLengthLimit", "string", _FLOW + "QueuingConfiguration.queueLengthLimit", 0),
+        AGE,
+    ),
+    ("node.k8s.io", "RuntimeClass"): (
+        NAME,
+        ("Handler", "string", "@io.k8s.api.node.v1.RuntimeClass.handler", 0),
         AGE,
     ),
 }

@@ -301,7 +301,7 @@ def volume_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     return errors + _attributes_kept(spec, before, empty=False)
 
 
-def _parameters(found: Any) -> Errors:
+def parameters(found: Any) -> Errors:
     if len(found) > 512:
         return [too_long("parameters", 512)]
     errors = [invalid("parameters", key, "field can not be empty.") for key in found if not key]
@@ -336,7 +336,7 @@ def _topologies(found: Any) -> Errors:
 def storage_class(_: RequestContext, obj: Obj) -> Errors:
     provisioner = obj.get("provisioner", "")
     errors = qualified_name("provisioner", provisioner.lower()) if provisioner else [required("provisioner")]
-    errors += _parameters(obj.get("parameters") or {})
+    errors += parameters(obj.get("parameters") or {})
     if obj.get("reclaimPolicy"):
         errors += one_of("reclaimPolicy", obj["reclaimPolicy"], ("Delete", "Retain"))
     mode = obj.get("volumeBindingMode")
