@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from chandlery.driver.parameters import parameters_of
 from chandlery.driver.protocol import DriverContext, Observation, Plan
 from chandlery.foundation.context import Context
 from chandlery.foundation.errors import ChandleryError
@@ -60,7 +61,13 @@ class Harness:
 
     @property
     def ctx(self) -> DriverContext:
-        return DriverContext(Context(), self.reader, self.provider, event=lambda *event: self.events.append(event))
+        return DriverContext(
+            Context(),
+            self.reader,
+            self.provider,
+            parameters_of(self.driver)(),
+            event=lambda *event: self.events.append(event),
+        )
 
     def object(self, uid: str = "", /, **spec: Any) -> Any:
         names = self.model.names

@@ -23,6 +23,7 @@ from enum import IntEnum
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from chandlery.driver.health import Health
+from chandlery.driver.parameters import NONE
 from chandlery.foundation.context import Context
 from chandlery.model.base import AnyResource, Condition, Endpoint, Ref
 
@@ -152,8 +153,8 @@ class DriverContext:
     reader: Reader
     provider: Any
     """The provider session that drivers of one substrate share."""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    """The ResourceClass's parameters."""
+    parameters: Any = NONE
+    """The ResourceClass's parameters, as the driver's class declares them by its own attribute `parameters`."""
     class_name: str = ""
     event: Callable[[str, str, str], None] = lambda _type, _reason, _message: None
     """Record a Kubernetes Event on the object: (Normal|Warning, reason, sentence)."""
@@ -170,8 +171,8 @@ class Driver(Protocol[R_contra]):
 
     name: ClassVar[str]
 
-    def unsupported(self, obj: R_contra, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
-        """The fields of this spec that this driver can't honour. Pure."""
+    def unsupported(self, obj: R_contra, parameters: Any) -> Sequence[Unsupported]:
+        """The fields of this spec that this driver can't honour, with its class's parameters. Pure."""
 
     async def observe(self, ctx: DriverContext, obj: R_contra) -> Observation: ...
 

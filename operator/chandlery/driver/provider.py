@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Final, Protocol, runtime_checkable
 
+from chandlery.driver.parameters import NONE, Parameters
 from chandlery.foundation.clock import SYSTEM, Clock
 
 NO_PROVIDER: Final = "none"
@@ -24,8 +25,8 @@ class ProviderSetup:
 
     name: str = "default"
     """Name of the ProviderConfig; `default` when the class names none."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """`spec.parameters` of the ProviderConfig."""
+    settings: Parameters = NONE
+    """`spec.parameters` of the ProviderConfig, as the factory's `parameters` declares them."""
     credentials: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """Decoded data of the Secret that the ProviderConfig names."""
     notify: Callable[[str], None] = lambda _uid: None
@@ -35,7 +36,10 @@ class ProviderSetup:
 
 @runtime_checkable
 class ProviderFactory(Protocol):
-    """Opens and closes the sessions of one substrate."""
+    """Opens and closes the sessions of one substrate.
+
+    It may have `parameters: ClassVar[type[Parameters]]`: what a ProviderConfig may say in spec.parameters.
+    """
 
     async def open(self, setup: ProviderSetup) -> Any:
         """A session for drivers.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from chandlery.model.base import AnyResource
+from chandlery.model.base import AnyResource, Model
 
 _KEPT = (
     "description", "type", "format", "enum", "default", "pattern", "minimum", "maximum", "multipleOf", "minLength",
@@ -58,6 +58,16 @@ def structural_schema(model: type[AnyResource]) -> dict[str, Any]:
             "status": status,
         },
     }
+
+
+def part_schema(model: type[Model]) -> dict[str, Any]:
+    """The schema of a model that is no kind: what a driver declares.
+
+    Raises:
+        SchemaError: as `structural_schema`.
+    """
+    found = model.model_json_schema(by_alias=True, mode="validation")
+    return _convert(found, found.get("$defs", {}), model.__name__)
 
 
 def _sentence(text: str) -> str:

@@ -1,6 +1,7 @@
 """Validating admission: what a schema and CEL can't say. Pure, but for the webhook's envelope.
 
-Deletion of a protected object is refused, and a spec that our models refuse although its CRD lets it pass.
+Deletion of a protected object is refused, a spec that our models refuse although its CRD lets it pass, and parameters
+that a class's driver or a configuration's provider doesn't know.
 """
 
 from __future__ import annotations
@@ -9,25 +10,40 @@ from collections.abc import Mapping
 from typing import Any
 
 from chandlery.driver.kind import Kind
+from chandlery.driver.parameters import check, parameters_of
 from chandlery.driver.plan import window_of
+from chandlery.driver.provider import ProviderFactory
 from chandlery.foundation.errors import ChandleryError, DeletionProtected
+from chandlery.model.platform import GROUP, PLATFORM
 from chandlery.reconcile.parse import parse
 
 WEBHOOK_NAME = "validate.chandlery.dev"
 PATH = "/admission/validate"
 
 
-def review(body: Mapping[str, Any], kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """An AdmissionReview's answer."""
+def review(
+    body: Mapping[str, Any], kinds: Mapping[str, Kind], providers: Mapping[str, ProviderFactory] | None = None
+) -> dict[str, Any]:
+    """An AdmissionReview's answer.
+
+    Args:
+        body: the review.
+        kinds: the kinds that are switched on, by name.
+        providers: the providers that this operator has.
+    """
     request = body["request"]
     answer: dict[str, Any] = {"uid": request["uid"], "allowed": True}
-    kind = kinds.get(request.get("kind", {}).get("kind", ""))
-    if kind is not None and not request.get("subResource"):
+    asked = request.get("kind", {})
+    group, name = asked.get("group", ""), asked.get("kind", "")
+    kind = kinds.get(name)
+    if not request.get("subResource"):
         try:
-            _check(request, kind)
+            if group == GROUP:
+                _check_platform(name, request, kinds, providers or {})
+            elif kind is not None and kind.names.group == group:
+                _check(request, kind)
         except ChandleryError as error:
-            names = kind.names
-            status = error.status(name=request.get("name", ""), kind=names.kind, group=names.group)
+            status = error.status(name=request.get("name", ""), kind=name, group=group)
             answer = {"uid": request["uid"], "allowed": False, "status": status}
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer}
 
@@ -48,6 +64,32 @@ def _check(request: Mapping[str, Any], kind: Kind) -> None:
     window_of(obj.spec)
 
 
+def _check_platform(
+    name: str, request: Mapping[str, Any], kinds: Mapping[str, Kind], providers: Mapping[str, ProviderFactory]
+) -> None:
+    """Parameters that are new or others than before, where it is known who reads them."""
+    if request["operation"] == "DELETE":
+        return
+    spec = (request.get("object") or {}).get("spec") or {}
+    before = (request.get("oldObject") or {}).get("spec") or {}
+    given = spec.get("parameters") or {}
+    if before and given == (before.get("parameters") or {}):
+        return  # what is stored already must stay editable
+    if name == "ProviderConfig":
+        provider = str(spec.get("provider", ""))
+        if provider in providers:
+            check(parameters_of(providers[provider]), given, reader=f"the provider {provider}")
+        return
+    kind, driver = kinds.get(str(spec.get("kind", ""))), str(spec.get("driver", ""))
+    if kind is None or driver not in kind.driver_names():
+        return  # its status tells
+    try:
+        model = parameters_of(kind.load_driver(driver))
+    except (ImportError, AttributeError):
+        return  # the same
+    check(model, given, reader=f"the driver {driver} of {kind.name}")
+
+
 def configuration(kinds: Mapping[str, Kind], client: Mapping[str, Any]) -> dict[str, Any]:
     """The ValidatingWebhookConfiguration for these kinds.
 
@@ -66,6 +108,15 @@ def configuration(kinds: Mapping[str, Kind], client: Mapping[str, Any]) -> dict[
         }
         for group in groups
     ]
+    rules.append(
+        {
+            "apiGroups": [GROUP],
+            "apiVersions": ["v1alpha1"],
+            "operations": ["CREATE", "UPDATE"],
+            "resources": sorted(model.names.plural for model in PLATFORM),
+            "scope": "Cluster",
+        }
+    )
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",

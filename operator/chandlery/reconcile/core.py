@@ -143,7 +143,7 @@ class Core:
             random=self._jitter,
         )
         self.platform = PlatformStatus(
-            api, clock, store, self.catalogue, self.kinds, list(providers), fence, self._logger
+            api, clock, store, self.catalogue, self.kinds, self.drivers, self.sessions, fence, self._logger
         )
         self._tell_platform = guarded(self.platform.tell, fence, self._gate, None)
         queue = WorkQueue(

@@ -12,6 +12,7 @@ from typing import Final
 
 from chandlery.driver.health import Health
 from chandlery.driver.kind import Kind
+from chandlery.driver.parameters import InvalidParameters
 from chandlery.driver.protocol import DriverContext, Reader
 from chandlery.driver.provider import provider_of
 from chandlery.foundation import telemetry
@@ -96,6 +97,11 @@ class Environment:
         health = self._health(key, place)
         return nullcontext() if health is None else health.room(key, lambda: self.enqueue(key))
 
+    def misparametrized(self, kind: Kind, place: Place) -> InvalidParameters | None:
+        """What is wrong in the parameters of a class or of its ProviderConfig; the objects of both suffer from it."""
+        provider = provider_of(self.drivers.get(kind, place.driver).inner)
+        return self.drivers.read(kind, place).error or self.sessions.read(provider, place.config).error
+
     def _health(self, key: Key, place: Place) -> Health | None:
         driver = self.drivers.get(self.kinds[key.kind], place.driver)
         return self.sessions.health(provider_of(driver.inner), place.config)
@@ -105,8 +111,11 @@ class Environment:
 
         Raises:
             ProviderNotFound: and whatever the provider raises when it is opened.
+            InvalidParameters: those of the class or of the ProviderConfig can't be read.
         """
-        driver = self.drivers.get(self.kinds[key.kind], place.driver)
+        kind = self.kinds[key.kind]
+        driver = self.drivers.get(kind, place.driver)
+        parameters = self.drivers.read(kind, place).usable()
         session = await self.sessions.get(provider_of(driver.inner), place.config)
         meta = obj["metadata"]
 
@@ -121,4 +130,4 @@ class Environment:
             clock=self.clock, trace_id=trace, fencing_token=self.fence(), logger=_LOGGER.bind(**words, **facts)
         )
         health = self._health(key, place)
-        return DriverContext(base, self.reader, session, place.parameters, place.class_name, event, health)
+        return DriverContext(base, self.reader, session, parameters, place.class_name, event, health)

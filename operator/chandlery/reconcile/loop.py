@@ -117,13 +117,18 @@ class Loop:
         wanted = env.catalogue.choose(job.kind.name, asked, recorded_class(job.raw))
         moving = job.made if job.made is not None and not job.made.same(wanted) else None
         job.place = self._present(moving) if moving is not None else wanted
-        refused = _forbidden(job.obj, wanted) or env.drivers.refusal(
-            job.kind, wanted.driver, job.obj, wanted.parameters
-        )
+        wrong = env.misparametrized(job.kind, wanted)
+        if wrong is not None and (job.made is None or not wrong.harmless):
+            raise wrong
+        refused = _forbidden(job.obj, wanted) or env.drivers.refusal(job.kind, wanted, job.obj)
+        if moving is not None:
+            refused = refused or wrong
         if refused is not None and job.made is None:
             raise refused
         async with env.room(job.key, job.place):
             await self._at_provider(job, refused, moving, wanted)
+        if wrong is not None and not job.again:
+            raise wrong  # what is there was kept in order by the parameters that are known
 
     async def _at_provider(self, job: Job, refused: ChandleryError | None, moving: Place | None, wanted: Place) -> None:
         assert job.obj is not None
@@ -158,7 +163,7 @@ class Loop:
                 )
             difference = Difference("spec.className", wanted.class_name, moving.class_name, Disruption.DATA_LOSS)
             assert job.place is not None
-            if self._env.drivers.refusal(job.kind, moving.driver, job.obj, job.place.parameters) is not None:
+            if self._env.drivers.refusal(job.kind, job.place, job.obj) is not None:
                 job.observed = replace(job.observed, differences=())  # the old driver can't follow the new spec
         return decide(
             job.obj, job.observed, now=self._env.clock.now(), window=job.window, refused=refused, moving=difference

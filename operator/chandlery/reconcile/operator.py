@@ -278,6 +278,7 @@ class Operator:
         return Server(
             registry=self.metrics.registry,
             kinds={kind.name: kind for kind in self._kinds},
+            providers=self._providers,
             live=self.wrong,
             ready=self.unready,
             plain=self.settings.plain,

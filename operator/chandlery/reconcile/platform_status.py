@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from chandlery.driver.kind import Kind
@@ -17,6 +17,8 @@ from chandlery.foundation.context import Logger
 from chandlery.foundation.errors import ChandleryError
 from chandlery.reconcile.api import PROVIDER_CONFIGS, RESOURCE_CLASSES, STATUS_MANAGER, Api, Key, Obj, ResourceType
 from chandlery.reconcile.classes import Catalogue, made_by
+from chandlery.reconcile.drivers import Drivers
+from chandlery.reconcile.sessions import Sessions
 from chandlery.reconcile.store import Store
 
 _INTERVAL: Final = 300.0
@@ -35,7 +37,8 @@ class PlatformStatus:
         store: our objects, to count users.
         catalogue: classes and configurations.
         kinds: the kinds that are switched on.
-        providers: the providers that this operator has.
+        drivers: to read what classes say to them.
+        sessions: of the providers that this operator has.
         fence: raises Fenced when another replica leads.
         logger: for what can't be written.
     """
@@ -47,7 +50,8 @@ class PlatformStatus:
         store: Store,
         catalogue: Catalogue,
         kinds: Mapping[str, Kind],
-        providers: Collection[str],
+        drivers: Drivers,
+        sessions: Sessions,
         fence: Callable[[], object],
         logger: Logger,
     ) -> None:
@@ -57,7 +61,8 @@ class PlatformStatus:
         self._store = store
         self._catalogue = catalogue
         self._kinds = kinds
-        self._providers = providers
+        self._drivers = drivers
+        self._sessions = sessions
         self._logger = logger
         self._users: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
         self._changed = asyncio.Event()
@@ -114,14 +119,20 @@ class PlatformStatus:
         config = (spec.get("providerConfigRef") or {}).get("name")
         if config and config not in self._catalogue.configs:
             return "False", "ProviderConfigNotFound", f"There is no ProviderConfig {config}."
-        return "True", "Available", "Objects can be made by this class."
+        try:
+            place = self._catalogue.choose(kind.name, _name(obj), None)
+            wrong: ChandleryError | None = self._drivers.read(kind, place).error
+        except ChandleryError as error:
+            wrong = error
+        return _wrong(wrong) or ("True", "Available", "Objects can be made by this class.")
 
     def _of_config(self, obj: Obj) -> Verdict:
         provider = obj.get("spec", {}).get("provider", "")
-        if provider not in self._providers:
-            known = ", ".join(sorted(self._providers)) or "none"
+        if provider not in self._sessions.providers:
+            known = ", ".join(sorted(self._sessions.providers)) or "none"
             return "False", "ProviderNotFound", f"This operator has no provider {provider} (it has: {known})."
-        return "True", "Available", "Classes can use this configuration."
+        wrong = self._sessions.read(provider, _name(obj)).error
+        return _wrong(wrong) or ("True", "Available", "Classes can use this configuration.")
 
     def _count(self) -> tuple[Counter[str], Counter[str]]:
         classes: Counter[str] = Counter()
@@ -135,6 +146,14 @@ class PlatformStatus:
             if made and made.config:
                 configs[made.config] += 1
         return classes, configs
+
+
+def _name(obj: Obj) -> str:
+    return str(obj["metadata"]["name"])
+
+
+def _wrong(error: ChandleryError | None) -> Verdict | None:
+    return ("False", error.code, error.condition_message()) if error is not None else None
 
 
 def status_of(obj: Obj, users: int, verdict: Verdict, now: str) -> dict[str, Any]:

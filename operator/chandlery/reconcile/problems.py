@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from chandlery.driver.parameters import InvalidParameters
 from chandlery.foundation.errors import AlreadyExists, InvalidConfiguration, NotFound
 
 
@@ -46,5 +47,11 @@ class SecretTaken(AlreadyExists):
     default_hint: ClassVar[str] = "Choose another name in spec.connectionSecret.name, or remove that Secret."
 
 
-WEDGES: tuple[type[Exception], ...] = (ClassNotFound, ClassMismatch, DriverNotFound, ProviderNotFound)
+WEDGES: tuple[type[Exception], ...] = (
+    ClassNotFound,
+    ClassMismatch,
+    DriverNotFound,
+    ProviderNotFound,
+    InvalidParameters,
+)
 """What would block a deletion for ever if it were waited for without a bound."""

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from chandlery.driver.kind import Kind
+from chandlery.driver.provider import ProviderFactory
 from chandlery.foundation.clock import Clock, Timer
 from chandlery.reconcile.admission import PATH, review
 
@@ -42,6 +43,7 @@ class Server:
         *,
         registry: CollectorRegistry,
         kinds: Mapping[str, Kind],
+        providers: Mapping[str, ProviderFactory] | None = None,
         live: Check,
         ready: Check,
         plain: Listen,
@@ -50,6 +52,7 @@ class Server:
     ) -> None:
         self._registry = registry
         self._kinds = kinds
+        self._providers = providers or {}
         self._live = live
         self._ready = ready
         self._plain = plain
@@ -112,4 +115,5 @@ class Server:
 
     async def _admit(self, request: web.Request) -> web.Response:
         body = orjson.loads(await request.read())
-        return web.Response(body=orjson.dumps(review(body, self._kinds)), content_type="application/json")
+        answer = review(body, self._kinds, self._providers)
+        return web.Response(body=orjson.dumps(answer), content_type="application/json")

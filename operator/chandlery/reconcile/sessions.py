@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
 from chandlery.driver.health import Health
+from chandlery.driver.parameters import NOTHING, Reading, parameters_of, read
 from chandlery.driver.protocol import Reader
 from chandlery.driver.provider import NO_PROVIDER, Leaves, ProviderFactory, ProviderSetup
 from chandlery.foundation.clock import Clock
 from chandlery.foundation.errors import ProviderError, ProviderUnavailable, Timeout, Unavailable
+from chandlery.reconcile.api import Obj
 from chandlery.reconcile.classes import Catalogue
 from chandlery.reconcile.problems import ProviderNotFound
 
@@ -35,11 +37,17 @@ class Sessions:
         self._reader = reader
         self._clock = clock
         self._notify = notify
+        self._readings: dict[tuple[str, str], tuple[str, Reading]] = {}
         self._open: dict[tuple[str, str], tuple[str, Any]] = {}
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
         self._health: dict[tuple[str, str], Health] = {}
         self._places = places
         self._wake = wake
+
+    @property
+    def providers(self) -> Collection[str]:
+        """Those that this operator has."""
+        return self._factories.keys()
 
     def health(self, provider: str, config: str) -> Health | None:
         """How the provider is; None for drivers that have none. Survives the sessions."""
@@ -57,6 +65,7 @@ class Sessions:
 
         Raises:
             ProviderNotFound: no such provider or configuration, or its credentials are missing.
+            InvalidParameters: those of the configuration can't be read.
             ProviderUnavailable: it can't be opened now.
         """
         if provider == NO_PROVIDER:
@@ -69,7 +78,7 @@ class Sessions:
             known = self._open.get((provider, config))
             if known is not None and known[0] == version:
                 return known[1]
-            setup = await self._setup(config)
+            setup = await self._setup(provider, config)
             health = self.health(provider, config)
             assert health is not None
             async with health.asked():
@@ -87,6 +96,20 @@ class Sessions:
                 raise
             said = f"the provider {provider} can't be opened: {error.message}"
             raise ProviderUnavailable(said, hint=error.hint, retry_after=error.retry_after) from error
+
+    def read(self, provider: str, config: str) -> Reading:
+        """What a ProviderConfig's parameters say to its provider; nothing where one of them isn't there."""
+        obj, factory = self._catalogue.configs.get(config), self._factories.get(provider)
+        if obj is None or factory is None:
+            return NOTHING
+        version = self._of(obj)
+        known = self._readings.get((provider, config))
+        if known is not None and known[0] == version:
+            return known[1]
+        given = obj.get("spec", {}).get("parameters")
+        found = read(parameters_of(factory), given, reader=f"the provider {provider}", where=f"ProviderConfig {config}")
+        self._readings[provider, config] = (version, found)
+        return found
 
     def forget(self, config: str) -> None:
         """The credentials of a configuration changed: the next use opens a new session."""
@@ -128,12 +151,18 @@ class Sessions:
                 field="spec.providerConfigRef.name",
                 value=config,
             )
-        # by generation: a status or a label makes no new session
-        return str(found["metadata"].get("uid", "")) + "/" + str(found["metadata"].get("generation", ""))
+        return self._of(found)
 
-    async def _setup(self, config: str) -> ProviderSetup:
+    @staticmethod
+    def _of(config: Obj) -> str:
+        """By generation: a status or a label makes no new session."""
+        return str(config["metadata"].get("uid", "")) + "/" + str(config["metadata"].get("generation", ""))
+
+    async def _setup(self, provider: str, config: str) -> ProviderSetup:
         if not config:
-            return ProviderSetup(notify=self._notify, clock=self._clock)
+            nothing = read(parameters_of(self._factories[provider]), None, reader=f"the provider {provider}").usable()
+            return ProviderSetup(settings=nothing, notify=self._notify, clock=self._clock)
+        settings = self.read(provider, config).usable()
         spec = self._catalogue.configs[config].get("spec", {})
         credentials: Mapping[str, bytes] = {}
         wanted = spec.get("credentialsSecretRef")
@@ -147,4 +176,4 @@ class Sessions:
                     retry_after=30.0,
                 )
             credentials = found
-        return ProviderSetup(config, spec.get("parameters") or {}, credentials, self._notify, self._clock)
+        return ProviderSetup(config, settings, credentials, self._notify, self._clock)

@@ -18,11 +18,13 @@ import redis
 from chandlery.driver import kind as kinds
 from chandlery.driver.contract import CHECKS, converge, remove
 from chandlery.driver.instrumented import Deadlines
+from chandlery.driver.parameters import NONE
 from chandlery.driver.protocol import DriverContext
 from chandlery.driver.provider import ProviderSetup, third_party_factories
 from chandlery.foundation.clock import SYSTEM
 from chandlery.foundation.context import Context
 from chandlery.foundation.errors import NotSupported
+from chandlery.reconcile.classes import Place
 from chandlery.reconcile.drivers import Drivers
 from chandlery.reconcile.metrics import Metrics
 from chandlery_kinds.cache import KIND
@@ -150,7 +152,7 @@ class SharedHarness:
 @pytest.fixture(name="harness")
 async def fixture_harness(installed, server):
     factory = third_party_factories()["shared"]
-    setup = ProviderSetup("team", {"host": "127.0.0.1", "port": server}, {"password": SECRET.encode()})
+    setup = ProviderSetup("team", factory.parameters(host="127.0.0.1", port=server), {"password": SECRET.encode()})
     session = await factory.open(setup)
     harness = SharedHarness(session, server)
     yield harness
@@ -202,13 +204,13 @@ async def test_what_somebody_changed_at_the_server_is_put_right(harness, server)
 
 def test_what_it_cannot_honour_is_named(harness) -> None:
     obj = harness.make(mode="replicated", replicas=1, configuration={"maxclients": "10"})
-    refused = harness.driver().unsupported(obj, {})
+    refused = harness.driver().unsupported(obj, NONE)
     assert [u.field for u in refused] == ["spec.mode", "spec.configuration"]
 
 
 def test_a_refusal_names_the_drivers_that_can(harness) -> None:
     obj = harness.make(mode="replicated", replicas=1)
-    refused = Drivers(Metrics(), Deadlines()).refusal(KIND, "shared", obj, {})
+    refused = Drivers(Metrics(), Deadlines()).refusal(KIND, Place("team", "shared"), obj)
     assert isinstance(refused, NotSupported)
     assert "spec.mode" in refused.condition_message()
     assert "memory" in refused.condition_message()

@@ -20,6 +20,7 @@ from outside import Killed, Outside
 
 from chandlery.driver import contract
 from chandlery.driver.kind import Kind
+from chandlery.driver.parameters import parameters_of
 from chandlery.driver.protocol import Driver, DriverContext
 from chandlery.foundation.context import Context
 from chandlery.providers.local import LocalProvider, pids
@@ -71,7 +72,7 @@ class LocalHarness:
         return self.kind.load_driver("local")()
 
     def context(self, obj: Any) -> DriverContext:
-        return DriverContext(Context(), Secrets(), self.provider)
+        return DriverContext(Context(), Secrets(), self.provider, parameters_of(self.kind.load_driver("local"))())
 
     def make(self, **spec: Any) -> Any:
         base = copy.deepcopy(SPECS[self.kind.name][0])

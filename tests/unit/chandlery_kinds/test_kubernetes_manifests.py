@@ -18,17 +18,20 @@ from chandlery_kinds.cache.kubernetes import memcached
 from chandlery_kinds.cache.kubernetes.config import config as cache_config
 from chandlery_kinds.cache.kubernetes.config import probe
 from chandlery_kinds.cache.kubernetes.inputs import Inputs as CacheInputs
+from chandlery_kinds.cache.kubernetes.parameters import CacheParameters
 from chandlery_kinds.cache.model import Cache
 from chandlery_kinds.cache.valkey import desired_settings
 from chandlery_kinds.database.kubernetes import pooler as database_pooler
 from chandlery_kinds.database.kubernetes.children import children as database_children
 from chandlery_kinds.database.kubernetes.inputs import Inputs as DatabaseInputs
+from chandlery_kinds.database.kubernetes.parameters import DatabaseParameters
 from chandlery_kinds.database.kubernetes.statefulset import stateful_set as database_set
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.loadbalancer.haproxy import mark_of
 from chandlery_kinds.loadbalancer.kubernetes import config as balancer_config
 from chandlery_kinds.loadbalancer.kubernetes.deployment import deployment
 from chandlery_kinds.loadbalancer.kubernetes.inputs import Inputs as BalancerInputs
+from chandlery_kinds.loadbalancer.kubernetes.parameters import LoadBalancerParameters
 from chandlery_kinds.loadbalancer.kubernetes.service import service
 from chandlery_kinds.loadbalancer.model import LoadBalancer
 from chandlery_kinds.queue import jetstream as js
@@ -36,6 +39,7 @@ from chandlery_kinds.queue.kubernetes import children as queue
 from chandlery_kinds.queue.kubernetes import config as queue_config
 from chandlery_kinds.queue.kubernetes import rabbit
 from chandlery_kinds.queue.kubernetes.inputs import Inputs as QueueInputs
+from chandlery_kinds.queue.kubernetes.parameters import QueueParameters
 from chandlery_kinds.queue.kubernetes.statefulset import stateful_set as queue_set
 from chandlery_kinds.queue.model import Queue
 
@@ -63,44 +67,48 @@ def an(model, spec, name="orders"):
 
 
 def caches(spec, parameters=None):
-    inputs = CacheInputs.of(an(Cache, spec), parameters or {}, {})
+    inputs = CacheInputs.of(an(Cache, spec), CacheParameters.model_validate(parameters or {}), {})
     users = [admin("a"), application(["b"]), probe()]
     secret = cache_config(inputs, desired_settings(inputs.spec), users, "a", "m")
     return cache.children(inputs, secret, cache.workload(inputs, None).workload, monitors=True)
 
 
 def balancers(spec):
-    inputs = BalancerInputs.of(an(LoadBalancer, spec), {}, {}, ["mirror"])
+    inputs = BalancerInputs.of(an(LoadBalancer, spec), LoadBalancerParameters(), {}, ["mirror"])
     words, _ = balancer_config.text(inputs, {}, {}, {}, {})
     secret = balancer_config.config(inputs, words, [], "admin", "ca")
     return [secret, service(inputs), *budget(inputs.owner, inputs.spec.replicas), deployment(inputs, mark_of(words))]
 
 
 def caches_by_memcached(spec):
-    inputs = CacheInputs.of(an(Cache, spec), {"networkPolicy": True}, {})
+    inputs = CacheInputs.of(an(Cache, spec), CacheParameters.model_validate({"networkPolicy": True}), {})
     return memcached.children(inputs, "b", memcached.workload(inputs, "b", None))
 
 
 def rabbits(spec):
-    inputs = rabbit.inputs_of(an(Queue, spec), {}, {})
+    inputs = rabbit.inputs_of(an(Queue, spec), QueueParameters(), {})
     content = rabbit.files(inputs, "a", "cluster.local")
     return rabbit.children(inputs, content, rabbit.workload(inputs, content, None).workload)
 
 
 def queues(spec, parameters=None):
-    inputs = QueueInputs.of(an(Queue, spec), parameters or {}, {"nats": "registry.example/nats:2.12.1"})
+    inputs = QueueInputs.of(
+        an(Queue, spec), QueueParameters.model_validate(parameters or {}), {"nats": "registry.example/nats:2.12.1"}
+    )
     words = queue_config.text(inputs, [js.NatsUser(js.ADMIN, "a")], "c", "s", inputs.spec.replicas)
     return queue.children(inputs, words, queue_set(inputs, "revision"))
 
 
 def databases(spec, parameters=None, restore=None):
-    inputs = DatabaseInputs.of(an(Database, spec), parameters or {}, {}, restore=restore)
-    return [*database_children(inputs, parameters or {}, monitors=True), database_set(inputs)]
+    inputs = DatabaseInputs.of(
+        an(Database, spec), DatabaseParameters.model_validate(parameters or {}), {}, restore=restore
+    )
+    return [*database_children(inputs, monitors=True), database_set(inputs)]
 
 
 def poolers(spec, parameters=None):
-    inputs = DatabaseInputs.of(an(Database, spec), parameters or {}, {}, ["mirror"])
-    made = database_pooler.children(inputs, "a", parameters or {})
+    inputs = DatabaseInputs.of(an(Database, spec), DatabaseParameters.model_validate(parameters or {}), {}, ["mirror"])
+    made = database_pooler.children(inputs, "a")
     return [*made, *(kept.workload for kept in database_pooler.workload(inputs, None, "f"))]
 
 
@@ -311,7 +319,7 @@ def test_a_volume_claim_keeps_the_size_that_it_was_made_with():
     spec = {"persistence": STORED}
     live = caches(spec)[-1]
     bigger = {"persistence": {**STORED, "storage": {"size": "8Gi", "className": "fast"}}}
-    inputs = CacheInputs.of(an(Cache, bigger), {}, {})
+    inputs = CacheInputs.of(an(Cache, bigger), CacheParameters(), {})
     again = cache.workload(inputs, live).workload
     assert again["spec"]["volumeClaimTemplates"] == live["spec"]["volumeClaimTemplates"]
 
@@ -362,7 +370,7 @@ def test_only_images_that_have_a_shell_are_asked_for_one(case):
 
 def test_a_class_says_where_the_program_of_a_load_balancer_is():
     commands = {"commands": {"haproxy": ["/opt/haproxy/sbin/haproxy"]}}
-    inputs = BalancerInputs.of(an(LoadBalancer, WEB), commands, {})
+    inputs = BalancerInputs.of(an(LoadBalancer, WEB), LoadBalancerParameters.model_validate(commands), {})
     [container] = deployment(inputs, "mark")["spec"]["template"]["spec"]["containers"]
     assert container["command"][:2] == ["/opt/haproxy/sbin/haproxy", "-W"]
     assert inputs.asked["commands"] == commands["commands"]

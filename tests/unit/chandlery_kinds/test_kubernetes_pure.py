@@ -2,6 +2,7 @@
 
 from chandlery.providers.kubernetes.network import Doors, network_policy
 from chandlery.providers.kubernetes.ownership import Owner
+from chandlery.providers.kubernetes.parameters import NetworkPolicyParameter
 from chandlery_kinds.cache import cluster
 from chandlery_kinds.cache.kubernetes.shards import Shards, place
 from chandlery_kinds.queue.kubernetes.tidy import forgotten, scale_differences
@@ -93,10 +94,12 @@ def test_a_pod_whose_address_changed_is_introduced_again():
 def test_a_policy_is_made_only_where_somebody_asks_for_one():
     doors = Doors([6379], members=[16379], metrics=[9121])
     assert network_policy(OWNER, doors) == []
-    [policy] = network_policy(OWNER, doors, parameters={"networkPolicy": True})
+    [policy] = network_policy(OWNER, doors, asked=NetworkPolicyParameter())
     assert policy["spec"]["ingress"][0]["from"] == [{"podSelector": {}}]
     peer = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
-    [policy] = network_policy(OWNER, doors, cidrs=["10.0.0.0/8"], parameters={"networkPolicy": {"from": [peer]}})
+    [policy] = network_policy(
+        OWNER, doors, cidrs=["10.0.0.0/8"], asked=NetworkPolicyParameter.model_validate({"from": [peer]})
+    )
     assert policy["spec"]["ingress"][0]["from"] == [{"ipBlock": {"cidr": "10.0.0.0/8"}}, peer]
     members = next(rule for rule in policy["spec"]["ingress"] if rule["ports"][-1]["port"] == 16379)
     [peer] = members["from"]

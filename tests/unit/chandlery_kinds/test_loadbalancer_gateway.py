@@ -5,6 +5,7 @@ import pytest
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery_kinds.loadbalancer.drivers.kubernetes import LoadBalancerDriver
 from chandlery_kinds.loadbalancer.kubernetes.gateway import Backend, common, gateway, kinds_for, routes
+from chandlery_kinds.loadbalancer.kubernetes.parameters import LoadBalancerParameters
 from chandlery_kinds.loadbalancer.model import LoadBalancer
 
 TARGETS = [{"name": "a", "service": {"name": "shop"}, "port": 8080}]
@@ -24,7 +25,8 @@ def made(spec, **backends):
 
 
 def refused(spec, parameters=None):
-    return {u.field for u in LoadBalancerDriver().unsupported(an(spec), parameters or GATEWAY)}
+    said = LoadBalancerParameters.model_validate(parameters or GATEWAY)
+    return {u.field for u in LoadBalancerDriver().unsupported(an(spec), said)}
 
 
 HTTP = {"name": "web", "protocol": "HTTP", "port": 80, "pool": "app"}

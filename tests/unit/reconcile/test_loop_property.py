@@ -80,7 +80,7 @@ class Scenario:
         stage = self.stage
         await stage.prepare()
         await stage.add_config("elsewhere")
-        await stage.add_class("near", "Cache", parameters={"note": "the same provider"})
+        await stage.add_class("near", "Cache", parameters={"unsupported": ["note"]})
         await stage.add_class("far", "Cache", providerConfigRef={"name": "elsewhere"})
         try:
             await stage.start()
@@ -214,7 +214,7 @@ class Scenario:
         if gone:
             await self.stage.api.delete(RESOURCE_CLASSES, "", name)
         elif await self.stage.api.get(RESOURCE_CLASSES, "", name) is None:
-            await self.stage.add_class(name, "Cache", parameters={"note": "the same provider"})
+            await self.stage.add_class(name, "Cache", parameters={"unsupported": ["note"]})
 
     async def do_compact(self, _: None) -> None:
         self.stage.api.compact()

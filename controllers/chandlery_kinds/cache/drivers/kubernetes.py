@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import ClassVar
 
 from chandlery.driver.permissions import Rule
 from chandlery.driver.protocol import DriverContext, Unsupported
@@ -13,12 +13,14 @@ from chandlery.providers.kubernetes.foreign import FURTHER_RULES
 from chandlery_kinds.cache.drivers.kubernetes_cluster import ClusterPods
 from chandlery_kinds.cache.drivers.kubernetes_memcached import MemcachedPods
 from chandlery_kinds.cache.drivers.kubernetes_valkey import ValkeyPods
+from chandlery_kinds.cache.kubernetes.parameters import CacheParameters
 from chandlery_kinds.cache.model import Cache, CacheEngine, CacheMode
 
 
-class CacheDriver(KubernetesDriver[Cache]):
+class CacheDriver(KubernetesDriver[Cache, CacheParameters]):
     """The `kubernetes` driver of Cache."""
 
+    parameters: ClassVar[type[CacheParameters]] = CacheParameters
     permissions: ClassVar[tuple[Rule, ...]] = (
         *child_rules(
             ("", ("services", "secrets")),
@@ -31,7 +33,7 @@ class CacheDriver(KubernetesDriver[Cache]):
         *FURTHER_RULES,
     )
 
-    def refused(self, obj: Cache, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
+    def refused(self, obj: Cache, parameters: CacheParameters) -> Iterator[Unsupported]:
         spec = obj.spec
         if spec.engine is CacheEngine.MEMCACHED:
             if spec.metrics is not None and spec.metrics.enabled:

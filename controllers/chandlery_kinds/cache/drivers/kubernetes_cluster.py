@@ -17,8 +17,7 @@ from chandlery.model.base import Condition, ConditionStatus, Endpoint
 from chandlery.providers.kubernetes import certificates
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.driver import AUTH
-from chandlery.providers.kubernetes.pods import problem
-from chandlery.providers.kubernetes.templates import Kept, upgrade_condition
+from chandlery.providers.kubernetes.templates import Kept
 from chandlery.providers.kubernetes.types import CLAIMS, STATEFUL_SETS, Obj
 from chandlery_kinds.cache import acl, cluster
 from chandlery_kinds.cache.drivers.kubernetes_engine import ANSWER_SECONDS, ValkeyWorkload
@@ -197,7 +196,7 @@ class ClusterPods(ValkeyWorkload):
                 f"{self.owner.name}-user-{user.name}": await self._bound(user.name, served) for user in self.spec.users
             },
             facts=self._facts(nodes),
-            conditions=(self._balanced(), *upgrade_condition(self.address, newer, self.opens)),
+            conditions=(self._balanced(), *self.told(newer)),
             poll_after=self.poll(MOVING_POLL if self.moving else WATCHING_POLL if ready else STARTING_POLL, newer),
         )
 
@@ -212,10 +211,9 @@ class ClusterPods(ValkeyWorkload):
         )
 
     def _explain(self, nodes: list[Node], silent: list[Node], broken: list[str], behind: list[Node]) -> tuple[str, str]:
-        for node in nodes:
-            wrong = problem(node.pod)
-            if wrong:
-                return wrong[0], f"{node.name}: {wrong[1]}"
+        trouble = self.trouble()
+        if trouble is not None:
+            return trouble
         if silent:
             why = f" ({silent[0].error})" if silent[0].error else ""
             return "Starting", f"waiting for {', '.join(node.name for node in silent)} to answer{why}"

@@ -13,9 +13,8 @@ from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import certificates
 from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.engine import EngineWorkload
-from chandlery.providers.kubernetes.pods import problem
 from chandlery.providers.kubernetes.pods import ready as is_ready
-from chandlery.providers.kubernetes.templates import Kept, upgrade_condition
+from chandlery.providers.kubernetes.templates import Kept
 from chandlery.providers.kubernetes.types import (
     BUDGETS,
     NETWORK_POLICIES,
@@ -135,7 +134,7 @@ class MemcachedPods(EngineWorkload[Cache, Inputs]):
             endpoint=self._endpoint(),
             binding=self._binding(),
             facts=self._facts(nodes),
-            conditions=upgrade_condition(self.address, kept.newer, self.opens),
+            conditions=self.told(kept.newer),
             poll_after=self.poll(None if ready else STARTING_POLL, kept.newer),
         )
 
@@ -157,10 +156,9 @@ class MemcachedPods(EngineWorkload[Cache, Inputs]):
         ]
 
     def _explain(self, nodes: list[Node]) -> tuple[str, str]:
-        for node in nodes:
-            wrong = problem(node.pod)
-            if wrong:
-                return wrong[0], f"{node.name}: {wrong[1]}"
+        trouble = self.trouble()
+        if trouble is not None:
+            return trouble
         silent = next((node for node in nodes if not node.works), None)
         if silent is None:
             closed = ", ".join(node.name for node in nodes if not is_ready(node.pod))

@@ -20,8 +20,8 @@ from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import certificates
 from chandlery.providers.kubernetes.driver import AUTH
-from chandlery.providers.kubernetes.pods import problem, running
-from chandlery.providers.kubernetes.templates import Kept, upgrade_condition
+from chandlery.providers.kubernetes.pods import running
+from chandlery.providers.kubernetes.templates import Kept
 from chandlery.providers.kubernetes.types import ROLE, Obj
 from chandlery_kinds.cache import acl
 from chandlery_kinds.cache.drivers.kubernetes_engine import ValkeyWorkload
@@ -124,7 +124,7 @@ class ValkeyPods(ValkeyWorkload):
                 f"{self.owner.name}-user-{user.name}": await self._bound(user.name, served) for user in self.spec.users
             },
             facts=self._facts(nodes, primary),
-            conditions=upgrade_condition(self.address, kept.newer, self.opens),
+            conditions=self.told(kept.newer),
             poll_after=self.poll(self._poll(ready, nodes), kept.newer),
         )
 
@@ -164,10 +164,9 @@ class ValkeyPods(ValkeyWorkload):
         return next((node for node in nodes if node.name == self.primary_name and node.primary), None)
 
     def _explain(self, nodes: list[Node], primary: Node | None) -> tuple[str, str]:
-        for node in nodes:
-            wrong = problem(node.pod)
-            if wrong:
-                return wrong[0], f"{node.name}: {wrong[1]}"
+        trouble = self.trouble()
+        if trouble is not None:
+            return trouble
         silent = [node for node in nodes if not node.answers]
         if silent and self.alone and silent[0].name == self.primary_name and running(silent[0].pod):
             pod = f"{silent[0].name} -n {self.owner.namespace}"

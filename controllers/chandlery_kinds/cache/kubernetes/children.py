@@ -46,7 +46,7 @@ def children(
         config,
         *services(inputs),
         *metrics_children(owner, spec.metrics, inputs.metrics_port, monitors=monitors),
-        *network_policy(owner, doors, cidrs=cidrs_of(spec.exposure), parameters=inputs.parameters),
+        *network_policy(owner, doors, cidrs=cidrs_of(spec.exposure), asked=inputs.parameters.network_policy),
         *budget(owner, spec.instances),
         *more,
         *sets,

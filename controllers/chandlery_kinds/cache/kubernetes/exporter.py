@@ -51,4 +51,4 @@ def exporter(inputs: Inputs) -> list[dict[str, Any]]:
         {"name": "metrics", "mountPath": _MOUNT, "readOnly": True},
         {"name": "run", "mountPath": RUN},
     ]
-    return [pods.sidecar("metrics", inputs.exporter, command, inputs.metrics_port, "/health", volumeMounts=mounts)]
+    return [pods.sidecar(inputs.exporter, command, inputs.metrics_port, "/health", volumeMounts=mounts)]

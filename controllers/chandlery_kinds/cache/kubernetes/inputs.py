@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 from chandlery.providers.kubernetes.inputs import EngineInputs
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.pods import image, program
+from chandlery_kinds.cache.kubernetes.parameters import CacheParameters
 from chandlery_kinds.cache.model import Cache, CacheEngine, CacheMode, CacheSpec, PersistenceMode
 
 PORT: Final = 6379
@@ -36,15 +37,15 @@ class Inputs(EngineInputs[CacheSpec]):
 
     @classmethod
     def of(
-        cls, obj: Cache, parameters: Mapping[str, Any], catalogue: Mapping[str, str], pull_secrets: Sequence[str] = ()
+        cls, obj: Cache, parameters: CacheParameters, catalogue: Mapping[str, str], pull_secrets: Sequence[str] = ()
     ) -> Inputs:
         engine = obj.spec.engine
         repository, version = _REPOSITORIES[engine]
         if obj.spec.version:
             version = str(obj.spec.version)
         chosen, said = image(engine.value, f"{repository}:{version}", parameters, catalogue)
-        secrets = tuple(parameters.get("pullSecrets") or pull_secrets)
-        exporter = image("redis-exporter", _EXPORTER, {"images": parameters.get("images")}, catalogue)
+        secrets = parameters.pull_secrets or tuple(pull_secrets)
+        exporter = image("redis-exporter", _EXPORTER, parameters, catalogue, engine=False)
         return cls(Owner.of(obj, engine.value), obj.spec, chosen, said, secrets, *exporter, parameters)
 
     @property

@@ -34,7 +34,9 @@ def children(inputs: Inputs, password: str, kept: Kept, more: Sequence[Obj] = ()
     return [
         owner.child(SECRETS, CONFIG, type="Opaque", data=data),
         *services(inputs),
-        *network_policy(owner, Doors([inputs.port]), cidrs=cidrs_of(spec.exposure), parameters=inputs.parameters),
+        *network_policy(
+            owner, Doors([inputs.port]), cidrs=cidrs_of(spec.exposure), asked=inputs.parameters.network_policy
+        ),
         *budget(owner, spec.primaries),
         *more,
         kept.workload,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import ClassVar
 
 from chandlery.driver.permissions import Rule
 from chandlery.driver.protocol import DriverContext, Unsupported
@@ -17,13 +17,15 @@ from chandlery_kinds.database.drivers import kubernetes_mariadb_cluster as maria
 from chandlery_kinds.database.drivers.kubernetes_postgres import PostgresPod
 from chandlery_kinds.database.drivers.kubernetes_scripts import needs_login
 from chandlery_kinds.database.kubernetes.inputs import Inputs
+from chandlery_kinds.database.kubernetes.parameters import DatabaseParameters
 from chandlery_kinds.database.model import Database, DatabaseEngine, DatabaseSpec
 from chandlery_kinds.database.postgres.pooler import refused as pooler_refused
 
 
-class DatabaseDriver(KubernetesDriver[Database]):
+class DatabaseDriver(KubernetesDriver[Database, DatabaseParameters]):
     """The `kubernetes` driver of Database."""
 
+    parameters: ClassVar[type[DatabaseParameters]] = DatabaseParameters
     permissions: ClassVar[tuple[Rule, ...]] = (
         *child_rules(
             ("", ("services", "secrets", "configmaps")),
@@ -40,13 +42,13 @@ class DatabaseDriver(KubernetesDriver[Database]):
         *FURTHER_RULES,
     )
 
-    def refused(self, obj: Database, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
+    def refused(self, obj: Database, parameters: DatabaseParameters) -> Iterator[Unsupported]:
         spec = obj.spec
         if spec.engine is DatabaseEngine.POSTGRES and spec.instances == 1:
             yield from pooler_refused(spec.pooler)
         if needs_login(obj):
             yield Unsupported("spec.initialization.sqlSecrets", "set", "the owner that runs them can't log in")
-        if spec.initialization.sql_secrets and Inputs.of(obj, {}, {}).clients_show:
+        if spec.initialization.sql_secrets and Inputs.of(obj, parameters, {}).clients_show:
             why = "clients must show a certificate, and the driver has none of the owner's"
             yield Unsupported("spec.initialization.sqlSecrets", "set", why)
         if spec.deletion_policy is DeletionPolicy.SNAPSHOT and spec.backup is None:

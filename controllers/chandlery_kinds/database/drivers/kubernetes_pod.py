@@ -22,7 +22,7 @@ from chandlery.providers.kubernetes.foreign import look
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.pods import problem
 from chandlery.providers.kubernetes.pods import ready as is_ready
-from chandlery.providers.kubernetes.templates import Kept, keep, upgrade_condition
+from chandlery.providers.kubernetes.templates import Kept, keep
 from chandlery.providers.kubernetes.types import (
     CLAIMS,
     CONFIG_MAPS,
@@ -193,7 +193,7 @@ class DatabasePod(DatabasePass):
         stateful = stateful_set(self.inputs, self.stateful)
         kept = keep(stateful, self.stateful, self.inputs.asked, upgrade=self.upgrade)
         more = await self.certificates.children() if self.certificates is not None else []
-        made = children(self.inputs, self.ctx.parameters, monitors=self.monitors)
+        made = children(self.inputs, monitors=self.monitors)
         return [*more, *made, kept.workload, *self._before()], kept
 
     def _before(self) -> list[Obj]:
@@ -249,7 +249,7 @@ class DatabasePod(DatabasePass):
             binding=self._binding(owner, where, port, passwords),
             user_bindings={name: self._binding(role, where, port, passwords) for role, name in names.items()},
             facts={**self._facts(ready), **self._told(content.facts())},
-            conditions=(*upgrade_condition(self.address, kept.newer, self.opens), *conditions),
+            conditions=(*self.told(kept.newer), *conditions),
             poll_after=self.poll(DRIFT_POLL if ready else STARTING_POLL, kept.newer),
         )
 

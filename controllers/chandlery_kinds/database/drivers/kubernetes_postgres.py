@@ -112,7 +112,7 @@ class PostgresPod(DatabasePod):
         present = self.certificates.present if self.certificates is not None else None
         shown = present.fingerprint if present is not None else ""
         live = self.there.get(DEPLOYMENTS, POOLER)
-        made = pooler.children(self.inputs, self.auth()["admin"], self.ctx.parameters)
+        made = pooler.children(self.inputs, self.auth()["admin"])
         return [*made, *(kept.workload for kept in pooler.workload(self.inputs, live, shown, upgrade=self.upgrade))]
 
     async def _pooler_works(self, passwords: Mapping[str, str]) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from chandlery.model.parts import Exposure
 from chandlery.providers.kubernetes.metrics import metrics_children
 from chandlery.providers.kubernetes.network import Doors, cidrs_of, network_policy
@@ -17,7 +14,7 @@ from chandlery_kinds.database.kubernetes.inputs import Inputs
 from chandlery_kinds.database.model import DatabaseEngine
 
 
-def children(inputs: Inputs, parameters: Mapping[str, Any], *, monitors: bool = False) -> list[Obj]:
+def children(inputs: Inputs, *, monitors: bool = False) -> list[Obj]:
     """Clients' Service needs no label of a role: it serves also while no operator runs."""
     exposure = inputs.spec.exposure
     maria = inputs.spec.engine is DatabaseEngine.MARIADB
@@ -32,5 +29,7 @@ def children(inputs: Inputs, parameters: Mapping[str, Any], *, monitors: bool = 
         headless_service(inputs.owner, [port(name, inputs.port)]),
         *(cron_job(inputs, inputs.spec.backup) if inputs.spec.backup is not None else ()),
         *metrics_children(inputs.owner, inputs.spec.metrics, inputs.metrics_port, monitors=monitors),
-        *network_policy(inputs.owner, doors, cidrs=cidrs_of(inputs.spec.exposure), parameters=parameters),
+        *network_policy(
+            inputs.owner, doors, cidrs=cidrs_of(inputs.spec.exposure), asked=inputs.parameters.network_policy
+        ),
     ]

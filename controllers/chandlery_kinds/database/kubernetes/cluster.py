@@ -17,6 +17,7 @@ from chandlery.providers.kubernetes.pods import image
 from chandlery.providers.kubernetes.services import client_service, port
 from chandlery.providers.kubernetes.types import CNPG_CLUSTERS, CNPG_POOLERS, OWNER_UID, Obj
 from chandlery_kinds.database.kubernetes import cluster_backup
+from chandlery_kinds.database.kubernetes.parameters import DatabaseParameters
 from chandlery_kinds.database.model import DatabaseSpec
 from chandlery_kinds.database.spec_parts import Durability, ReplicationMode
 
@@ -33,7 +34,7 @@ _LIBRARIES = "shared_preload_libraries"
 def children(
     owner: Owner,
     spec: DatabaseSpec,
-    parameters: Mapping[str, Any],
+    parameters: DatabaseParameters,
     catalogue: Mapping[str, str],
     pull_secrets: Sequence[str] = (),
     *,
@@ -60,7 +61,7 @@ def pooled(spec: DatabaseSpec) -> bool:
 def cluster(
     owner: Owner,
     spec: DatabaseSpec,
-    parameters: Mapping[str, Any],
+    parameters: DatabaseParameters,
     catalogue: Mapping[str, str],
     pull_secrets: Sequence[str] = (),
     *,
@@ -89,7 +90,7 @@ def cluster(
         body["imageName"] = chosen
     if spec.storage.class_name:
         body["storage"]["storageClass"] = spec.storage.class_name
-    secrets = tuple(parameters.get("pullSecrets") or pull_secrets)
+    secrets = parameters.pull_secrets or tuple(pull_secrets)
     if secrets:
         body["imagePullSecrets"] = [{"name": name} for name in secrets]
     if spec.placement.priority_class_name:

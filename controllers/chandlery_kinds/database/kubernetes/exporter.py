@@ -45,4 +45,4 @@ def exporter(inputs: Inputs) -> list[dict[str, Any]]:
             {"name": "DATA_SOURCE_PASS_FILE", "value": f"{METRICS_MOUNT}/password"},
         ]
     # "/" costs the engine nothing, which every look at the metrics themselves does
-    return [pods.sidecar("metrics", inputs.exporter, command, inputs.metrics_port, "/", **more)]
+    return [pods.sidecar(inputs.exporter, command, inputs.metrics_port, "/", **more)]

@@ -11,6 +11,7 @@ from chandlery.providers.kubernetes import metrics
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.pods import image
 from chandlery.providers.kubernetes.services import HEADLESS
+from chandlery_kinds.database.kubernetes.parameters import DatabaseParameters
 from chandlery_kinds.database.model import Database, DatabaseEngine, DatabaseSpec
 
 PORT: Final = 5432
@@ -95,7 +96,7 @@ class Inputs:
     """The backup that the data begin with: claim, path, name (the newest without)."""
     exporter: str = ""
     exporter_said: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: DatabaseParameters = field(default_factory=DatabaseParameters)
     pooler: str = ""
     pooler_said: str = ""
     applied: Mapping[str, str] | None = None
@@ -105,7 +106,7 @@ class Inputs:
     def of(
         cls,
         obj: Database,
-        parameters: Mapping[str, Any],
+        parameters: DatabaseParameters,
         catalogue: Mapping[str, str],
         pull_secrets: Sequence[str] = (),
         *,
@@ -117,9 +118,9 @@ class Inputs:
         version = str(obj.spec.version or major or facts.newest)
         default = f"{facts.repository}:{facts.releases.get(version, version)}"
         chosen, said = image(obj.spec.engine.value, default, parameters, catalogue)
-        secrets = tuple(parameters.get("pullSecrets") or pull_secrets)
-        more = image(facts.exporter, facts.exporter_image, {"images": parameters.get("images")}, catalogue)
-        pooler = image("pgbouncer", _PGBOUNCER, {"images": parameters.get("images")}, catalogue)
+        secrets = parameters.pull_secrets or tuple(pull_secrets)
+        more = image(facts.exporter, facts.exporter_image, parameters, catalogue, engine=False)
+        pooler = image("pgbouncer", _PGBOUNCER, parameters, catalogue, engine=False)
         return cls(Owner.of(obj, facts.app), obj.spec, chosen, said, secrets, restore, *more, parameters, *pooler)
 
     @property
@@ -188,7 +189,7 @@ class Inputs:
             "image": self.image_said,
             **({"tls": True} if self.tls is not None else {}),
             **({"metrics": self.metrics_port, "exporter": self.exporter_said} if self.metrics else {}),
-            **({"commands": dict(self.parameters["commands"])} if self.parameters.get("commands") else {}),
+            **({"commands": self.parameters.commands_said()} if self.parameters.commands else {}),
             **({"restore": dict(self.restore)} if self.restore else {}),
             "pullSecrets": list(self.pull_secrets),
         }

@@ -15,6 +15,7 @@ from chandlery.providers.kubernetes.pods import image
 from chandlery.providers.kubernetes.types import MARIADBS, OWNER_UID, Obj
 from chandlery_kinds.database.kubernetes.cluster import ADMIN
 from chandlery_kinds.database.kubernetes.inputs import ENGINES
+from chandlery_kinds.database.kubernetes.parameters import DatabaseParameters
 from chandlery_kinds.database.mariadb.configuration import plain, render
 from chandlery_kinds.database.model import DatabaseEngine, DatabaseSpec
 from chandlery_kinds.database.spec_parts import Durability, ReplicationMode
@@ -32,7 +33,7 @@ _FOREVER = "87600h"
 def cluster(
     owner: Owner,
     spec: DatabaseSpec,
-    parameters: Mapping[str, Any],
+    parameters: DatabaseParameters,
     catalogue: Mapping[str, str],
     pull_secrets: Sequence[str] = (),
     *,
@@ -69,7 +70,7 @@ def cluster(
         if spec.exposure.allowed_cidrs:
             service["loadBalancerSourceRanges"] = [str(cidr) for cidr in spec.exposure.allowed_cidrs]
         body["primaryService"] = service
-    secrets = tuple(parameters.get("pullSecrets") or pull_secrets)
+    secrets = parameters.pull_secrets or tuple(pull_secrets)
     if secrets:
         body["imagePullSecrets"] = [{"name": name} for name in secrets]
     placement = spec.placement

@@ -8,9 +8,7 @@ them one by one, and one that ends waits for its clients as long as it may.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from chandlery.providers.kubernetes import certificates, pods
 from chandlery.providers.kubernetes.drift import digest
@@ -71,23 +69,25 @@ def text(inputs: Inputs) -> str:
     return f"[databases]\n* = {where}\n\n[pgbouncer]\n{lines}"
 
 
-def children(inputs: Inputs, password: str, parameters: Mapping[str, Any]) -> list[Obj]:
+def children(inputs: Inputs, password: str) -> list[Obj]:
     """All but the Deployment; none without a pooler.
 
     Args:
         inputs: of the whole.
         password: of the driver's own user.
-        parameters: the class's.
     """
-    if not inputs.pooled:
+    if inputs.spec.pooler is None or not inputs.pooled:
         return []
     owner = owner_of(inputs)
     exposure = inputs.spec.exposure
     files = {_FILE: text(inputs), _USERS: f'"{ADMIN}" "{password}"\n'}
     data = {name: b64encode(content.encode()).decode() for name, content in files.items()}
     service = _named(client_service(owner, exposure, [port("pgbouncer", inputs.service_port)]))
-    policies = network_policy(owner, Doors(clients=[LISTEN]), cidrs=cidrs_of(exposure), parameters=parameters)
-    return [owner.child(SECRETS, SUFFIX, type="Opaque", data=data), service, *(_named(one) for one in policies)]
+    policies = network_policy(
+        owner, Doors(clients=[LISTEN]), cidrs=cidrs_of(exposure), asked=inputs.parameters.network_policy
+    )
+    more = [*policies, *pods.budget(owner, inputs.spec.pooler.instances)]
+    return [owner.child(SECRETS, SUFFIX, type="Opaque", data=data), service, *(_named(one) for one in more)]
 
 
 def _named(child: Obj) -> Obj:
@@ -147,6 +147,6 @@ def workload(inputs: Inputs, live: Obj | None, fingerprint: str, *, upgrade: str
         "placement": inputs.spec.placement.model_dump(mode="json", by_alias=True, exclude_none=True),
         "tls": inputs.tls is not None,
         "pullSecrets": list(inputs.pull_secrets),
-        "commands": dict(inputs.parameters.get("commands") or {}),
+        "commands": inputs.parameters.commands_said(),
     }
     return [keep(owner.child(DEPLOYMENTS, SUFFIX, spec=body), live, asked, upgrade=upgrade)]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import ClassVar
 
 from chandlery.driver.permissions import Rule
 from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.providers.kubernetes.driver import KubernetesDriver, Pass, child_rules
-from chandlery_kinds.loadbalancer.drivers.kubernetes_gateway import GatewayPass, class_of
+from chandlery_kinds.loadbalancer.drivers.kubernetes_gateway import GatewayPass
 from chandlery_kinds.loadbalancer.drivers.kubernetes_haproxy import HaproxyPods
 from chandlery_kinds.loadbalancer.kubernetes.gateway_limits import limits
 from chandlery_kinds.loadbalancer.kubernetes.inputs import ADMIN_PORT, HEALTH_PORT
+from chandlery_kinds.loadbalancer.kubernetes.parameters import LoadBalancerParameters
 from chandlery_kinds.loadbalancer.model import LoadBalancer
 
 
-class LoadBalancerDriver(KubernetesDriver[LoadBalancer]):
+class LoadBalancerDriver(KubernetesDriver[LoadBalancer, LoadBalancerParameters]):
     """The `kubernetes` driver of LoadBalancer."""
 
+    parameters: ClassVar[type[LoadBalancerParameters]] = LoadBalancerParameters
     permissions: ClassVar[tuple[Rule, ...]] = (
         *child_rules(
             ("", ("services", "secrets")),
@@ -30,9 +32,9 @@ class LoadBalancerDriver(KubernetesDriver[LoadBalancer]):
         Rule(("apiextensions.k8s.io",), ("customresourcedefinitions",), ("get",)),
     )
 
-    def refused(self, obj: LoadBalancer, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
+    def refused(self, obj: LoadBalancer, parameters: LoadBalancerParameters) -> Iterator[Unsupported]:
         spec = obj.spec
-        if class_of(parameters):
+        if parameters.gateway is not None:
             yield from limits(spec)
             return
         if spec.metrics is not None and spec.metrics.enabled:
@@ -43,6 +45,6 @@ class LoadBalancerDriver(KubernetesDriver[LoadBalancer]):
                 yield Unsupported(f"spec.listeners[{listener.name}].port", str(listener.port), why)
 
     async def begin(self, ctx: DriverContext, obj: LoadBalancer) -> Pass:
-        if class_of(ctx.parameters):
+        if ctx.parameters.gateway is not None:
             return await GatewayPass.of(ctx, obj)
         return await HaproxyPods.of(ctx, obj)

@@ -11,7 +11,7 @@ from chandlery.model.base import Condition, ConditionStatus, Endpoint
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.types import GATEWAYS, Obj
-from chandlery_kinds.loadbalancer.kubernetes.gateway import PARAMETER, Backend, gateway, kinds_for, routes
+from chandlery_kinds.loadbalancer.kubernetes.gateway import Backend, gateway, kinds_for, routes
 from chandlery_kinds.loadbalancer.listeners import Protocol
 from chandlery_kinds.loadbalancer.model import LoadBalancer
 from chandlery_kinds.loadbalancer.pools import KIND_GROUPS, Pool, Target
@@ -19,12 +19,6 @@ from chandlery_kinds.loadbalancer.targets import endpoint_of
 
 POLL = 5.0
 """Targets that have no Service yet tell us nothing when they get one."""
-
-
-def class_of(parameters: Mapping[str, Any]) -> str:
-    """The GatewayClass that a class names; empty when it is about HAProxy."""
-    given = parameters.get(PARAMETER)
-    return str(given.get("className") or "") if isinstance(given, Mapping) else ""
 
 
 class GatewayPass:
@@ -93,7 +87,7 @@ class GatewayPass:
 
     async def _wanted(self) -> tuple[list[Obj], dict[str, list[Backend]]]:
         backends = await self._backends()
-        name = class_of(self.ctx.parameters)
+        name = self.ctx.parameters.gateway.class_name
         return [gateway(self.owner, self.spec, name), *routes(self.owner, self.spec, backends)], backends
 
     # -- the four verbs

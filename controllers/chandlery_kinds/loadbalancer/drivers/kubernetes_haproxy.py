@@ -187,7 +187,7 @@ class HaproxyPods:
             secret,
             service(self.inputs),
             *budget(self.owner, self.spec.replicas),
-            *policy(self.inputs, self.ctx.parameters),
+            *policy(self.inputs),
             kept.workload,
         ]
         return Wanted(configuration, servers, where, manifests, kept)

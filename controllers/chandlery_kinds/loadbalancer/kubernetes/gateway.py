@@ -17,8 +17,6 @@ from chandlery_kinds.loadbalancer.listeners import Listener, Protocol
 from chandlery_kinds.loadbalancer.model import LoadBalancerSpec
 from chandlery_kinds.loadbalancer.pools import PathMatchType, Route, RouteBackend
 
-PARAMETER = "gateway"
-"""Of the class: {className: name of the GatewayClass}."""
 GROUP = GATEWAYS.group
 ROUTE_KINDS: Mapping[Protocol, ResourceType] = {
     Protocol.HTTP: HTTP_ROUTES,

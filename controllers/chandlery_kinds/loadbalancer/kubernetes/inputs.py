@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.pods import image
+from chandlery_kinds.loadbalancer.kubernetes.parameters import LoadBalancerParameters
 from chandlery_kinds.loadbalancer.model import LoadBalancer, LoadBalancerSpec
 
 MOUNT: Final = "/etc/chandlery"
@@ -26,18 +27,18 @@ class Inputs:
     image: str
     image_said: str
     pull_secrets: tuple[str, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: LoadBalancerParameters = field(default_factory=LoadBalancerParameters)
 
     @classmethod
     def of(
         cls,
         obj: LoadBalancer,
-        parameters: Mapping[str, Any],
+        parameters: LoadBalancerParameters,
         catalogue: Mapping[str, str],
         pull_secrets: Sequence[str] = (),
     ) -> Inputs:
         chosen, said = image("haproxy", _IMAGE, parameters, catalogue)
-        secrets = tuple(parameters.get("pullSecrets") or pull_secrets)
+        secrets = parameters.pull_secrets or tuple(pull_secrets)
         return cls(Owner.of(obj, "haproxy"), obj.spec, chosen, said, secrets, parameters)
 
     @property
@@ -58,7 +59,7 @@ class Inputs:
         return {
             **{name: spec[name] for name in names if name in spec},
             "pools": pools,
-            **({"commands": dict(self.parameters["commands"])} if self.parameters.get("commands") else {}),
+            **({"commands": self.parameters.commands_said()} if self.parameters.commands else {}),
             "image": self.image_said,
             "pullSecrets": list(self.pull_secrets),
         }

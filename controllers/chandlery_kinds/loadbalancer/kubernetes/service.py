@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from chandlery.model.parts import ExposureType
@@ -38,10 +37,10 @@ def service(inputs: Inputs) -> Obj:
     return made
 
 
-def policy(inputs: Inputs, parameters: Mapping[str, Any]) -> list[Obj]:
+def policy(inputs: Inputs) -> list[Obj]:
     """The NetworkPolicy, where the spec or the class asks for one; the runtime API is for the operator alone."""
     exposure = inputs.spec.exposure
     # A load balancer in front restricts by itself, with the clients' own addresses.
     cidrs = () if exposure.type is ExposureType.LOAD_BALANCER else exposure.allowed_cidrs
     doors = Doors(clients=[x.port for x in inputs.spec.listeners], operator=[ADMIN_PORT, HEALTH_PORT])
-    return network_policy(inputs.owner, doors, cidrs=cidrs, parameters=parameters)
+    return network_policy(inputs.owner, doors, cidrs=cidrs, asked=inputs.parameters.network_policy)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import ClassVar
 
 from chandlery.driver.permissions import Rule
 from chandlery.driver.protocol import DriverContext, Unsupported
@@ -16,13 +16,15 @@ from chandlery_kinds.queue.drivers import kubernetes_rabbit_delegate
 from chandlery_kinds.queue.drivers.kubernetes_nats import NatsPods
 from chandlery_kinds.queue.drivers.kubernetes_rabbit import RabbitPods
 from chandlery_kinds.queue.drivers.kubernetes_rabbit_delegate import CLUSTER_CRD, RabbitDelegate
-from chandlery_kinds.queue.kubernetes.rabbit_delegate import PARAMETER, TOPOLOGY
+from chandlery_kinds.queue.kubernetes.parameters import QueueParameters
+from chandlery_kinds.queue.kubernetes.rabbit_delegate import TOPOLOGY
 from chandlery_kinds.queue.model import Queue, QueueEngine
 
 
-class QueueDriver(KubernetesDriver[Queue]):
+class QueueDriver(KubernetesDriver[Queue, QueueParameters]):
     """The `kubernetes` driver of Queue."""
 
+    parameters: ClassVar[type[QueueParameters]] = QueueParameters
     permissions: ClassVar[tuple[Rule, ...]] = (
         *child_rules(
             ("", ("services", "secrets")),
@@ -37,12 +39,12 @@ class QueueDriver(KubernetesDriver[Queue]):
         *FURTHER_RULES,
     )
 
-    def refused(self, obj: Queue, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
+    def refused(self, obj: Queue, parameters: QueueParameters) -> Iterator[Unsupported]:
         spec = obj.spec
         if spec.engine is QueueEngine.NATS:
             yield from self._refused_by_nats(obj)
-        elif parameters.get(PARAMETER):
-            yield from kubernetes_rabbit_delegate.refused(obj, parameters[PARAMETER])
+        elif parameters.rabbitmq_operator is not None:
+            yield from kubernetes_rabbit_delegate.refused(obj)
         if spec.broker_ref is not None:
             why = "queues on Kubernetes have a broker of their own"
             yield Unsupported("spec.brokerRef", spec.broker_ref.name, why)
@@ -76,7 +78,7 @@ async def _handed_over(ctx: DriverContext, pods: RabbitPods) -> bool:
     """Whether RabbitMQ's operators run it. What was made in one way stays so, whatever the class says later."""
     if pods.there.get(STATEFUL_SETS) is not None:
         return False
-    if ctx.parameters.get(PARAMETER):
+    if ctx.parameters.rabbitmq_operator is not None:
         return True
     session, owner = pods.session, pods.owner
     if pods.there.get(SECRETS, AUTH) is None or not await session.served(CLUSTER_CRD):

@@ -20,8 +20,7 @@ from chandlery.providers.kubernetes.children import Cost
 from chandlery.providers.kubernetes.drift import digest
 from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.engine import EngineWorkload
-from chandlery.providers.kubernetes.pods import problem
-from chandlery.providers.kubernetes.templates import Kept, keep, upgrade_condition
+from chandlery.providers.kubernetes.templates import Kept, keep
 from chandlery.providers.kubernetes.types import (
     SECRETS,
     STATEFUL_SETS,
@@ -214,7 +213,7 @@ class NatsPods(EngineWorkload[Queue, Inputs]):
                 f"{self.name}-user-{u.name}": await self._bound(u.name, served or 0) for u in self.spec.users
             },
             facts=self._facts(inside, servers),
-            conditions=upgrade_condition(self.address, kept.newer, self.opens),
+            conditions=self.told(kept.newer),
             poll_after=self.poll(self._poll(works, found), kept.newer),
         )
 
@@ -311,10 +310,9 @@ class NatsPods(EngineWorkload[Queue, Inputs]):
         return None
 
     def _explain(self, problems: Mapping[str, str]) -> tuple[str, str]:
-        for pod in self.servers():
-            wrong = problem(pod)
-            if wrong:
-                return wrong[0], f"{pod['metadata']['name']}: {wrong[1]}"
+        trouble = self.trouble()
+        if trouble is not None:
+            return trouble
         if problems:
             return "Starting", "; ".join(f"{name}: {words}" for name, words in problems.items())
         return "Starting", "the queue isn't there yet, or not all servers are in step"

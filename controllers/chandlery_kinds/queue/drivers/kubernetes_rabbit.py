@@ -15,8 +15,7 @@ from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import certificates
 from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.engine import EngineWorkload
-from chandlery.providers.kubernetes.pods import problem
-from chandlery.providers.kubernetes.templates import Kept, upgrade_condition
+from chandlery.providers.kubernetes.templates import Kept
 from chandlery.providers.kubernetes.types import JOBS, SECRETS, STATEFUL_SETS, Obj
 from chandlery.providers.local.rotation import Password
 from chandlery_kinds.queue import rabbitmq as rabbit
@@ -181,7 +180,7 @@ class RabbitPods(EngineWorkload[Queue, Inputs]):
                 for u in self.spec.users
             },
             facts=self._facts(inside, served[1] if served is not None else None),
-            conditions=upgrade_condition(self.address, kept.newer, self.opens),
+            conditions=self.told(kept.newer),
             poll_after=self.poll(self._poll(works and not number and not changes), kept.newer),
         )
 
@@ -228,10 +227,9 @@ class RabbitPods(EngineWorkload[Queue, Inputs]):
         return None
 
     def _explain(self, said: str) -> tuple[str, str]:
-        for pod in self.servers():
-            wrong = problem(pod)
-            if wrong:
-                return wrong[0], f"{pod['metadata']['name']}: {wrong[1]}"
+        trouble = self.trouble()
+        if trouble is not None:
+            return trouble
         return "Starting", said or "the queue isn't there yet, or not all servers are in step"
 
     def _port(self) -> int:

@@ -18,19 +18,16 @@ from chandlery_kinds.queue import rabbitmq as rabbit
 from chandlery_kinds.queue.drivers.kubernetes_rabbit import DRIFT_POLL, STARTING_POLL, VHOST, RabbitPods
 from chandlery_kinds.queue.drivers.rabbit_client import AmqpLogin, Declared, Management
 from chandlery_kinds.queue.kubernetes.rabbit import MANAGEMENT_PORT, PORT
-from chandlery_kinds.queue.kubernetes.rabbit_delegate import PARAMETER, TOPOLOGY, cluster, problems, topology
+from chandlery_kinds.queue.kubernetes.rabbit_delegate import TOPOLOGY, cluster, problems, topology
 from chandlery_kinds.queue.model import Queue
 
 CLUSTER_CRD = "rabbitmqclusters.rabbitmq.com"
 TOPOLOGY_CRD = "queues.rabbitmq.com"
-MODES = ("cluster", "topology")
 
 
-def refused(obj: Queue, mode: Any) -> Iterator[Unsupported]:
+def refused(obj: Queue) -> Iterator[Unsupported]:
     """What is not handed over."""
     spec = obj.spec
-    if mode not in MODES:
-        yield Unsupported(f"parameters.{PARAMETER}", str(mode), f"it is one of {', '.join(MODES)}")
     if spec.tls is not None and spec.tls.enabled:
         yield Unsupported("spec.tls", "set", "it is not handed over to RabbitMQ's operator")
     if spec.metrics is not None and spec.metrics.enabled:
@@ -62,7 +59,7 @@ class RabbitDelegate(RabbitPods):
     async def of(cls, ctx: DriverContext, obj: Queue) -> Self:
         """Read what is there."""
         session: KubernetesSession = ctx.provider
-        mode = ctx.parameters.get(PARAMETER) or ("topology" if await session.served(TOPOLOGY_CRD) else "cluster")
+        mode = ctx.parameters.rabbitmq_operator or ("topology" if await session.served(TOPOLOGY_CRD) else "cluster")
         asked = {CLUSTER_CRD: "cluster", **({TOPOLOGY_CRD: "messaging topology"} if mode == "topology" else {})}
         absent = [name for crd, name in asked.items() if not await session.served(crd)]
         kinds: tuple[ResourceType, ...] = (SECRETS, PODS)
@@ -85,8 +82,8 @@ class RabbitDelegate(RabbitPods):
         for name in self.absent:
             raise NotSupported(
                 f"RabbitMQ's {name} operator is not installed in this cluster",
-                field=f"parameters.{PARAMETER}",
-                value=str(self.ctx.parameters.get(PARAMETER, "")),
+                field="spec.parameters.rabbitmqOperator",
+                value=str(self.ctx.parameters.rabbitmq_operator or ""),
                 hint="Install it (https://www.rabbitmq.com/kubernetes/operator/operator-overview), or take this "
                 "parameter out of the ResourceClass.",
                 retry_after=60.0,

@@ -23,7 +23,7 @@ def children(
         config(inputs, content),
         *services(inputs),
         *metrics_children(owner, spec.metrics, inputs.metrics_port, monitors=monitors),
-        *network_policy(owner, doors, cidrs=cidrs_of(spec.exposure), parameters=inputs.parameters),
+        *network_policy(owner, doors, cidrs=cidrs_of(spec.exposure), asked=inputs.parameters.network_policy),
         *budget(owner, spec.replicas),
         *more,
         stateful,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 from chandlery.providers.kubernetes.inputs import EngineInputs
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.pods import image
+from chandlery_kinds.queue.kubernetes.parameters import QueueParameters
 from chandlery_kinds.queue.model import Queue, QueueSpec
 
 MOUNT: Final = "/etc/chandlery"
@@ -37,12 +38,12 @@ class Inputs(EngineInputs[QueueSpec]):
 
     @classmethod
     def of(
-        cls, obj: Queue, parameters: Mapping[str, Any], catalogue: Mapping[str, str], pull_secrets: Sequence[str] = ()
+        cls, obj: Queue, parameters: QueueParameters, catalogue: Mapping[str, str], pull_secrets: Sequence[str] = ()
     ) -> Inputs:
         version = str(obj.spec.version) if obj.spec.version else _VERSION
         chosen, said = image("nats", f"{_REPOSITORY}:{version}-alpine", parameters, catalogue)
-        secrets = tuple(parameters.get("pullSecrets") or pull_secrets)
-        exporter = image("nats-exporter", _EXPORTER, {"images": parameters.get("images")}, catalogue)
+        secrets = parameters.pull_secrets or tuple(pull_secrets)
+        exporter = image("nats-exporter", _EXPORTER, parameters, catalogue, engine=False)
         return cls(Owner.of(obj, "nats"), obj.spec, chosen, said, secrets, *exporter, parameters)
 
     @property

@@ -20,6 +20,7 @@ from chandlery.providers.kubernetes.types import SECRETS, STATEFUL_SETS, Obj
 from chandlery_kinds.queue import rabbitmq as rabbit
 from chandlery_kinds.queue.kubernetes.config import CONFIG
 from chandlery_kinds.queue.kubernetes.inputs import DATA, MOUNT, RUN, TLS_MOUNT, Inputs
+from chandlery_kinds.queue.kubernetes.parameters import QueueParameters
 from chandlery_kinds.queue.kubernetes.statefulset import REVISION, storage_size
 from chandlery_kinds.queue.model import Queue
 
@@ -39,12 +40,12 @@ COOKIE_KEY: Final = "cookie"
 
 
 def inputs_of(
-    obj: Queue, parameters: Mapping[str, Any], catalogue: Mapping[str, str], pull_secrets: Sequence[str] = ()
+    obj: Queue, parameters: QueueParameters, catalogue: Mapping[str, str], pull_secrets: Sequence[str] = ()
 ) -> Inputs:
     """What the manifests are made from."""
     version = str(obj.spec.version) if obj.spec.version else _VERSION
     chosen, said = pods.image("rabbitmq", f"docker.io/library/rabbitmq:{version}", parameters, catalogue)
-    secrets = tuple(parameters.get("pullSecrets") or pull_secrets)
+    secrets = parameters.pull_secrets or tuple(pull_secrets)
     return Inputs(Owner.of(obj, "rabbitmq"), obj.spec, chosen, said, secrets, parameters=parameters)
 
 
@@ -151,7 +152,7 @@ def children(
         client_service(owner, spec.exposure, ports),
         headless_service(owner, own),
         *metrics_children(owner, spec.metrics, METRICS_PORT, monitors=monitors),
-        *network_policy(owner, doors, cidrs=cidrs_of(spec.exposure), parameters=inputs.parameters),
+        *network_policy(owner, doors, cidrs=cidrs_of(spec.exposure), asked=inputs.parameters.network_policy),
         *pods.budget(owner, spec.replicas),
         *more,
         stateful,

@@ -32,8 +32,6 @@ from chandlery_kinds.queue import rabbitmq as rabbit
 from chandlery_kinds.queue.kubernetes.inputs import Inputs
 from chandlery_kinds.queue.kubernetes.statefulset import storage_size
 
-PARAMETER: Final = "rabbitmqOperator"
-"""Parameter of a class: `cluster`, or `topology` (which needs both operators)."""
 TOPOLOGY: Final = (
     RABBITMQ_VHOSTS,
     RABBITMQ_USERS,

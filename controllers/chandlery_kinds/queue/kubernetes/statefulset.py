@@ -130,4 +130,4 @@ def _exporter(inputs: Inputs) -> list[dict[str, Any]]:
         "-jsz=all",
         f"http://127.0.0.1:{MONITOR_PORT}",
     ]
-    return [pods.sidecar("metrics", inputs.exporter, command, inputs.metrics_port, "/metrics")]
+    return [pods.sidecar(inputs.exporter, command, inputs.metrics_port, "/metrics")]

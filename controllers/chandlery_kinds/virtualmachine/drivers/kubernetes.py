@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import ClassVar
 
 from chandlery.driver.permissions import Rule
 from chandlery.driver.protocol import DriverContext, Unsupported
@@ -12,15 +12,17 @@ from chandlery.model.base import DeletionPolicy
 from chandlery.providers.kubernetes.driver import KubernetesDriver, Pass, child_rules
 from chandlery_kinds.virtualmachine.drivers.kubernetes_kubevirt import CRDS, KubeVirtMachine
 from chandlery_kinds.virtualmachine.model import VirtualMachine
+from chandlery_kinds.virtualmachine.parameters import MachineParameters
 from chandlery_kinds.virtualmachine.power import POWER_ANNOTATION
 from chandlery_kinds.virtualmachine.spec_parts import NetworkMode
 
 _NO_FILES = "a cluster has no files: give an http or https URL"
 
 
-class VirtualMachineDriver(KubernetesDriver[VirtualMachine]):
+class VirtualMachineDriver(KubernetesDriver[VirtualMachine, MachineParameters]):
     """The `kubernetes` driver of VirtualMachine."""
 
+    parameters: ClassVar[type[MachineParameters]] = MachineParameters
     permissions: ClassVar[tuple[Rule, ...]] = (
         *child_rules(
             ("", ("services", "secrets")),
@@ -33,7 +35,7 @@ class VirtualMachineDriver(KubernetesDriver[VirtualMachine]):
         Rule(("apiextensions.k8s.io",), ("customresourcedefinitions",), ("get",)),
     )
 
-    def refused(self, obj: VirtualMachine, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
+    def refused(self, obj: VirtualMachine, parameters: MachineParameters) -> Iterator[Unsupported]:
         spec = obj.spec
         if spec.root_disk is None:
             yield Unsupported("spec.rootDisk", "unset", "a volume on Kubernetes needs its size: set rootDisk.size")

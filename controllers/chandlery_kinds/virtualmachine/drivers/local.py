@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from chandlery.driver.protocol import DriverContext, Observation, Unsupported, external_name
 from chandlery.model.base import DeletionPolicy
 from chandlery.providers.local import Instance, LocalProvider, adoption
 from chandlery.providers.local.files import make_dir
-from chandlery_kinds.virtualmachine.drivers.local_images import catalogue
 from chandlery_kinds.virtualmachine.drivers.local_machine import Machine
 from chandlery_kinds.virtualmachine.drivers.local_tell import events_key
 from chandlery_kinds.virtualmachine.guest import tiny
 from chandlery_kinds.virtualmachine.model import VirtualMachine
+from chandlery_kinds.virtualmachine.parameters import MachineParameters
 from chandlery_kinds.virtualmachine.spec_parts import DiskBus, Firmware, NetworkMode
 
 MOST_SATA_DISKS = 6
@@ -24,8 +24,9 @@ class VirtualMachineDriver:
     """The `local` driver of VirtualMachine."""
 
     name: ClassVar[str] = "local"
+    parameters: ClassVar[type[MachineParameters]] = MachineParameters
 
-    def unsupported(self, obj: VirtualMachine, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
+    def unsupported(self, obj: VirtualMachine, parameters: MachineParameters) -> Sequence[Unsupported]:
         spec = obj.spec
         found = []
 
@@ -49,7 +50,7 @@ class VirtualMachineDriver:
                 spec.snapshots.schedule,
                 "snapshots are taken by name here, not on a schedule",
             )
-        if spec.image.name == tiny.NAME and tiny.NAME not in catalogue(parameters):
+        if spec.image.name == tiny.NAME and tiny.NAME not in parameters.images:
             found.extend(_tiny_limits(obj))
         return found
 

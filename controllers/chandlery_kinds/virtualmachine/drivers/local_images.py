@@ -15,7 +15,6 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from chandlery.foundation.errors import InvalidSpec, NotSupported
 from chandlery.providers.local import LocalProvider, downloads
@@ -24,6 +23,7 @@ from chandlery.providers.local.engines.tree import holding
 from chandlery.providers.local.files import make_dir, os_error, read_json, remove_tree, write_atomic
 from chandlery_kinds.virtualmachine.guest import tiny
 from chandlery_kinds.virtualmachine.model import VirtualMachineSpec
+from chandlery_kinds.virtualmachine.parameters import MachineParameters
 
 _QCOW2_MAGIC = b"QFI\xfb"
 DATA_FILE = 1 << 2
@@ -83,13 +83,7 @@ class DiskFormat:
     """What else it would read; "" when it is whole."""
 
 
-def catalogue(parameters: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
-    """The images that the ResourceClass names: `parameters.images.NAME = {url, checksum}`."""
-    images = parameters.get("images")
-    return dict(images) if isinstance(images, Mapping) else {}
-
-
-def wanted(spec: VirtualMachineSpec, parameters: Mapping[str, Any]) -> Wanted:
+def wanted(spec: VirtualMachineSpec, parameters: MachineParameters) -> Wanted:
     """What a spec's image means.
 
     Raises:
@@ -106,9 +100,9 @@ def wanted(spec: VirtualMachineSpec, parameters: Mapping[str, Any]) -> Wanted:
     if image.url is not None:
         return Wanted("the image", disk=File(str(image.url), str(image.checksum), "spec.image.url"))
     name = str(image.name)
-    known = catalogue(parameters)
+    known = parameters.images
     if name in known:
-        return Wanted(f"the image {name}", disk=File(known[name]["url"], known[name]["checksum"], "spec.image.name"))
+        return Wanted(f"the image {name}", disk=File(known[name].url, known[name].checksum, "spec.image.name"))
     if name == tiny.NAME:
         return Wanted("the guest tiny", built_in=True, command_line=tiny.COMMAND_LINE)
     raise InvalidSpec(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from chandlery.foundation.errors import InvalidSpec
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery_kinds.virtualmachine.model import VirtualMachine, VirtualMachineSpec
+from chandlery_kinds.virtualmachine.parameters import MachineParameters
 from chandlery_kinds.virtualmachine.power import POWER_ANNOTATION
 from chandlery_kinds.virtualmachine.spec_parts import RunStrategy
 
@@ -32,7 +32,7 @@ class Inputs:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, obj: VirtualMachine, parameters: Mapping[str, Any]) -> Inputs:
+    def of(cls, obj: VirtualMachine, parameters: MachineParameters) -> Inputs:
         """Raises:
         InvalidSpec: the class knows no image of this name.
         """
@@ -63,10 +63,10 @@ class Inputs:
         return strategy.value
 
 
-def _image(spec: VirtualMachineSpec, parameters: Mapping[str, Any]) -> Source:
+def _image(spec: VirtualMachineSpec, parameters: MachineParameters) -> Source:
     if spec.image.url is not None:
         return Source(str(spec.image.url), str(spec.image.checksum))
-    known = parameters.get("images") or {}
+    known = parameters.images
     name = str(spec.image.name)
     if name not in known:
         there = ", ".join(sorted(known)) or "none"
@@ -76,4 +76,4 @@ def _image(spec: VirtualMachineSpec, parameters: Mapping[str, Any]) -> Source:
             value=name,
             hint=f"Its parameter images has: {there}. Choose one of them, or give url and checksum.",
         )
-    return Source(str(known[name]["url"]), str(known[name]["checksum"]))
+    return Source(known[name].url, known[name].checksum)

@@ -19,6 +19,7 @@ from chandlery.foundation.errors import (
 from chandlery.foundation.validation.quantity import Quantity
 from chandlery.providers.kubernetes.drift import APPLIED, changes, stamped
 from chandlery.providers.kubernetes.ownership import Owner, annotated
+from chandlery.providers.kubernetes.pods import cut_off, ready
 from chandlery.providers.kubernetes.session import Key, KubernetesSession
 from chandlery.providers.kubernetes.types import CLAIMS, PODS, SECRETS, SERVICES, Obj
 
@@ -68,7 +69,7 @@ class Children:
         """One Difference for each child that is missing, changed or too many; the payload says what to do."""
         found, wanted = [], set()
         for body in desired:
-            manifest = stamped(body)
+            manifest = stamped(self._despite_exporters(body) if body["kind"] == SERVICES.kind else body)
             key = (body["kind"], body["metadata"]["name"])
             wanted.add(key)
             live = self.live.get(key)
@@ -103,6 +104,24 @@ class Children:
             if key not in wanted and self._surplus(live):
                 found.append(Difference(f"{key[0]} {key[1]}", "absent", "present", payload=("delete", live)))
         return found
+
+    def _despite_exporters(self, service: Obj) -> Obj:
+        """The Service leads to pods also while only their exporter keeps them from being ready.
+
+        It then leads to every pod that it selects: not while one can't serve and another one can without this.
+        """
+        selector = service["spec"].get("selector") or {}
+        chosen = [
+            pod
+            for pod in self.pods
+            if not pod["metadata"].get("deletionTimestamp")
+            and selector.items() <= (pod["metadata"].get("labels") or {}).items()
+        ]
+        out = [pod for pod in chosen if cut_off(pod)]
+        dead = [pod for pod in chosen if not ready(pod)]
+        if not out or (dead and len(out) + len(dead) < len(chosen)):
+            return service
+        return {**service, "spec": {**service["spec"], "publishNotReadyAddresses": True}}
 
     def _surplus(self, live: Obj) -> bool:
         if live["kind"] in (PODS.kind, CLAIMS.kind) or live["metadata"].get("deletionTimestamp"):

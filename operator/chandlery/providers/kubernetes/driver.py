@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import orjson
 
+from chandlery.driver.parameters import Parameters
 from chandlery.driver.permissions import Rule
 from chandlery.driver.plan import window_of
 from chandlery.driver.protocol import Difference, DriverContext, Observation, Unsupported
@@ -25,6 +26,7 @@ from chandlery.providers.kubernetes.types import CLAIMS, SECRETS, Obj
 from chandlery.providers.local.rotation import Rotation
 
 R = TypeVar("R", bound=AnyResource)
+P = TypeVar("P", bound=Parameters)
 
 AUTH = "-auth"
 """Suffix of the Secret with generated passwords."""
@@ -49,21 +51,22 @@ class Pass(Protocol):
     async def delete(self) -> bool: ...
 
 
-class KubernetesDriver(ABC, Generic[R]):
-    """The four verbs by a pass; a kind says which pass and what it refuses."""
+class KubernetesDriver(ABC, Generic[R, P]):
+    """The four verbs by a pass; a kind says which pass, which parameters it has, and what it refuses."""
 
     name: ClassVar[str] = "kubernetes"
     permissions: ClassVar[tuple[Rule, ...]] = ()
+    parameters: ClassVar[type[Parameters]]
 
     @abstractmethod
     async def begin(self, ctx: DriverContext, obj: R) -> Pass:
         """Read what is there."""
 
     @abstractmethod
-    def refused(self, obj: R, parameters: Mapping[str, Any]) -> Iterator[Unsupported]:
+    def refused(self, obj: R, parameters: P) -> Iterator[Unsupported]:
         """What this kind can't honour."""
 
-    def unsupported(self, obj: R, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
+    def unsupported(self, obj: R, parameters: P) -> Sequence[Unsupported]:
         found = list(self.refused(obj, parameters))
         if getattr(obj.spec, "adopt", None) is not None:
             why = "workloads that something else made can't be taken over"

@@ -9,12 +9,15 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from chandlery.driver.objects import ResourceType
 from chandlery.driver.protocol import DriverContext
-from chandlery.providers.kubernetes import certificates
+from chandlery.model.base import Condition
+from chandlery.providers.kubernetes import certificates, pods
 from chandlery.providers.kubernetes.certificates import Certificates
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.driver import R, Workload
 from chandlery.providers.kubernetes.foreign import look
 from chandlery.providers.kubernetes.inputs import EngineInputs
+from chandlery.providers.kubernetes.metrics import exporter_condition
+from chandlery.providers.kubernetes.templates import upgrade_condition
 from chandlery.providers.kubernetes.types import (
     BUDGETS,
     CLAIMS,
@@ -96,7 +99,26 @@ class EngineWorkload(Workload[R], Generic[R, I]):
         """So many pods are ready, and all are of the present template."""
         live = self.stateful or {}
         meta, status = live.get("metadata") or {}, live.get("status") or {}
-        revision = status.get("updateRevision")
-        same = all(p["metadata"]["labels"].get("controller-revision-hash") == revision for p in self.servers())
+        revision, servers = status.get("updateRevision"), self.servers()
+        same = all(p["metadata"]["labels"].get("controller-revision-hash") == revision for p in servers)
         current = status.get("observedGeneration") == meta.get("generation")
-        return bool(current and same and int(status.get("readyReplicas") or 0) >= wanted)
+        return bool(current and same and sum(map(pods.ready, servers)) >= wanted)
+
+    def told(self, newer: str) -> tuple[Condition, ...]:
+        """Conditions of any engine: of a newer template (its digest), and of exporters."""
+        return (*upgrade_condition(self.address, newer, self.opens), *exporter_condition(self.there.pods))
+
+    def trouble(self) -> tuple[str, str] | None:
+        """What a person should know of pods that don't get on: (reason, sentence)."""
+        for pod in self.servers():
+            wrong = pods.problem(pod)
+            if wrong:
+                return wrong[0], f"{pod['metadata']['name']}: {wrong[1]}"
+        live = self.stateful
+        if live is None or self.there.pods:
+            return None
+        name, status = live["metadata"]["name"], live.get("status") or {}
+        if status.get("observedGeneration") != live["metadata"].get("generation"):
+            return None
+        look = f"kubectl describe statefulset {name} -n {self.owner.namespace}"
+        return "PodsMissing", f"no pod of StatefulSet {name} is there; why, such as a quota, tells: {look}"

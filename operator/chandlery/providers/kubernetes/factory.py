@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from chandlery.driver.provider import ProviderSetup
 from chandlery.foundation.errors import Internal
+from chandlery.providers.kubernetes.parameters import KubernetesParameters
 from chandlery.providers.kubernetes.session import KubernetesSession, Resolver, pod_address
 from chandlery.providers.kubernetes.types import Api
 from chandlery.providers.settings import KubernetesSettings
@@ -16,6 +19,8 @@ class KubernetesProviderFactory:
         api: set by the composition root before the first session is opened.
         resolve: how a pod is reached.
     """
+
+    parameters: ClassVar[type[KubernetesParameters]] = KubernetesParameters
 
     def __init__(self, settings: KubernetesSettings | None = None, api: Api | None = None) -> None:
         self.settings = settings or KubernetesSettings()
@@ -30,8 +35,9 @@ class KubernetesProviderFactory:
         """
         if self.api is None:
             raise Internal("the kubernetes provider was given no API server")
-        images = {**self.settings.image_map(), **(setup.settings.get("images") or {})}
-        secrets = setup.settings.get("pullSecrets") or self.settings.pull_secret_names()
+        said = setup.settings if isinstance(setup.settings, KubernetesParameters) else KubernetesParameters()
+        images = self.settings.image_map() | dict(said.images)
+        secrets = said.pull_secrets or self.settings.pull_secret_names()
         return KubernetesSession(
             self.api,
             notify=setup.notify,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from chandlery.model.parts import Tls
 from chandlery.providers.kubernetes import metrics
 from chandlery.providers.kubernetes.ownership import Owner
+from chandlery.providers.kubernetes.parameters import WorkloadParameters
 from chandlery.providers.kubernetes.services import HEADLESS
 
 S = TypeVar("S", bound=Any)
@@ -28,7 +29,7 @@ class EngineInputs(ABC, Generic[S]):
     pull_secrets: tuple[str, ...] = ()
     exporter: str = ""
     exporter_said: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: WorkloadParameters = field(default_factory=WorkloadParameters)
 
     own_metrics_port: ClassVar[int]
 
@@ -82,7 +83,7 @@ class EngineInputs(ABC, Generic[S]):
             **{name: spec[name] for name in names if name in spec},
             **own,
             **({"metrics": self.metrics_port, "exporter": self.exporter_said} if self.metrics else {}),
-            **({"commands": dict(self.parameters["commands"])} if self.parameters.get("commands") else {}),
+            **({"commands": self.parameters.commands_said()} if self.parameters.commands else {}),
             "image": self.image_said,
             "pullSecrets": list(self.pull_secrets),
         }

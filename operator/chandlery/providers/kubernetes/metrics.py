@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from chandlery.model.base import Condition, ConditionStatus
 from chandlery.model.parts import Metrics
+from chandlery.providers.kubernetes import pods
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.types import SERVICE_MONITORS, SERVICES, Obj
 
@@ -20,6 +23,24 @@ def enabled(metrics: Metrics | None) -> bool:
 
 def wants_monitor(metrics: Metrics | None) -> bool:
     return metrics is not None and metrics.enabled and metrics.monitor
+
+
+def exporter_condition(workload_pods: Iterable[Obj]) -> tuple[Condition, ...]:
+    """The condition that tells of exporters that fail; none while they serve."""
+    for pod in workload_pods:
+        for said in (pod.get("status") or {}).get("containerStatuses") or ():
+            wrong = pods.container_problem(said) if said["name"] == pods.EXPORTER else None
+            if wrong:
+                message = f"the exporter of {pod['metadata']['name']}: {wrong[1]}"
+                return (
+                    Condition(
+                        type="MetricsAvailable",
+                        status=ConditionStatus.FALSE,
+                        reason=wrong[0],
+                        message=f"{message.rstrip('.')}. Clients are served all the same.",
+                    ),
+                )
+    return ()
 
 
 def metrics_children(owner: Owner, metrics: Metrics | None, port: int, *, monitors: bool, path: str = "") -> list[Obj]:

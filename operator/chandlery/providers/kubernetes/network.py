@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from chandlery.model.parts import Exposure, ExposureType
 from chandlery.providers.kubernetes.ownership import Owner
+from chandlery.providers.kubernetes.parameters import NetworkPolicyParameter
 from chandlery.providers.kubernetes.types import NETWORK_POLICIES, OWNER_UID, Obj
 
-PARAMETER = "networkPolicy"
 OPERATOR = {"app.kubernetes.io/name": "chandlery", "app.kubernetes.io/component": "operator"}
 """Labels of the operator's pods, as the chart gives them."""
 
@@ -34,19 +34,17 @@ def cidrs_of(exposure: Exposure) -> Sequence[Any]:
 
 
 def network_policy(
-    owner: Owner, doors: Doors, *, cidrs: Sequence[Any] = (), parameters: Mapping[str, Any] | None = None
+    owner: Owner, doors: Doors, *, cidrs: Sequence[Any] = (), asked: NetworkPolicyParameter | None = None
 ) -> list[Obj]:
     """One policy, or none when nobody asks for one.
 
-    Asked for by `exposure.allowedCidrs`, or by the class's parameter `networkPolicy`: true, or an object with `from`
-    (peers as in a NetworkPolicy: who may connect) and `metricsFrom` (who may ask for metrics; all without it). Without
-    any of them clients are the pods of the same namespace. Members and the operator can always connect.
+    Asked for by `exposure.allowedCidrs`, or by the class's parameter `networkPolicy`. Where neither names anybody,
+    clients are the pods of the same namespace. Members and the operator can always connect.
     """
-    asked = (parameters or {}).get(PARAMETER)
-    if not cidrs and not asked:
+    if not cidrs and asked is None:
         return []
-    more = asked if isinstance(asked, Mapping) else {}
-    clients = [*({"ipBlock": {"cidr": str(cidr)}} for cidr in cidrs), *(more.get("from") or ())]
+    asked = asked or NetworkPolicyParameter()
+    clients = [*({"ipBlock": {"cidr": str(cidr)}} for cidr in cidrs), *(peer.manifest() for peer in asked.from_)]
     own = {"podSelector": {"matchLabels": {OWNER_UID: owner.uid}}}  # also those that make backups
     operator = {"namespaceSelector": {}, "podSelector": {"matchLabels": OPERATOR}}
     rules = [
@@ -55,7 +53,7 @@ def network_policy(
         {"from": [operator], "ports": _ports([*doors.clients, *doors.operator])},
     ]
     if doors.metrics:
-        peers = list(more.get("metricsFrom") or ())
+        peers = [peer.manifest() for peer in asked.metrics_from]
         rules.append({**({"from": peers} if peers else {}), "ports": _ports(doors.metrics)})
     spec = {"podSelector": {"matchLabels": owner.selector}, "policyTypes": ["Ingress"], "ingress": rules}
     return [owner.child(NETWORK_POLICIES, spec=spec)]

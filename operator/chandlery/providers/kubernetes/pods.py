@@ -8,14 +8,20 @@ from typing import Any
 from chandlery.foundation.validation.quantity import Quantity
 from chandlery.model.parts import Placement, Resources, SpreadPolicy
 from chandlery.providers.kubernetes.ownership import Owner
+from chandlery.providers.kubernetes.parameters import WorkloadParameters
 from chandlery.providers.kubernetes.types import BUDGETS, Obj
 
 USER = 999
 """User and group of the engines: any number but 0 will do, as files belong to the group by fsGroup."""
 
+EXPORTER = "metrics"
+"""Name of the container beside an engine that serves its metrics."""
+
 CONTAINER: dict[str, Any] = {
     # an image's own may be closed to our user, and then nothing starts
     "workingDir": "/",
+    # the last words of one that fails stand in the pod's status, and so in ours
+    "terminationMessagePolicy": "FallbackToLogsOnError",
     "securityContext": {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -114,25 +120,24 @@ def scratch(name: str, size: str = "16Mi") -> dict[str, Any]:
     return {"name": name, "emptyDir": {"sizeLimit": size}}
 
 
-def program(name: str, default: Sequence[str], parameters: Mapping[str, Any]) -> list[str]:
+def program(name: str, default: Sequence[str], parameters: WorkloadParameters) -> list[str]:
     """How a program is started: the words before its arguments.
 
     Images put their programs in different places: a class says so with `commands.<name>`, a list of words.
     """
-    said = (parameters.get("commands") or {}).get(name)
-    return [str(word) for word in said] if said else list(default)
+    return list(parameters.commands.get(name) or default)
 
 
-def sidecar(name: str, image: str, command: Sequence[str], port: int, path: str, **more: Any) -> dict[str, Any]:
+def sidecar(image: str, command: Sequence[str], port: int, path: str, **more: Any) -> dict[str, Any]:
     """A container that serves the engine's metrics at a port named `metrics`."""
     return {
-        "name": name,
+        "name": EXPORTER,
         "image": image,
         "command": list(command),
         "ports": [{"name": "metrics", "containerPort": port, "protocol": "TCP"}],
         **CONTAINER,
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
-        # no readiness of its own: clients are served without metrics too
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+        # no readiness of its own: clients are served without metrics too (see `cut_off`)
         "livenessProbe": http_probe(path, "metrics", period=30, timeout=10, failures=4),
         **more,
     }
@@ -154,12 +159,14 @@ def budget(owner: Owner, instances: int) -> list[Obj]:
     ]
 
 
-def image(engine: str, default: str, parameters: Mapping[str, Any], catalogue: Mapping[str, str]) -> tuple[str, str]:
-    """The image of an engine, and what people said of it (empty when it is the driver's own choice).
+def image(
+    name: str, default: str, parameters: WorkloadParameters, catalogue: Mapping[str, str], *, engine: bool = True
+) -> tuple[str, str]:
+    """The image of an engine or of what runs beside one, and what people said of it (empty: the driver's own choice).
 
-    A class's parameters (`images.<engine>`, or `image`) win over the chart's catalogue, which wins over the default.
+    A class's parameters (`images.<name>`, for engines else `image`) win over the catalogue, which wins over the default.
     """
-    said = (parameters.get("images") or {}).get(engine) or parameters.get("image") or catalogue.get(engine) or ""
+    said = parameters.image_of(name, engine=engine) or catalogue.get(name) or ""
     return str(said or default), str(said)
 
 
@@ -171,28 +178,92 @@ def running(pod: Obj | None) -> bool:
 
 
 def ready(pod: Obj | None) -> bool:
-    """Whether Services lead to the pod, as the kubelet last said: later than it answers, by a probe's period."""
+    """Whether the pod serves clients, as the kubelet last said: later than it answers, by a probe's period.
+
+    An exporter that fails takes nothing from that, though Kubernetes calls such a pod unready.
+    """
     if pod is None or pod["metadata"].get("deletionTimestamp"):
         return False
+    if _said_ready(pod):
+        return True
+    said = (pod.get("status") or {}).get("containerStatuses") or ()
+    engines = [c for c in said if c["name"] != EXPORTER]
+    return len(engines) < len(said) and bool(engines) and all(c.get("ready") for c in engines)
+
+
+def cut_off(pod: Obj | None) -> bool:
+    """Whether nothing but its exporter keeps Services from leading to the pod."""
+    return pod is not None and ready(pod) and not _said_ready(pod)
+
+
+def _said_ready(pod: Obj) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or ()
     return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
 
 
+_UNPULLED = (
+    "Check the image's name and whether the node may pull it; another image is named by the class's parameter "
+    "images or by the chart's drivers.images, pull Secrets by pullSecrets beside it"
+)
+_HINTS: dict[str, str] = {
+    "ImagePullBackOff": _UNPULLED,
+    "ErrImagePull": _UNPULLED,
+    "InvalidImageName": _UNPULLED,
+    "ErrImageNeverPull": _UNPULLED,
+    "OOMKilled": "Give it more memory: spec.resources.limits.memory",
+}
+_UNPLACED = (
+    (
+        "persistentvolumeclaim",
+        "Name a StorageClass that can make volumes (spec.storage.className), or make one default",
+    ),
+    ("insufficient", "Add nodes, or ask for less in spec.resources.requests"),
+    ("taint", "Add nodes, or tolerate the taint in spec.placement.tolerations"),
+    ("topology spread", "Add nodes, or set spec.placement.spread.policy to Preferred"),
+    ("node affinity", "Check spec.placement.nodeSelector, and where its volume lies"),
+)
+"""What the scheduler's sentence says, and the way out."""
+
+
 def problem(pod: Obj | None) -> tuple[str, str] | None:
-    """What a person should know about a pod that doesn't get on: (reason, sentence)."""
+    """What a person should know about a pod that doesn't get on, and what to do: (reason, sentence)."""
     if pod is None:
         return None
     status = pod.get("status") or {}
     for condition in status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return str(condition.get("reason") or "Unschedulable"), str(
-                condition.get("message") or "can't be scheduled"
-            )
-    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        reason = waiting.get("reason", "")
-        if reason and reason not in ("ContainerCreating", "PodInitializing"):
-            ended = (container.get("lastState") or {}).get("terminated") or {}
-            last = f"; it last ended with {ended.get('reason')} ({ended.get('exitCode')})" if ended else ""
-            return str(reason), f"{waiting.get('message') or reason}{last}"
+            words = str(condition.get("message") or "can't be scheduled")
+            hint = next((hint for part, hint in _UNPLACED if part in words.lower()), "")
+            return str(condition.get("reason") or "Unschedulable"), _with(words, hint)
+    if status.get("phase") == "Failed" and status.get("reason"):
+        return str(status["reason"]), str(status.get("message") or status["reason"])
+    said = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    for container in sorted(said, key=lambda c: bool(c["name"] == EXPORTER)):
+        found = container_problem(container)
+        if found:
+            return found
     return None
+
+
+def container_problem(said: Obj) -> tuple[str, str] | None:
+    """As `problem`, from the status of one container."""
+    waiting = (said.get("state") or {}).get("waiting") or {}
+    reason = waiting.get("reason", "")
+    if not reason or reason in ("ContainerCreating", "PodInitializing"):
+        return None
+    ended = (said.get("lastState") or {}).get("terminated") or {}
+    why = str(ended.get("reason") or "")
+    words = str(waiting.get("message") or reason)
+    if ended:
+        last = " ".join(str(ended.get("message") or "").split())
+        words += f"; it last ended with {why} ({ended.get('exitCode')})"
+        words += f", saying: {last[-_WORDS:]}" if last else ""
+    return str(reason), _with(words, _HINTS.get(why) or _HINTS.get(reason, ""))
+
+
+_WORDS = 300
+"""Of a container's last ones."""
+
+
+def _with(words: str, hint: str) -> str:
+    return f"{words.rstrip('.')}. {hint}" if hint else words

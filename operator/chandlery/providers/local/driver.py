@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from chandlery.driver.parameters import Parameters
 from chandlery.driver.protocol import DriverContext, Observation, Reader, Unsupported, external_name
 from chandlery.foundation.errors import DependencyNotReady, NotSupported
 from chandlery.model.base import DeletionPolicy
@@ -65,7 +66,7 @@ class LocalDriver(ABC):
         """Its abilities for this object, where they differ from engine to engine."""
         return self.abilities
 
-    def unsupported(self, obj: Any, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
+    def unsupported(self, obj: Any, parameters: Parameters) -> Sequence[Unsupported]:
         """The fields that can't be honoured here."""
         return [*self.refused(obj), *common(obj.spec, self.does(obj))]
 

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, ClassVar
 
+from pydantic import Field
+
+from chandlery.driver.parameters import Parameters
 from chandlery.driver.provider import ProviderSetup
-from chandlery.foundation.errors import InvalidConfiguration
+from chandlery.model.words import AbsolutePath
 from chandlery.providers.local.housekeeping import Limits
 from chandlery.providers.local.ports import DEFAULT_RANGE
 from chandlery.providers.local.provider import LocalProvider
 
 
+class LocalParameters(Parameters):
+    """Of a ProviderConfig of the provider `local`."""
+
+    data_dir: Annotated[
+        AbsolutePath | None,
+        Field(description="Where engines and data are, an absolute path; without it the operator's data directory."),
+    ] = None
+
+
 class LocalProviderFactory:
     """One session per data directory. `data_dir` is where engines live when the ProviderConfig doesn't say."""
+
+    parameters: ClassVar[type[LocalParameters]] = LocalParameters
 
     def __init__(
         self,
@@ -39,14 +54,9 @@ class LocalProviderFactory:
         """Take the data directory.
 
         Raises:
-            InvalidConfiguration: `dataDir` of the ProviderConfig isn't an absolute path.
             AlreadyExists: another operator works on the directory.
         """
-        named = setup.settings.get("dataDir")
-        if named is not None and not (isinstance(named, str) and Path(named).is_absolute()):
-            raise InvalidConfiguration(
-                "the data directory must be an absolute path", field="spec.parameters.dataDir", value=named
-            )
+        named = setup.settings.data_dir if isinstance(setup.settings, LocalParameters) else None
         provider = LocalProvider(
             Path(named) if named else self._data_dir,
             cache_dir=self._cache_dir,

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
+from pydantic import Field
+
+from chandlery.driver.parameters import Parameters
 from chandlery.driver.protocol import (
     Binding,
     Difference,
@@ -34,16 +37,26 @@ _KEPT: Final = 256
 _dumped: OrderedDict[int, tuple[Any, dict[str, Any]]] = OrderedDict()
 
 
+class MemoryParameters(Parameters):
+    """Of the memory drivers of all kinds."""
+
+    unsupported: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=63)], ...],
+        Field(max_length=64, description="Fields of spec to refuse, so that refusals can be tried out."),
+    ] = ()
+
+
 class MemoryDriver:
     """A driver on the simulated world."""
 
     name: ClassVar[str] = "memory"
+    parameters: ClassVar[type[MemoryParameters]] = MemoryParameters
     costs: ClassVar[Mapping[str, Disruption]] = {}
     """What changing a field of spec costs, by JSON name; those not named cost nothing."""
 
-    def unsupported(self, obj: Any, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
+    def unsupported(self, obj: Any, parameters: Parameters) -> Sequence[Unsupported]:
         """Fields listed in the class's parameter `unsupported` are refused, so that refusals can be tried out."""
-        listed = parameters.get("unsupported") or ()
+        listed = parameters.unsupported if isinstance(parameters, MemoryParameters) else ()
         given = settings_of(obj)
         return [
             Unsupported(f"spec.{field}", str(given[field])[:_SHOWN], "the simulated world does not know this field")

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import redis.exceptions as failures
 from acme_shared_cache.provider import SharedServer
 
+from chandlery.driver.parameters import Parameters
 from chandlery.driver.protocol import Binding, Difference, DriverContext, Observation, Unsupported, external_name
 from chandlery.foundation.errors import ProviderUnavailable
 from chandlery.model.base import DeletionPolicy, Endpoint
@@ -25,7 +26,7 @@ from chandlery_kinds.cache.model import Cache, CacheMode, CacheUser, Persistence
 class SharedCacheDriver:
     name: ClassVar[str] = "shared"
 
-    def unsupported(self, obj: Cache, parameters: Mapping[str, Any]) -> Sequence[Unsupported]:
+    def unsupported(self, obj: Cache, parameters: Parameters) -> Sequence[Unsupported]:
         return list(_refused(obj))
 
     async def observe(self, ctx: DriverContext, obj: Cache) -> Observation:

@@ -15,6 +15,7 @@ from chandlery_kinds.database.kubernetes.backup import script
 from chandlery_kinds.database.kubernetes.children import children
 from chandlery_kinds.database.kubernetes.config import config
 from chandlery_kinds.database.kubernetes.inputs import Inputs
+from chandlery_kinds.database.kubernetes.parameters import DatabaseParameters
 from chandlery_kinds.database.model import Database
 
 UID = "0b8f2f6e-6f0d-4d6c-8f51-0a4a4c4f2d10"
@@ -27,7 +28,7 @@ def database(spec):
 
 
 def inputs(spec, **more):
-    return replace(Inputs.of(database(spec), {}, {}), **more)
+    return replace(Inputs.of(database(spec), DatabaseParameters(), {}), **more)
 
 
 VOLUME = {"destination": {"volume": {"claimName": "safe"}}}
@@ -93,7 +94,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_not_done_is_refused_by_name(case):
     spec, fields = REFUSED[case]
-    assert {found.field for found in DatabaseDriver().unsupported(database(spec), {})} == fields
+    assert {found.field for found in DatabaseDriver().unsupported(database(spec), DatabaseParameters())} == fields
 
 
 def test_a_live_setting_changes_another_part_of_the_mark_than_one_that_needs_a_start():
@@ -123,10 +124,10 @@ def test_who_may_come_without_tls():
 def test_backups_and_the_pooler_go_to_the_engine_and_clients_to_the_pooler():
     made = inputs({"pooler": {}, "backup": VOLUME, "exposure": {"type": "LoadBalancer", "port": 15432}})
     assert f"host=orders-database.shop.svc port={5432} " in script(made, made.spec.backup)
-    services = {m["metadata"]["name"]: m["spec"] for m in children(made, {}) if m["kind"] == "Service"}
+    services = {m["metadata"]["name"]: m["spec"] for m in children(made) if m["kind"] == "Service"}
     assert services["orders-database"]["type"] == "ClusterIP"
     assert services["orders-database"]["ports"][0]["port"] == 5432
-    [service] = [m for m in pooler.children(made, "a", {}) if m["kind"] == "Service"]
+    [service] = [m for m in pooler.children(made, "a") if m["kind"] == "Service"]
     assert (service["spec"]["type"], service["spec"]["ports"][0]["port"]) == ("LoadBalancer", 15432)
     engine = services["orders-database"]["selector"].items()
     [kept] = pooler.workload(made, None, "")
@@ -193,13 +194,13 @@ def test_other_operators_know_every_field_that_they_are_given():
         "exposure": {"type": "LoadBalancer"},
     }
     obj = database(spec)
-    owner = Inputs.of(obj, {}, {}).owner
+    owner = Inputs.of(obj, DatabaseParameters(), {}).owner
     restore = {"server": "old-database", "s3": STORE}
-    made = cluster.children(owner, obj.spec, {}, {}, ["mirror"])
-    made += cluster.children(owner, obj.spec, {}, {}, restore=restore)
+    made = cluster.children(owner, obj.spec, DatabaseParameters(), {}, ["mirror"])
+    made += cluster.children(owner, obj.spec, DatabaseParameters(), {}, restore=restore)
     made.append(cluster_backup.asked_for(owner, "now"))
     maria = database({**FULL, "engine": "mariadb", "version": "11.8", "tls": {}, "exposure": spec["exposure"]})
-    made.append(mariadb_cluster.cluster(owner, maria.spec, {}, {}, ["mirror"]))
+    made.append(mariadb_cluster.cluster(owner, maria.spec, DatabaseParameters(), {}, ["mirror"]))
     kinds = set()
     for manifest in made:
         if manifest["kind"] in SCHEMAS:
@@ -210,15 +211,15 @@ def test_other_operators_know_every_field_that_they_are_given():
 
 def test_how_a_cluster_began_is_never_written_anew():
     obj = database({"instances": 2})
-    owner = Inputs.of(obj, {}, {}).owner
+    owner = Inputs.of(obj, DatabaseParameters(), {}).owner
     began = {"initdb": {"database": "other"}}
-    again = cluster.cluster(owner, obj.spec, {}, {}, live={"spec": {"bootstrap": began}})
+    again = cluster.cluster(owner, obj.spec, DatabaseParameters(), {}, live={"spec": {"bootstrap": began}})
     assert again["spec"]["bootstrap"] == began
     assert "externalClusters" not in again["spec"]
 
 
 def test_a_store_needs_no_keys_where_the_workload_has_an_identity():
-    owner = Inputs.of(database({}), {}, {}).owner
+    owner = Inputs.of(database({}), DatabaseParameters(), {}).owner
     made = cluster_backup.store(owner, S3Destination.model_validate({"bucket": "backups", "prefix": "a/"}))
     assert made["spec"]["configuration"]["s3Credentials"] == {"inheritFromIAMRole": True}
     assert made["spec"]["configuration"]["destinationPath"] == "s3://backups/a"
@@ -226,7 +227,7 @@ def test_a_store_needs_no_keys_where_the_workload_has_an_identity():
 
 def test_the_line_of_the_data_decides_where_nobody_asked_for_one():
     obj = database({"engine": "mariadb", "instances": 2})
-    owner = Inputs.of(obj, {}, {}).owner
-    made = mariadb_cluster.cluster(owner, obj.spec, {}, {}, version="12.3")
+    owner = Inputs.of(obj, DatabaseParameters(), {}).owner
+    made = mariadb_cluster.cluster(owner, obj.spec, DatabaseParameters(), {}, version="12.3")
     assert made["spec"]["image"].endswith(":12.3.3")
-    assert Inputs.of(database({"engine": "mariadb"}), {}, {}, major="10.11").image.endswith(":10.11")
+    assert Inputs.of(database({"engine": "mariadb"}), DatabaseParameters(), {}, major="10.11").image.endswith(":10.11")

@@ -3,6 +3,7 @@
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery_kinds.queue import rabbitmq as rabbit
 from chandlery_kinds.queue.drivers.kubernetes_rabbit_delegate import refused
+from chandlery_kinds.queue.kubernetes.parameters import QueueParameters
 from chandlery_kinds.queue.kubernetes.rabbit import inputs_of
 from chandlery_kinds.queue.kubernetes.rabbit_delegate import cluster, problems, topology
 from chandlery_kinds.queue.model import Queue
@@ -23,7 +24,7 @@ def queue(**spec):
 
 
 def made(**spec):
-    return cluster(inputs_of(queue(**spec), {}, {}), None)["spec"]
+    return cluster(inputs_of(queue(**spec), QueueParameters(), {}), None)["spec"]
 
 
 def test_a_cluster_says_what_the_spec_says_and_leaves_to_the_operator_what_is_its_own():
@@ -41,7 +42,12 @@ def test_a_cluster_says_what_the_spec_says_and_leaves_to_the_operator_what_is_it
 
 def test_a_volume_is_never_made_smaller():
     live = {"spec": {"persistence": {"storage": "10Gi"}}}
-    assert cluster(inputs_of(queue(storage={"size": "5Gi"}), {}, {}), live)["spec"]["persistence"]["storage"] == "10Gi"
+    assert (
+        cluster(inputs_of(queue(storage={"size": "5Gi"}), QueueParameters(), {}), live)["spec"]["persistence"][
+            "storage"
+        ]
+        == "10Gi"
+    )
 
 
 def content(password="one"):
@@ -107,11 +113,10 @@ def test_what_the_operators_say_is_told_back():
 
 
 def test_what_is_not_handed_over_is_refused_by_name():
-    def fields(obj, mode="cluster"):
-        return [one.field for one in refused(obj, mode)]
+    def fields(obj):
+        return [one.field for one in refused(obj)]
 
     assert fields(queue()) == []
-    assert fields(queue(), "both") == ["parameters.rabbitmqOperator"]
     assert fields(queue(tls={}, metrics={}, deletionPolicy="Retain", exposure={"port": 5673})) == [
         "spec.tls",
         "spec.metrics",

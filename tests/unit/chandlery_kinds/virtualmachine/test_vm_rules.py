@@ -11,6 +11,7 @@ from chandlery_kinds.virtualmachine.drivers.local import VirtualMachineDriver
 from chandlery_kinds.virtualmachine.drivers.local_images import disk_format, wanted
 from chandlery_kinds.virtualmachine.drivers.local_look import accepting
 from chandlery_kinds.virtualmachine.model import VirtualMachine
+from chandlery_kinds.virtualmachine.parameters import MachineParameters
 from chandlery_kinds.virtualmachine.power import POWER_ANNOTATION, Ended, Power
 from chandlery_kinds.virtualmachine.power import wanted as wanted_power
 from chandlery_kinds.virtualmachine.qmp import parse_usernet
@@ -137,15 +138,15 @@ def test_power(strategy, annotation, ended, started, expected):
 )
 def test_what_can_not_be_honoured_is_named(spec, field, monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    assert [found.field for found in VirtualMachineDriver().unsupported(vm(**spec), {})] == [field]
+    assert [found.field for found in VirtualMachineDriver().unsupported(vm(**spec), MachineParameters())] == [field]
 
 
 def test_an_image_of_the_class_goes_before_the_built_in_one():
     own = {"images": {"tiny": {"url": "https://example.com/t.img", "checksum": "sha256:" + "0" * 64}}}
-    found = wanted(vm().spec, own)
+    found = wanted(vm().spec, MachineParameters.model_validate(own))
     assert found.disk is not None
     assert found.disk.url == "https://example.com/t.img"
-    assert wanted(vm().spec, {}).built_in
+    assert wanted(vm().spec, MachineParameters()).built_in
 
 
 def qcow2(version=3, size=1 << 20, backing=b"", features=0):
