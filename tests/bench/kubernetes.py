@@ -33,6 +33,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ async def operate(kubeconfig: Path) -> None:
     def counted(verb: str, plural: str, code: str) -> None:
         requests[f"{verb} {plural}" if code.startswith("2") or code == "404" else f"{verb} {plural} {code}"] += 1
 
-    operator.api._on_request = counted  # type: ignore[method-assign]
+    operator.api._on_request = counted
     passed = operator.metrics.passed
 
     def timed(kind: str, seconds: float, *, failed: bool) -> None:
@@ -282,6 +283,10 @@ class Watcher:
             if status.get("phase") == "Ready" and self.ready.get(name, (0, 0.0))[0] < generation:
                 self.ready[name] = (generation, time.monotonic())
 
+    def knows(self, name: str, generation: int) -> bool:
+        """Whether this one was Ready with that generation of its spec."""
+        return self.ready[name][0] >= generation
+
     async def until(self, done: Callable[[], bool]) -> None:
         """Until it is so; SystemExit when nothing at all gets on."""
         while not done():
@@ -422,7 +427,7 @@ async def phases(api: HttpApi, kubeconfig: Path, plane: int, count: int, pause: 
         made = await api.merge_patch(CACHES, "bench", name, {"spec": {"evictionPolicy": "allkeys-lru"}})
         assert made is not None
         at, generation = time.monotonic(), made["metadata"]["generation"]
-        await caches.until(lambda name=name, generation=generation: caches.ready[name][0] >= generation)
+        await caches.until(partial(caches.knows, name, generation))
         took.append(caches.ready[name][1] - at)
     figures.tell("change", time.monotonic() - began, await operator.report(), len(chosen), took)
     await operator.end()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import statistics
@@ -19,9 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -29,9 +30,11 @@ import nats
 
 from chandlery.app import manifests
 from chandlery.app.show import binding
-from chandlery.app.up import connect
+from chandlery.app.up import connect, is_ready
 from chandlery.providers.local.engines import Engines
 from chandlery.providers.local.ports import DEFAULT_RANGE, Ports
+from chandlery.reconcile.api import Obj, ResourceType, WatchEvent
+from chandlery.reconcile.client import HttpApi
 from chandlery_kinds.cache.resp import RespClient
 
 BIN = Path(sys.executable).parent
@@ -92,7 +95,8 @@ async def use_queue(uri: str, stream: str = "", subject: str = "bench", consumer
     try:
         js = connection.jetstream(timeout=1)
         if not stream:
-            stream = (await js.add_stream(name="bench", subjects=[subject])).config.name
+            stream = "bench"
+            await js.add_stream(name=stream, subjects=[subject])
             await js.add_consumer(stream, durable_name=consumer)
         await js.publish(subject, b"1")
         reader = await js.pull_subscribe_bind(consumer, stream)
@@ -180,24 +184,34 @@ SPECS: dict[str, dict[str, Any]] = {
 }
 
 
-async def time_ours(api: Any, kind: str, number: int, backend: int) -> float:
+async def ready(api: HttpApi, where: ResourceType, obj: Obj) -> Obj:
+    """The object once it is Ready; its watch tells, as it tells `kubectl wait`."""
+    version = obj["metadata"]["resourceVersion"]
+    events = cast("AsyncGenerator[WatchEvent, None]", api.watch(where, "default", version=version, seconds=120))
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if event.object["metadata"].get("uid") == obj["metadata"]["uid"] and is_ready(event.object):
+                return event.object
+    raise SystemExit(f"{where.kind} was not Ready within two minutes")
+
+
+async def time_ours(api: HttpApi, kind: str, number: int, backend: int) -> float:
     where = next(t for t in manifests.our_types() if t.kind == kind)
     spec = dict(SPECS.get(kind, {}))
     if kind == "LoadBalancer":
         spec["pools"] = [{"name": "app", "targets": [{"name": "a", "address": "127.0.0.1", "port": backend}]}]
         spec["listeners"] = [{"name": "web", "port": PORTS.choose(), "protocol": "HTTP", "pool": "app"}]
+    name = f"bench-{number}"
     body = {
         "apiVersion": where.api_version,
         "kind": kind,
-        "metadata": {"name": f"bench-{number}", "namespace": "default"},
+        "metadata": {"name": name, "namespace": "default"},
         "spec": spec,
     }
     began = time.monotonic()
-    await api.create(where, body)
+    obj = await ready(api, where, await api.create(where, body))
 
     async def used() -> None:
-        obj = await api.get(where, "default", body["metadata"]["name"])
-        assert next(c for c in obj["status"]["conditions"] if c["type"] == "Ready")["status"] == "True"
         entries = await binding(api, obj)
         match kind:
             case "Cache":
@@ -211,7 +225,9 @@ async def time_ours(api: Any, kind: str, number: int, backend: int) -> float:
 
     await until(used)
     took = time.monotonic() - began
-    await api.delete(where, "default", body["metadata"]["name"])
+    await api.delete(where, "default", name)
+    while await api.get(where, "default", name) is not None:
+        await asyncio.sleep(0.02)
     return took
 
 

@@ -84,7 +84,7 @@ async def ours(kubeconfig: Path, start: float, *, source: str, routine: bool) ->
             writes[f"{verb} {plural}"] += 1
         count(verb, plural, code)
 
-    operator.api._on_request = counted  # type: ignore[attr-defined]
+    operator.api._on_request = counted
     await operator.start()
     await operator.settled()
     while source == "kopf" and not (operator.source and operator.source.ready):

@@ -24,7 +24,7 @@ ALLOWED = 0.5
 """Seconds from the raw boot to Ready."""
 
 
-def first_page(port, begun, seconds=120):
+def first_page(port: int, begun: float, seconds: float = 120) -> float:
     """Seconds since `begun` until the guest answers."""
     while time.monotonic() - begun < seconds:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=0.5) as answer:
@@ -35,31 +35,31 @@ def first_page(port, begun, seconds=120):
 
 
 class Bench:
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         self.data = folder / "data"
         cache = os.environ.get("CHANDLERY_LOCAL_CACHE_DIR", str(Path("~/.cache/chandlery").expanduser()))
         self.env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "CHANDLERY_DATA_DIR": str(self.data)}
         self.env |= {"KUBECONFIG": str(self.data / "kubeconfig"), "CHANDLERY_LOCAL_CACHE_DIR": cache}
 
-    def run(self, *argv, check=True):
+    def run(self, *argv: str, check: bool = True) -> str:
         return subprocess.run(argv, env=self.env, capture_output=True, text=True, check=check).stdout
 
-    def ready(self, begun):
+    def ready(self, begun: float) -> float:
         """Seconds since `begun` until status says Ready."""
         self.run("kubectl", "wait", "--for=condition=Ready", f"cvm/{NAME}", "--timeout=300s")
         return time.monotonic() - begun
 
-    def port(self):
+    def port(self) -> int:
         status = json.loads(self.run("kubectl", "get", f"cvm/{NAME}", "-o", "json"))["status"]
-        return status["forwards"][0]["hostPort"]
+        return int(status["forwards"][0]["hostPort"])
 
-    def ours(self):
+    def ours(self) -> tuple[float, float]:
         begun = time.monotonic()
         self.run("kubectl", "apply", "-f", str(MANIFEST))
         ready = self.ready(begun)
         return ready, first_page(self.port(), begun)
 
-    def command(self):
+    def command(self) -> tuple[list[str], str, bytes, str]:
         """The QEMU command that our driver used, its environment, and its folder."""
         for instance in (self.data / "instances").iterdir():
             record = json.loads((instance / "record.json").read_text())
@@ -72,7 +72,7 @@ class Bench:
         raise SystemExit("no machine is there")
 
 
-def by_hand(argv, library, port, folder):
+def by_hand(argv: list[str], library: str, port: int, folder: Path) -> float:
     """The same command, by hand."""
     (folder / "log").mkdir(exist_ok=True)
     (folder / "run").mkdir(exist_ok=True)
@@ -85,7 +85,7 @@ def by_hand(argv, library, port, folder):
         process.wait()
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rounds", type=int, nargs="?", default=3)
     parser.add_argument("--check", action="store_true", help="end with 1 when the figure isn't kept")
@@ -98,7 +98,9 @@ def main():
             bench.ours()  # downloads, builds, measures once
             argv, library, seed, seed_path = bench.command()
             port = bench.port()
-            raw, ready, page = [], [], []
+            raw: list[float] = []
+            ready: list[float] = []
+            page: list[float] = []
             for _ in range(rounds):
                 bench.run("kubectl", "delete", "-f", str(MANIFEST))
                 copy = Path(folder) / "seed.iso"
