@@ -55,6 +55,15 @@ _TYPED = ("application/json", "application/vnd.kubernetes.protobuf", "applicatio
 _STREAMED = (*_TYPED, "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
 _PATCHES = ("application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json")
 _STRATEGIC = "application/strategic-merge-patch+json"
+_TEXT = ""
+"""Stands for an answer that is plain text, where else the name of a definition is."""
+_CONNECT: dict[str, tuple[str, ...]] = {
+    "attach": ("get", "post"),
+    "exec": ("get", "post"),
+    "portforward": ("get", "post"),
+    "proxy": ("delete", "get", "head", "options", "patch", "post", "put"),
+}
+"""Endpoints that pass a connection on to a node, and their methods."""
 _WORDS = {200: "OK", 201: "Created", 202: "Accepted", 401: "Unauthorized"}
 
 
@@ -104,6 +113,8 @@ class Writer:
         ]
 
     def _ref(self, name: str) -> Obj:
+        if name == _TEXT:
+            return {"type": "string"}
         return {"$ref": ("#/components/schemas/" if self.v3 else "#/definitions/") + name}
 
     def _operation(
@@ -296,8 +307,28 @@ class Writer:
             )
         return out
 
+    def _connect(self, name: str, options: str) -> Obj:
+        """An endpoint that takes whatever comes, and answers whatever the other side does."""
+        kind, suffix = self.resource.kind, name[:1].upper() + name[1:]
+        gvk = {"group": "", "version": self.resource.version, "kind": options}
+        out: Obj = {
+            method: self._operation(
+                "connect",
+                f"connect{self.group_version}{method.capitalize()}{self.scope}{kind}{suffix}",
+                f"connect {method.upper()} requests to {name} of {kind}",
+                {200: _TEXT},
+                gvk=gvk,
+                media=("*/*",),
+            )
+            for method in _CONNECT[name]
+        }
+        out["parameters"] = [one for one in self._path_parameters(name=True) if one["name"] != "pretty"]
+        return out
+
     def _sub(self, name: str, sub: Obj) -> Obj:
         resource = self.resource
+        if resource.builtin and name in _CONNECT:
+            return self._connect(name, sub["kind"])
         kind = sub.get("kind") or resource.kind
         group, version = sub.get("group") or "", sub.get("version") or ""
         if version:
@@ -308,6 +339,12 @@ class Writer:
         else:
             shown = self.own
         gvk = {"group": group, "version": version, "kind": kind} if resource.builtin and version else None
+        if resource.builtin and name == "log":
+            read = ("text/plain", *_TYPED)
+            operation = f"read{self.group_version}{self.scope}{resource.kind}Log"
+            text = f"read log of the specified {resource.kind}"
+            whole = self._operation("get", operation, text, {200: _TEXT}, media=read)
+            return {"get": whole, "parameters": self._path_parameters(name=True)}
         out = self._read_write(name, shown, gvk, sub["verbs"])
         if "create" in sub["verbs"]:
             suffix = name[:1].upper() + name[1:]

@@ -9,6 +9,7 @@ import pytest
 
 from chandlery.controlplane.builtins import builtin_resources
 from chandlery.controlplane.crd import custom_resources, default_crd
+from chandlery.controlplane.crdstrategy import install
 from chandlery.controlplane.openapi import OpenAPI
 from chandlery.controlplane.registry import Registry
 from chandlery.controlplane.types import Obj
@@ -54,7 +55,7 @@ def crd(kind: str = "Gadget", field: str = "size") -> Obj:
 @pytest.fixture
 def registry() -> Registry:
     made = Registry()
-    made.add_builtin(builtin_resources())
+    made.add_builtin(install(builtin_resources()))
     return made
 
 
