@@ -3,9 +3,10 @@
     python tests/bench/local.py [--runs 5] [--data-dir DIR] [--kind KIND]... [--check]
 
 Prints, for Valkey, NATS, HAProxy and PostgreSQL, the median of both in milliseconds and the difference, which is what
-Chandlery adds. Before that the whole of `chandlery up` with three kinds, and what operator and control plane need when
-idle. Both sides are asked every 2 ms whether the port is open, and only then by a client, which may have pauses of its
-own after a refusal. With --check the exit code is 1 when a figure isn't kept.
+Chandlery adds. For PostgreSQL that can be less than nothing: new clusters are copied from a template, but for the
+first, which is measured apart. Before that the whole of `chandlery up` with three kinds, and what operator and control
+plane need when idle. Both sides are asked every 2 ms whether the port is open, and only then by a client, which may
+have pauses of its own after a refusal. With --check the exit code is 1 when a figure isn't kept.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -39,7 +41,8 @@ from chandlery_kinds.cache.resp import RespClient
 
 BIN = Path(sys.executable).parent
 PORTS = Ports(lambda: (), (DEFAULT_RANGE[1] - 3000, DEFAULT_RANGE[1]))
-LIMITS = {"Cache": 150, "Queue": 150, "LoadBalancer": 150, "Database": 300}
+LIMITS = {"Cache": 150, "Queue": 150, "LoadBalancer": 150, "Database": 300, "first Database": 300}
+FIRST = "first "
 MOST_SECONDS, MOST_MEMORY, MOST_CPU = 3.0, 160.0, 2.0
 PAGE = b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -261,8 +264,10 @@ async def compare(home: Path, runs: int, kinds: list[str]) -> list[str]:
                 continue
             mine, theirs = [], []
             for number in range(runs):
-                theirs.append(await time_raw(engines, kind, backend) * 1000)
-                mine.append(await time_ours(api, kind, number, backend) * 1000)
+                theirs.append(await time_raw(engines, kind.removeprefix(FIRST), backend) * 1000)
+                if kind.startswith(FIRST):  # nothing is left of what the ones before prepared for it
+                    shutil.rmtree(home / "templates", ignore_errors=True)
+                mine.append(await time_ours(api, kind.removeprefix(FIRST), number, backend) * 1000)
             a, b = statistics.median(theirs), statistics.median(mine)
             print(f"{kind:14}{a:10.0f}{b:10.0f}{b - a:10.0f}{allowed:10}", flush=True)
             if b - a > allowed:
