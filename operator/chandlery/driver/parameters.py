@@ -121,7 +121,7 @@ def read(model: type[Parameters], given: Mapping[str, Any] | None, *, reader: st
     if not given:
         return _nothing(model, reader, where)
     try:
-        return Reading(model.model_validate(dict(given)))
+        return Reading(model.model_validate(dict(given), by_alias=True, by_name=False))
     except ValidationError as error:
         problems = error.errors(include_url=False)
     unknown = {p["loc"][0] for p in problems if len(p["loc"]) == 1 and p["type"] == "extra_forbidden"}

@@ -58,7 +58,10 @@ class ResourceClassSpec(Model):
     ] = False
     parameters: Annotated[
         dict[str, Any],
-        Field(description="What the driver wants to know; each driver's page lists it.", json_schema_extra=FREE_FORM),
+        Field(
+            description="What the driver wants to know; the kind's reference page lists it for each driver.",
+            json_schema_extra=FREE_FORM,
+        ),
     ] = Field(default_factory=dict)
     provider_config_ref: Annotated[
         ProviderConfigRef | None,
@@ -144,7 +147,8 @@ class ProviderConfigSpec(Model):
     parameters: Annotated[
         dict[str, Any],
         Field(
-            description="What the provider wants to know: region, endpoint, context, ...", json_schema_extra=FREE_FORM
+            description="What the provider wants to know; this kind's reference page lists it for each provider.",
+            json_schema_extra=FREE_FORM,
         ),
     ] = Field(default_factory=dict)
     credentials_secret_ref: Annotated[

@@ -6,13 +6,18 @@ import asyncio
 import base64
 import ssl
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import yaml
 
+from chandlery.driver.parameters import Parameters, names_of, parameters_of
 from chandlery.foundation.clock import FakeClock
 from chandlery.foundation.context import Context
 from chandlery.foundation.errors import Fenced, InvalidConfiguration, Unavailable
+from chandlery.providers.kubernetes import KubernetesProviderFactory
+from chandlery.providers.kubernetes.parameters import IMAGES, WorkloadParameters
+from chandlery.providers.local import LocalProviderFactory
 from chandlery.reconcile.admission import configuration, review
 from chandlery.reconcile.api import EVENTS, LEASES, SECRETS
 from chandlery.reconcile.certificates import self_signed, shared_certificate
@@ -253,7 +258,7 @@ async def test_times_of_other_machines_are_not_believed(api, clock):
 def ask(operation, new=None, old=None, kind="Cache"):
     request = {
         "uid": "r1",
-        "kind": {"kind": kind},
+        "kind": {"group": BY_NAME[kind].names.group if kind in BY_NAME else "", "kind": kind},
         "operation": operation,
         "name": "one",
         "object": new,
@@ -290,10 +295,70 @@ def test_what_is_stored_already_stays_editable():
     assert ask("UPDATE", new=deleting, old=a_cache())["allowed"]
 
 
+def of_platform(kind, spec, before=None, name="fast"):
+    """What admission says to a class or a configuration."""
+    request = {
+        "uid": "r1",
+        "kind": {"group": "platform.chandlery.dev", "version": "v1alpha1", "kind": kind},
+        "operation": "CREATE" if before is None else "UPDATE",
+        "name": name,
+        "object": {"metadata": {"name": name}, "spec": spec},
+        "oldObject": None if before is None else {"metadata": {"name": name}, "spec": before},
+    }
+    factories = {"kubernetes": KubernetesProviderFactory(), "local": LocalProviderFactory(Path("/nowhere"))}
+    return review({"request": request}, BY_NAME, factories)["response"]
+
+
+def test_parameters_that_nobody_reads_are_refused():
+    near = {"kind": "Cache", "driver": "kubernetes", "parameters": {"imagess": {"valkey": "a/b:1"}}}
+    answer = of_platform("ResourceClass", near)
+    assert not answer["allowed"]
+    assert answer["status"]["code"] == 422
+    cause = answer["status"]["details"]["causes"][0]
+    assert cause["field"] == "spec.parameters.imagess"
+    assert cause["message"].endswith("has no such parameter: did you mean images?")
+    assert "takes commands, image, images, networkPolicy, pullSecrets" in answer["status"]["message"]
+    assert not of_platform("ProviderConfig", {"provider": "local", "parameters": {"dataDir": "here"}})["allowed"]
+    assert of_platform("ProviderConfig", {"provider": "local", "parameters": {"dataDir": "/here"}})["allowed"]
+
+
+def test_who_is_unknown_takes_any_parameters_and_its_status_tells():
+    odd = {"parameters": {"a": 1}}
+    assert of_platform("ResourceClass", {"kind": "Cache", "driver": "steam", **odd})["allowed"]
+    assert of_platform("ResourceClass", {"kind": "Spaceship", "driver": "local", **odd})["allowed"]
+    assert of_platform("ProviderConfig", {"provider": "moon", **odd})["allowed"]
+
+
+def test_a_class_with_parameters_of_old_stays_editable():
+    old = {"kind": "Cache", "driver": "memory", "parameters": {"a": 1}}
+    assert of_platform("ResourceClass", {**old, "default": True}, before=old)["allowed"]
+    assert not of_platform("ResourceClass", {**old, "parameters": {"b": 1}}, before=old)["allowed"]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_driver_declares_what_it_takes(kind):
+    for name in kind.drivers:
+        model = parameters_of(kind.load_driver(name))
+        assert issubclass(model, Parameters)
+        for known in names_of(model):
+            assert model.model_json_schema()["properties"][known].get("description"), f"{kind.name} {name} {known}"
+
+
+def test_images_of_the_provider_are_those_of_its_drivers():
+    """A ProviderConfig may name an image for whatever a driver of it takes one for, and for nothing else."""
+    taken: set[str] = set()
+    for kind in KINDS:
+        model = parameters_of(kind.load_driver("kubernetes"))
+        if issubclass(model, WorkloadParameters):
+            taken |= set(model.model_json_schema()["properties"]["images"]["propertyNames"]["enum"])
+    assert set(IMAGES.names) == taken
+
+
 def test_the_configuration_names_every_kind():
     made = configuration(BY_NAME, {"url": "https://x/"})
     rules = made["webhooks"][0]["rules"]
-    assert {r for rule in rules for r in rule["resources"]} == {kind.names.plural for kind in KINDS}
+    platform = {"resourceclasses", "providerconfigs"}
+    assert {r for rule in rules for r in rule["resources"]} == {kind.names.plural for kind in KINDS} | platform
     assert made["webhooks"][0]["failurePolicy"] == "Ignore"
 
 
