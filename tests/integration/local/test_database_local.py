@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 from local_harness import Harness, kill, until
 
-from chandlery.foundation.errors import ChandleryError
-from chandlery.providers.local import pids
+from chandlery.foundation.errors import ChandleryError, Unavailable
+from chandlery.providers.local import Process, pids
 from chandlery.providers.local.files import make_dir
 from chandlery.providers.local.tools import TOOL, run_tool
 from chandlery_kinds.database.drivers import local_postgres_node, local_postgres_replication
@@ -158,6 +158,52 @@ async def test_a_copy_whose_rewind_was_interrupted_is_made_anew(local, monkeypat
         await connection.close()
     seen = await local.converge(obj)
     await in_step(seen, 3)
+
+
+class OperatorCutShortError(Exception):
+    """It was killed here."""
+
+
+async def test_a_promoted_copy_that_still_listens_where_copies_do_is_found(local, monkeypatch):
+    """The operator died after the record said who is primary, and before that one took the primary's port."""
+    obj = local.object(instances=2, replication={"mode": "synchronous"})
+    seen = await local.converge(obj)
+    await query(seen.binding, "CREATE TABLE t AS SELECT 1 AS n")
+    await kill(local.instance(obj).process("node-0").state().pid)
+    real = Process.stop
+
+    async def stop(process, *args):
+        if process.name == "node-1":
+            raise OperatorCutShortError
+        return await real(process, *args)
+
+    monkeypatch.setattr(Process, "stop", stop)
+    with pytest.raises(OperatorCutShortError):
+        await local.converge(obj)
+    monkeypatch.undo()
+    await local.restart_operator()
+    again = await local.converge(obj)
+    assert (again.facts["primary"], again.endpoint.port) == ("node-1", seen.endpoint.port)
+    await in_step(again, 1)
+
+
+async def test_a_server_that_goes_down_in_the_middle_of_a_question_is_no_fault_of_the_operator(local):
+    """What the client library raises then is told as what it is, and tried again soon."""
+    obj = local.object()
+    await local.converge(obj)
+    files = local.driver.servers(local.ctx, obj, local.instance(obj)).files
+    pid = local.instance(obj).process("node-0").state().pid
+
+    async def ask():
+        async with files.one_pass():
+            connection = await files.connect(local.instance(obj).port("client"))
+            asked = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
+            await kill(pid)
+            await asked
+
+    with pytest.raises(Unavailable, match="went down while it was asked"):
+        await ask()
+    await local.converge(obj)
 
 
 async def test_what_a_killed_operator_had_running_is_ended_by_the_next(local):

@@ -300,6 +300,10 @@ class PostgresServers:
                 if node.state.wait <= 0:
                     change = ("start", node.index)
                     found.append(Difference(f"instance {node.name}", "running", "stopped", payload=change))
+            elif node.state.running and not node.answers:
+                if (at := self.files.listens(node)) not in (None, node.port):
+                    change = ("anew", node.index)  # nobody who looks for it finds it there
+                    found.append(Difference(f"port of {node.name}", str(node.port), str(at), payload=change))
             elif node.answers and (of_node := self.settings.of_node(node, nodes)) is not None:
                 found.append(of_node)
         nodes_on_record = [name for name in self.instance.process_names() if name.startswith("node-")]
@@ -387,6 +391,9 @@ class PostgresServers:
     async def _do(self, what: str, rest: list[Any]) -> None:
         match what:
             case "start":
+                await self.start(self.node(int(rest[0])))
+            case "anew":
+                await self.node(int(rest[0])).process.stop()
                 await self.start(self.node(int(rest[0])))
             case "to-disk":
                 await self.beginning.bring_to_disk()

@@ -132,6 +132,17 @@ class NodeFiles:
         """Whether the server will start as a copy."""
         return bool((self.data(node) / "standby.signal").exists())
 
+    def listens(self, node: Node) -> int | None:
+        """The port of a running server, by its own words; None while it has said nothing.
+
+        It is another than the node's when an operator was cut short between a change of roles and the restart.
+        """
+        try:
+            lines = (self.data(node) / "postmaster.pid").read_text().splitlines()
+            return int(lines[3]) if int(lines[0]) == node.state.pid else None
+        except (OSError, ValueError, IndexError):
+            return None
+
     # -- making
 
     async def initdb(self, engine: Engine, directory: Path, admin: str) -> None:
@@ -305,14 +316,23 @@ class NodeFiles:
 
     @asynccontextmanager
     async def one_pass(self) -> AsyncIterator[None]:
-        """Inside, a server's maintenance database is connected to once: each connection costs both sides a hash."""
+        """Inside, a server's maintenance database is connected to once: each connection costs both sides a hash.
+
+        Raises:
+            Unavailable: a server went down in the middle of a question.
+        """
         self._kept = {}
         try:
             yield
+        except Exception as error:
+            if not isinstance(error, ChandleryError) and _went_down(error):
+                raise Unavailable(f"a server went down while it was asked: {error}", retry_after=0.1) from error
+            raise
         finally:
             kept, self._kept = self._kept, None
             for connection in kept.values():
-                await connection.close(timeout=ANSWER_SECONDS)
+                with contextlib.suppress(Exception):  # it may be broken; it is ended in any case
+                    await connection.close(timeout=ANSWER_SECONDS)
 
     async def connect(self, port: int, database: str = MAINTENANCE, user: str = ADMIN, password: str = "") -> Any:
         """A connection, to be closed by whoever asked for it.
@@ -386,6 +406,21 @@ class NodeFiles:
         finally:
             await connection.close(timeout=ANSWER_SECONDS)
         return node
+
+
+def _went_down(error: Exception) -> bool:
+    """Whether it is what the client library raises when a server ends, at whichever moment of a conversation."""
+    import asyncpg
+
+    return isinstance(
+        error,
+        (
+            asyncpg.PostgresConnectionError,
+            asyncpg.OperatorInterventionError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ),
+    )
 
 
 class _Lent:
