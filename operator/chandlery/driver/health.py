@@ -8,15 +8,15 @@ always go through: what is refused them would be a finalizer that stays.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from itertools import islice
 from typing import Final
 
 from chandlery.foundation.clock import Clock, Timer
 from chandlery.foundation.context import Context
 from chandlery.foundation.errors import CircuitOpen, ProviderUnavailable
-from chandlery.foundation.resilience import Bulkhead, CircuitBreaker, State
+from chandlery.foundation.resilience import CircuitBreaker, State
 
 WINDOW: Final = 60.0
 """Seconds that a call counts."""
@@ -57,8 +57,7 @@ class Health:
         self._why = ""
         self._away = False
         self._context = Context(clock=clock)
-        self._places = Bulkhead(self.name, places, queue=0)
-        self._limit = places
+        self._active, self._limit = 0, places
         self._sent_away: dict[Hashable, Callable[[], None]] = {}
         self._breaker = CircuitBreaker(
             self.name,
@@ -74,33 +73,28 @@ class Health:
     def well(self) -> bool:
         return self._breaker.state is State.CLOSED
 
-    @asynccontextmanager
-    async def asked(self) -> AsyncIterator[None]:
+    def asked(self) -> AbstractAsyncContextManager[None]:
         """Around one call.
 
         Raises:
             ProviderUnavailable: it is left alone now; says why, and how soon it is tried again.
         """
+        return _Asked(self)
+
+    def _begin(self) -> tuple[int, bool]:
         try:
-            call = self._breaker.begin()
+            return self._breaker.begin()
         except CircuitOpen as error:
             raise self._left_alone(error.retry_after) from None
-        try:
-            yield
-        except ProviderUnavailable as error:
+
+    def _end(self, call: tuple[int, bool], error: BaseException | None) -> None:
+        if isinstance(error, ProviderUnavailable):
             self._why = error.message
             self._breaker.end(call, good=False)
-            if self.well:
-                raise
-            raise self._left_alone(max(error.retry_after or 0.0, self._breaker.left)) from error
-        except Exception:
-            self._breaker.end(call, good=True)  # an answer, be it a refusal
-            raise
-        except BaseException:
-            self._breaker.end(call, good=None)
-            raise
-        else:
-            self._breaker.end(call, good=True)
+            if not self.well:
+                raise self._left_alone(max(error.retry_after or 0.0, self._breaker.left)) from error
+        else:  # an answer, be it a refusal, speaks for it; a call that was cancelled says nothing
+            self._breaker.end(call, good=True if error is None or isinstance(error, Exception) else None)
 
     def _left_alone(self, seconds: float | None) -> ProviderUnavailable:
         # whoever tried says the same as those who were not let through, and it names a bound instead of a moment:
@@ -111,24 +105,37 @@ class Health:
             retry_after=seconds,
         )
 
-    @asynccontextmanager
-    async def room(self, who: Hashable = None, again: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+    @property
+    def full(self) -> bool:
+        """All places are taken."""
+        return self._active >= self._limit
+
+    def sends_away(self, who: Hashable, again: Callable[[], None]) -> bool:
+        """Whether all places are taken; then who asked is called `again`, in turn, when there is one."""
+        if not self.full:
+            return False
+        self._sent_away.setdefault(who, again)
+        return True
+
+    def room(self, who: Hashable = None, again: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
         """A place for one pass. Who is sent away is called `again`, in turn, when there is one.
 
         Raises:
-            NoRoom: all are taken.
+            NoRoom: on entering, when all are taken.
         """
-        if self._places.full:
-            self._sent_away.setdefault(who, again)
+        return _Room(self, who, again)
+
+    def _enter(self, who: Hashable, again: Callable[[], None]) -> None:
+        if self.sends_away(who, again):
             raise NoRoom(self.name)
         self._sent_away.pop(who, None)
-        try:
-            async with self._places.enter(self._context):
-                yield
-        finally:
-            # as many as there are places: one that was called before may have had no more to do here
-            for first in list(islice(self._sent_away, max(0, self._limit - self._places.active))):
-                self._sent_away.pop(first)()
+        self._active += 1
+
+    def _leave(self) -> None:
+        self._active -= 1
+        # as many as there are places: one that was called before may have had no more to do here
+        for first in list(islice(self._sent_away, max(0, self._limit - self._active))):
+            self._sent_away.pop(first)()
 
     def close(self) -> None:
         """Nobody needs it any more."""
@@ -147,3 +154,33 @@ class Health:
             self._away = False
             self._context.logger.info("a provider can be reached again", provider=self.name)
             self._wake(True)
+
+
+class _Asked:
+    """`Health.asked` as a class: a generator costs more than the rest of it, three times a pass."""
+
+    __slots__ = ("_call", "_health")
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def __aenter__(self) -> None:
+        self._call = self._health._begin()  # noqa: SLF001 - one thing in two classes
+
+    async def __aexit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        self._health._end(self._call, error)  # noqa: SLF001
+
+
+class _Room:
+    """`Health.room`, a class for the same reason."""
+
+    __slots__ = ("_again", "_health", "_who")
+
+    def __init__(self, health: Health, who: Hashable, again: Callable[[], None]) -> None:
+        self._health, self._who, self._again = health, who, again
+
+    def __enter__(self) -> None:
+        self._health._enter(self._who, self._again)  # noqa: SLF001
+
+    def __exit__(self, *_: object) -> None:
+        self._health._leave()  # noqa: SLF001

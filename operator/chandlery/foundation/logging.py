@@ -8,6 +8,8 @@ aiohttp ...) pass through the same renderer.
 import logging as stdlib
 import sys
 from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar, Token
+from types import MappingProxyType
 from typing import IO, Any, Final, Literal
 
 from chandlery.foundation.errors import ChandleryError, InvalidConfiguration
@@ -21,7 +23,6 @@ if _HIDDEN:
     sys.modules["rich"] = None  # type: ignore[assignment]
 try:
     import structlog
-    from structlog.contextvars import bind_contextvars, bound_contextvars, merge_contextvars
 finally:
     if _HIDDEN:
         del sys.modules["rich"]
@@ -34,8 +35,36 @@ Format = Literal["json", "console"]
 FIRST: Final = ("timestamp", "level", "event", "kind", "namespace", "name", "uid", "generation", "driver", "trace_id")
 _DEPTH: Final = 6  # deeper values are shown by repr: a log line is no place for a whole object
 
-bound = bound_contextvars  # `with bound(kind="Cache", name="a"):` adds words to every line inside, child tasks included
-rebind = bind_contextvars  # another value for one of these words, until that block ends
+_WORDS: Final[ContextVar[Mapping[str, Any]]] = ContextVar("chandlery_words", default=MappingProxyType({}))
+
+
+class bound:  # noqa: N801 - reads as a block; a class, because each pass is such a block
+    """`with bound(kind="Cache", name="a"):` adds words to every line inside, child tasks included.
+
+    One variable for all of them: structlog's own has one for each word, and each is set and reset at every pass.
+    """
+
+    __slots__ = ("_token", "_words")
+
+    def __init__(self, **words: Any) -> None:
+        self._words = words
+
+    def __enter__(self) -> None:
+        self._token: Token[Mapping[str, Any]] = _WORDS.set({**_WORDS.get(), **self._words})
+
+    def __exit__(self, *_: object) -> None:
+        _WORDS.reset(self._token)
+
+
+def rebind(**words: Any) -> None:
+    """Other values for these words, until the block that they are in ends."""
+    _WORDS.set({**_WORDS.get(), **words})
+
+
+def _add_words(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in _WORDS.get().items():
+        line.setdefault(key, value)
+    return line
 
 
 def get_logger(name: str = "chandlery", **values: Any) -> Any:
@@ -80,7 +109,7 @@ def _to_json(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
 
 
 _SHARED: Final[list[Any]] = [
-    merge_contextvars,
+    _add_words,
     structlog.stdlib.add_log_level,
     structlog.stdlib.ExtraAdder(),
     structlog.processors.TimeStamper(fmt="iso", utc=True),

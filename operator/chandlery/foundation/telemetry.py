@@ -10,8 +10,8 @@ used, and bound to the registry on first use:
         ...
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -35,6 +35,7 @@ __all__ = [
     "metrics",
     "shutdown",
     "span",
+    "tracing",
 ]
 
 NAMESPACE: Final = "chandlery"
@@ -205,8 +206,15 @@ _provider: Any = None
 _trace_id: ContextVar[str | None] = ContextVar("chandlery_trace_id", default=None)
 
 
-@contextmanager
-def span(name: str, ctx: Context | None = None, /, **attributes: Any) -> Iterator[Any]:
+def tracing() -> bool:
+    """Whether spans are recorded, for whoever would prepare much for one."""
+    return _tracer is not None
+
+
+_NOTHING: Final[AbstractContextManager[Any]] = nullcontext()
+
+
+def span(name: str, ctx: Context | None = None, /, **attributes: Any) -> AbstractContextManager[Any]:
     """A span around a block; an error in it is recorded. Yields the span, or None when traces are off.
 
     Args:
@@ -214,9 +222,11 @@ def span(name: str, ctx: Context | None = None, /, **attributes: Any) -> Iterato
         ctx: a new trace takes its trace id, so that logs and traces are found by the same one.
         **attributes: facts; plain values only, never secrets.
     """
-    if _tracer is None:
-        yield None
-        return
+    return _NOTHING if _tracer is None else _span(name, ctx, attributes)
+
+
+@contextmanager
+def _span(name: str, ctx: Context | None, attributes: Mapping[str, Any]) -> Iterator[Any]:
     token = _trace_id.set(ctx.trace_id if ctx is not None else None)
     try:
         shown = {f"{NAMESPACE}.{key}": _plain(value) for key, value in attributes.items() if value is not None}

@@ -40,6 +40,7 @@ class Binder:
         self._known: dict[tuple[str, str], SecretFacts] = {}
         self._owned: dict[str, set[tuple[str, str]]] = {}
         self._locks: KeyedLock[tuple[str, str]] = KeyedLock()
+        self._writing: dict[tuple[str, str], bytes] = {}
         self.watching = False
         """True while an informer feeds us; until then what we know may be out of date and is read again."""
 
@@ -52,6 +53,8 @@ class Binder:
         facts = _facts(obj)
         before = self._known.get(place)
         self._learn(place, facts)
+        if facts.digest == self._writing.get(place):
+            return False  # what is being written this very moment: the event was faster than the answer
         return before is None or (before.digest, before.owner_uid) != (facts.digest, facts.owner_uid)
 
     def gone(self, namespace: str, name: str) -> None:
@@ -113,20 +116,27 @@ class Binder:
                 return place[1]
             _check_owner(obj, place[1], known)
             if known.digest != _facts(body).digest:
-                known = _facts(await self._api.apply(SECRETS, body))
+                known = await self._send(body, place)
             self._learn(place, known)
         return place[1]
 
     async def _make(self, obj: AnyResource, body: Obj, place: tuple[str, str]) -> None:
         """The Secret is not among ours. Where one exists all the same, the server refuses, as fields would change."""
         try:
-            written = await self._api.apply(SECRETS, body, force=False)
+            written = await self._send(body, place, force=False)
         except Conflict:
             live = await self._api.get(SECRETS, *place)
             if live is not None:
                 _check_owner(obj, place[1], _facts(live))
-            written = await self._api.apply(SECRETS, body)
-        self._learn(place, _facts(written))
+            written = await self._send(body, place)
+        self._learn(place, written)
+
+    async def _send(self, body: Obj, place: tuple[str, str], *, force: bool = True) -> SecretFacts:
+        self._writing[place] = _facts(body).digest
+        try:
+            return _facts(await self._api.apply(SECRETS, body, force=force))
+        finally:
+            del self._writing[place]
 
     async def _drop(self, obj: AnyResource, name: str) -> None:
         live = await self._api.get(SECRETS, obj.metadata.namespace, name)

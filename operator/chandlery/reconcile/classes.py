@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from chandlery.foundation.errors import ChandleryError
@@ -44,11 +45,14 @@ class Place:
 def made_by(obj: Mapping[str, Any]) -> Place | None:
     """What the annotation says; None when nothing was made yet, or it is damaged, or copied from another object."""
     text = (obj["metadata"].get("annotations") or {}).get(MADE_BY)
-    if not text:
-        return None
+    return _noted(text, obj["metadata"].get("uid")) if text else None
+
+
+@lru_cache(4096)
+def _noted(text: str, uid: str | None) -> Place | None:
     try:
         note = json.loads(text)
-        if note["uid"] != obj["metadata"].get("uid"):
+        if note["uid"] != uid:
             return None
         return Place(str(note["class"]), str(note["driver"]), str(note.get("providerConfig", "")))
     except (ValueError, KeyError, TypeError):

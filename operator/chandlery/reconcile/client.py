@@ -8,12 +8,14 @@ else is the loop's to repeat.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
+from yarl import URL
 
 from chandlery.foundation.clock import SYSTEM, Clock
 from chandlery.foundation.context import Context
@@ -238,9 +240,12 @@ class HttpApi:
         headers = await self._auth()
         if data is not None:
             headers["Content-Type"] = content
+        # names are quoted where the path is made, and so is the query here: aiohttp would take all apart and quote anew
+        query = _query(tuple(params.items())) if params else ""
+        url = URL(f"{self.credentials.server}{path}{query}", encoded=True)
         try:
             async with (await self._http()).request(
-                method, self.credentials.server + path, data=data, params=params, headers=headers
+                method, url, data=data, headers=headers, allow_redirects=False
             ) as response:
                 raw = await response.read()
                 self._on_request(verb, kind.plural, str(response.status))
@@ -266,6 +271,7 @@ class HttpApi:
                 headers={"User-Agent": self._agent, "Accept": _JSON},
                 proxy=proxy_for(self.credentials.server),
                 request_class=GuardedRequest,
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
 
@@ -310,6 +316,11 @@ def proxy_for(server: str) -> str | None:
     if host in {"127.0.0.1", "::1", "localhost"} or proxy_bypass(host):
         return None
     return getproxies().get(urlsplit(server).scheme)
+
+
+@lru_cache(128)
+def _query(params: tuple[tuple[str, str], ...]) -> str:
+    return f"?{urlencode(params)}"
 
 
 def _whole(kind: ResourceType, body: Obj) -> Obj:

@@ -20,7 +20,7 @@ from chandlery.model.base import AnyResource, DeletionPolicy
 from chandlery.reconcile.api import FINALIZER, NAMESPACES, Key, Obj
 from chandlery.reconcile.classes import Place, made_by, recorded_class
 from chandlery.reconcile.env import NO_ROOM, Environment
-from chandlery.reconcile.parse import parse
+from chandlery.reconcile.parse import SpecCache
 from chandlery.reconcile.problems import WEDGES
 from chandlery.reconcile.status import Outcome, status_of
 
@@ -32,8 +32,9 @@ _RETAIN: Final = DeletionPolicy.RETAIN
 class Deletion:
     """One for all objects."""
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Environment, specs: SpecCache) -> None:
         self._env = env
+        self._specs = specs
 
     async def run(self, key: Key, raw: Obj) -> float | None:
         """One pass; seconds until the next, None when there is nothing left to do."""
@@ -42,9 +43,9 @@ class Deletion:
         obj: AnyResource | None = None
         place = made_by(raw)
         try:
-            obj = parse(self._env.kinds[key.kind], raw)
+            obj, _ = self._specs.parse(self._env.kinds[key.kind], raw)
             place = self._place(key, raw, obj, place)
-            async with self._env.room(key, place):
+            with self._env.room(key, place):
                 done = await self._delete(key, raw, obj, place)
             if done:
                 self._say_deleted(raw, obj)

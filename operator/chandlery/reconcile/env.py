@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
 from typing import Final
 
 from chandlery.driver.health import Health
@@ -18,12 +20,13 @@ from chandlery.driver.provider import provider_of
 from chandlery.foundation import telemetry
 from chandlery.foundation.clock import Clock
 from chandlery.foundation.context import Context
+from chandlery.foundation.errors import ChandleryError
 from chandlery.foundation.events import Bus
 from chandlery.foundation.logging import bound, rebind
 from chandlery.model.base import Ref
 from chandlery.reconcile.api import Api, Key, Obj, ResourceType
 from chandlery.reconcile.binding import Binder
-from chandlery.reconcile.classes import Catalogue, Place
+from chandlery.reconcile.classes import Catalogue, Place, made_by, recorded_class
 from chandlery.reconcile.drivers import Drivers
 from chandlery.reconcile.said import Audited, Said
 from chandlery.reconcile.sessions import Sessions
@@ -39,23 +42,33 @@ _LOGGER = Context().logger
 _TRACE: ContextVar[str] = ContextVar("chandlery_pass", default="")
 
 
-@contextmanager
-def traced_pass(key: Key, obj: Obj, clock: Clock) -> Iterator[None]:
+class traced_pass:  # noqa: N801 - reads as a block; a class, because each pass is such a block
     """A span around one pass; every log line in it, whoever writes it, says which object and which pass it is about."""
-    trace = f"{_IDS.getrandbits(128):032x}"
-    token = _TRACE.set(trace)
-    meta = obj["metadata"]
-    words = {"kind": key.kind, "namespace": key.namespace, "name": key.name}
-    facts = {"uid": meta.get("uid", ""), "generation": meta.get("generation", 0), "trace_id": trace}
-    driver = (obj.get("status") or {}).get("driver", "")
-    try:
-        with (
-            bound(**words, **facts, driver=driver),
-            telemetry.span("reconcile", Context(clock=clock, trace_id=trace), **words),
-        ):
-            yield
-    finally:
-        _TRACE.reset(token)
+
+    __slots__ = ("_bound", "_span", "_token", "_trace")
+
+    def __init__(self, key: Key, obj: Obj, clock: Clock) -> None:
+        self._trace = f"{_IDS.getrandbits(128):032x}"
+        meta = obj["metadata"]
+        words = {"kind": key.kind, "namespace": key.namespace, "name": key.name}
+        facts = {"uid": meta.get("uid", ""), "generation": meta.get("generation", 0), "trace_id": self._trace}
+        self._bound = bound(**words, **facts, driver=(obj.get("status") or {}).get("driver", ""))
+        ctx = Context(clock=clock, trace_id=self._trace) if telemetry.tracing() else None
+        self._span = telemetry.span("reconcile", ctx, **words)
+
+    def __enter__(self) -> None:
+        self._token = _TRACE.set(self._trace)
+        self._bound.__enter__()
+        self._span.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._span.__exit__(kind, error, trace)
+        finally:
+            self._bound.__exit__()
+            _TRACE.reset(self._token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +105,27 @@ class Environment:
         """Tell what was done without a person asking for it, to which object, and why."""
         self.bus.publish(Audited(what, key, why))
 
-    def room(self, key: Key, place: Place) -> AbstractAsyncContextManager[None]:
+    def no_room(self, key: Key, obj: Obj) -> bool:
+        """Whether a pass would find its provider's places taken, told before it begins: it is enqueued once not.
+
+        A pass that finds out by itself has done a third of its work for nothing.
+        """
+        if not self.sessions.crowded:
+            return False
+        try:
+            place = made_by(obj)
+            if place is None:
+                asked = (obj.get("spec") or {}).get("className")
+                place = self.catalogue.choose(key.kind, asked, recorded_class(obj))
+            health = self._health(key, place)
+        except ChandleryError:
+            return False  # the pass says so
+        return health is not None and health.sends_away(key, partial(self.enqueue, key))
+
+    def room(self, key: Key, place: Place) -> AbstractContextManager[None]:
         """One of the places that passes have at a provider; raises NoRoom, and enqueues the key when there is one."""
         health = self._health(key, place)
-        return nullcontext() if health is None else health.room(key, lambda: self.enqueue(key))
+        return nullcontext() if health is None else health.room(key, partial(self.enqueue, key))
 
     def misparametrized(self, kind: Kind, place: Place) -> InvalidParameters | None:
         """What is wrong in the parameters of a class or of its ProviderConfig; the objects of both suffer from it."""

@@ -31,7 +31,9 @@ Feed = Callable[[str, str | None, Obj], None]
 """(kind, event type or None for an object from a list, object)."""
 
 _RESTART: Final = (0.5, 30.0)
-_GATHER: Final = (0.005, 0.5)
+_GATHER: Final = (0.005, 0.08, 0.5)
+"""Seconds of the first look for answers that are under way, of the longest pause between looks (each is a thread's
+wake-up, so they double), and of all together."""
 _CHANGE: Final = b'{"type":"MODIFIED"'
 _VERSION: Final = re.compile(rb'"resourceVersion":"(\w+)"')
 
@@ -131,10 +133,11 @@ class _News:
     async def _answered(self) -> None:
         """Wait for the answers to what is under way, for a moment: they take another way than events."""
         waiting = self._answers.under_way()
-        step, longest = _GATHER
-        until = SYSTEM.monotonic() + longest  # kopf's thread has no other clock
+        step, longest, altogether = _GATHER
+        until = SYSTEM.monotonic() + altogether  # kopf's thread has no other clock
         while waiting and SYSTEM.monotonic() < until:
             await SYSTEM.sleep(step)
+            step = min(longest, step * 2)
             waiting &= self._answers.under_way()
 
     def _is_echo(self, line: bytes) -> bool:

@@ -67,8 +67,8 @@ class Loop:
 
     def __init__(self, env: Environment) -> None:
         self._env = env
-        self._deletion = Deletion(env)
         self._specs = SpecCache()
+        self._deletion = Deletion(env, self._specs)
         self._newborn: dict[Key, _Newborn] = {}
         self._unfit: set[tuple[str, str]] = set()
 
@@ -77,6 +77,8 @@ class Loop:
         raw = self._env.store.get(key)
         if raw is None:
             return Next()
+        if self._env.no_room(key, raw):
+            return Next(NO_ROOM * (0.5 + self._env.random()))
         with traced_pass(key, raw, self._env.clock):
             if raw["metadata"].get("deletionTimestamp"):
                 self._newborn.pop(key, None)
@@ -125,7 +127,7 @@ class Loop:
             refused = refused or wrong
         if refused is not None and job.made is None:
             raise refused
-        async with env.room(job.key, job.place):
+        with env.room(job.key, job.place):
             await self._at_provider(job, refused, moving, wanted)
         if wrong is not None and not job.again:
             raise wrong  # what is there was kept in order by the parameters that are known

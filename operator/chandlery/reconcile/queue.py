@@ -103,6 +103,7 @@ class WorkQueue:
             return
         self._unschedule(entry)
         entry.failures = 0
+        entry.dirty_at = None
 
     def failures(self, key: Key) -> int:
         entry = self._entries.get(key)

@@ -49,6 +49,11 @@ class Sessions:
         """Those that this operator has."""
         return self._factories.keys()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether all places at some provider are taken."""
+        return any(health.full for health in self._health.values())
+
     def health(self, provider: str, config: str) -> Health | None:
         """How the provider is; None for drivers that have none. Survives the sessions."""
         if provider == NO_PROVIDER:

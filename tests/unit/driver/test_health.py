@@ -159,17 +159,16 @@ async def test_there_is_room_for_so_many_and_one_more_is_sent_away(health):
     leave = asyncio.Event()
 
     async def stay() -> None:
-        async with health.room():
+        with health.room():
             await leave.wait()
 
     inside = [asyncio.create_task(stay()) for _ in range(2)]
     await asyncio.sleep(0)
-    with pytest.raises(NoRoom):
-        async with health.room():
-            pass
+    with pytest.raises(NoRoom), health.room():
+        pass
     leave.set()
     await asyncio.gather(*inside)
-    async with health.room():
+    with health.room():
         pass
 
 
@@ -177,25 +176,35 @@ async def test_who_was_sent_away_is_called_once_in_turn_when_there_is_room(healt
     called, leave = [], [asyncio.Event(), asyncio.Event()]
 
     async def stay(number) -> None:
-        async with health.room(number):
+        with health.room(number):
             await leave[number].wait()
 
     inside = [asyncio.create_task(stay(number)) for number in range(2)]
     await asyncio.sleep(0)
     for who in ("a", "b", "a", "c"):
-        with pytest.raises(NoRoom):
-            async with health.room(who, lambda who=who: called.append(who)):
-                pass
+        with pytest.raises(NoRoom), health.room(who, lambda who=who: called.append(who)):
+            pass
     assert called == []
     leave[0].set()
     await inside[0]
     assert called == ["a"]
-    async with health.room("a"):
+    with health.room("a"):
         pass
     assert called == ["a", "b"]  # each that leaves calls the next
     leave[1].set()
     await inside[1]
     assert called == ["a", "b", "c"]
-    async with health.room("a"):
+    with health.room("a"):
         pass
     assert called == ["a", "b", "c"]
+
+
+async def test_who_asks_first_is_called_as_who_was_sent_away(health):
+    called = []
+    assert not health.sends_away("early", lambda: called.append("early"))
+    with health.room(1):
+        with health.room(2):
+            assert health.full
+            assert health.sends_away("late", lambda: called.append("late"))
+        assert called == ["late"]
+    assert called == ["late"], "each is called once"

@@ -162,3 +162,13 @@ def test_no_key_is_lost_and_none_is_worked_on_twice_at_once(steps):
         assert wanted <= left
 
     asyncio.run(run())
+
+
+async def test_what_is_gone_while_it_is_worked_on_needs_no_further_pass(queue):
+    queue.add(A)
+    key = await queue.get()
+    queue.add(A)
+    queue.forget(A)
+    queue.done(key)
+    assert queue.get_nowait() is None
+    assert not queue.busy()
