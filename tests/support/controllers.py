@@ -79,8 +79,23 @@ class Controllers:
                 return
         for name, pod in there.items():
             if name not in names and not pod["metadata"].get("deletionTimestamp"):
+                if (spec.get("persistentVolumeClaimRetentionPolicy") or {}).get("whenScaled") == "Delete":
+                    await self._condemn(workload, pod)
                 await self.api.delete(PODS, meta["namespace"], name)
         await self._roll(workload, mine, revision)
+
+    async def _condemn(self, workload: Obj, pod: Obj) -> None:
+        """The claims of a pod that is one too many go with it: the garbage collector takes them after it."""
+        meta = pod["metadata"]
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"]}
+        for template in workload["spec"].get("volumeClaimTemplates") or ():
+            name = f"{template['metadata']['name']}-{meta['name']}"
+            await self.api.merge_patch(
+                CLAIMS,
+                meta["namespace"],
+                name,
+                {"metadata": {"ownerReferences": [{**owner, "blockOwnerDeletion": True}]}},
+            )
 
     async def _roll(self, workload: Obj, mine: list[Obj], revision: str) -> None:
         """From the last one on, one at a time, each only when those after it serve."""
@@ -157,12 +172,18 @@ class Controllers:
                 *spec.get("volumes", ()),
                 {"name": volume, "persistentVolumeClaim": {"claimName": claim_name}},
             ]
-            if await self.api.get(CLAIMS, meta["namespace"], claim_name) is None:
+            known = await self.api.get(CLAIMS, meta["namespace"], claim_name)
+            if known is not None and any(o["kind"] == "Pod" for o in known["metadata"].get("ownerReferences") or ()):
+                return  # it goes with the pod that had it; then there is a new one
+            if known is None:
                 labels = {**claim["metadata"].get("labels", {}), **workload["spec"]["selector"]["matchLabels"]}
+                policy = workload["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
+                owner = {"apiVersion": kind.api_version, "kind": kind.kind, "name": meta["name"], "uid": meta["uid"]}
+                owners = {"ownerReferences": [owner]} if policy.get("whenDeleted") == "Delete" else {}
                 made = await self.api.create(
                     CLAIMS,
                     {
-                        "metadata": {"name": claim_name, "namespace": meta["namespace"], "labels": labels},
+                        "metadata": {"name": claim_name, "namespace": meta["namespace"], "labels": labels, **owners},
                         "spec": {**claim["spec"], "volumeName": f"volume-of-{claim_name}"},
                     },
                 )

@@ -349,6 +349,7 @@ _RABBIT_CLUSTER = record(
         limits={"type": "object", "additionalProperties": QUANTITY},
     ),
     service=record(type=TEXT, annotations=WORDS),
+    tls=record(secretName=TEXT, caSecretName=TEXT, disableNonTLSListeners=FLAG),
     affinity=LOOSE,
     tolerations=each(LOOSE),
     rabbitmq=record(additionalConfig=TEXT, advancedConfig=TEXT, additionalPlugins=each(TEXT)),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 import aiohttp
+import nats
 import pytest
 import redis.asyncio as redis
 from kubernetes_cluster import CONTAINERS, eventually
 
-from chandlery.providers.kubernetes.types import PODS
+from chandlery.providers.kubernetes.types import PODS, SERVICES
 
 pytestmark = [
     pytest.mark.skipif(not CONTAINERS, reason="runs containers: CHANDLERY_CONTAINERS=1"),
@@ -79,3 +80,29 @@ async def test_a_primary_that_is_drained_hands_over_all_it_has(kube):
     [(host, port), *_] = await eventually(lambda: kube.workloads.behind(kube.namespace, "kept-cache-metrics"))
     async with aiohttp.ClientSession() as session, session.get(f"http://{host}:{port}/metrics") as response:
         assert "redis_up 1" in await response.text()
+
+
+async def test_an_exporter_that_never_starts_takes_no_server_from_its_clients(kube):
+    """Nobody has the image of the exporter of NATS here: the pod is never ready, and serves all the same."""
+    await kube.apply("Queue", "seen", {"storage": {"size": "64Mi"}, "metrics": {}})
+    status = await kube.ready("Queue", "seen")
+    told = {condition["type"]: condition for condition in status["conditions"]}
+    assert told["MetricsAvailable"]["status"] == "False"
+    assert "prometheus-nats-exporter" in told["MetricsAvailable"]["message"]
+    [(host, port)] = await eventually(lambda: kube.workloads.behind(kube.namespace, "seen-queue"))
+    binding = await kube.secret("seen")
+    connection = await nats.connect(f"nats://{host}:{port}", user=binding["username"], password=binding["password"])
+    try:
+        await connection.jetstream().publish(binding["subject"], b"through the Service")
+    finally:
+        await connection.close()
+
+    # without it the Service is as strict as ever
+    await kube.apply("Queue", "seen", {"storage": {"size": "64Mi"}})
+    await kube.ready("Queue", "seen")
+
+    async def strict() -> bool:
+        found = await kube.get(SERVICES, "seen-queue")
+        return not found["spec"].get("publishNotReadyAddresses")
+
+    await eventually(strict)

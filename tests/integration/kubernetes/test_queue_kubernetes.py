@@ -130,5 +130,10 @@ async def test_five_servers_become_three_and_nothing_is_lost(kube):
         consumer=binding["consumer"], stream=binding["stream"]
     )
     messages = await subscription.fetch(20, timeout=10)
+
+    async def claims() -> bool:
+        return len((await kube.api.list(CLAIMS, kube.namespace)).items) == 3
+
+    await eventually(claims)  # the volumes of those that went are gone with them
     assert sorted(int(message.data) for message in messages) == list(range(20))
     await connection.close()

@@ -132,6 +132,6 @@ def _container(inputs: Inputs) -> dict[str, Any]:
         "livenessProbe": pods.exec_probe(alive, period=10, timeout=5, failures=6),
         "startupProbe": pods.exec_probe(alive, period=2, timeout=5, failures=150),
         # serves: data loaded, in step with its primary
-        "readinessProbe": pods.exec_probe(serves, period=5, timeout=3),
+        "readinessProbe": pods.exec_probe(serves, period=5, timeout=5),
         "volumeMounts": mounts,
     }

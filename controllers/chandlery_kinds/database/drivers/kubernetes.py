@@ -31,6 +31,7 @@ class DatabaseDriver(KubernetesDriver[Database, DatabaseParameters]):
             ("", ("services", "secrets", "configmaps")),
             ("apps", ("statefulsets", "deployments")),
             ("batch", ("cronjobs", "jobs")),
+            ("policy", ("poddisruptionbudgets",)),
             ("networking.k8s.io", ("networkpolicies",)),
             ("postgresql.cnpg.io", ("clusters", "poolers", "scheduledbackups")),
             ("barmancloud.cnpg.io", ("objectstores",)),

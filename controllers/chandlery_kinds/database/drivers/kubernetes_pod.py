@@ -19,11 +19,13 @@ from chandlery.providers.kubernetes.certificates import Certificates
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.foreign import look
+from chandlery.providers.kubernetes.metrics import exporter_condition
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.pods import problem
 from chandlery.providers.kubernetes.pods import ready as is_ready
-from chandlery.providers.kubernetes.templates import Kept, keep
+from chandlery.providers.kubernetes.templates import Kept, keep, upgrade_condition
 from chandlery.providers.kubernetes.types import (
+    BUDGETS,
     CLAIMS,
     CONFIG_MAPS,
     CRON_JOBS,
@@ -47,7 +49,19 @@ from chandlery_kinds.database.kubernetes.statefulset import stateful_set
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.binding import secret_part
 
-KINDS = (STATEFUL_SETS, DEPLOYMENTS, SERVICES, SECRETS, CONFIG_MAPS, NETWORK_POLICIES, CRON_JOBS, JOBS, PODS, CLAIMS)
+KINDS = (
+    STATEFUL_SETS,
+    DEPLOYMENTS,
+    SERVICES,
+    SECRETS,
+    CONFIG_MAPS,
+    BUDGETS,
+    NETWORK_POLICIES,
+    CRON_JOBS,
+    JOBS,
+    PODS,
+    CLAIMS,
+)
 BACKUP = "chandlery.dev/backup-requested-at"
 """Annotation: any text; a new one is a backup."""
 STARTING_POLL = 0.5
@@ -249,7 +263,11 @@ class DatabasePod(DatabasePass):
             binding=self._binding(owner, where, port, passwords),
             user_bindings={name: self._binding(role, where, port, passwords) for role, name in names.items()},
             facts={**self._facts(ready), **self._told(content.facts())},
-            conditions=(*self.told(kept.newer), *conditions),
+            conditions=(
+                *upgrade_condition(self.address, kept.newer, self.opens),
+                *exporter_condition(self.there.pods),
+                *conditions,
+            ),
             poll_after=self.poll(DRIFT_POLL if ready else STARTING_POLL, kept.newer),
         )
 

@@ -44,7 +44,7 @@ class QueueDriver(KubernetesDriver[Queue, QueueParameters]):
         if spec.engine is QueueEngine.NATS:
             yield from self._refused_by_nats(obj)
         elif parameters.rabbitmq_operator is not None:
-            yield from kubernetes_rabbit_delegate.refused(obj)
+            yield from kubernetes_rabbit_delegate.refused(obj, parameters.rabbitmq_operator)
         if spec.broker_ref is not None:
             why = "queues on Kubernetes have a broker of their own"
             yield Unsupported("spec.brokerRef", spec.broker_ref.name, why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -10,38 +11,48 @@ from chandlery.driver.objects import ResourceType
 from chandlery.driver.protocol import Difference, DriverContext, Observation, Unsupported
 from chandlery.foundation.errors import ChandleryError, NotSupported, Unavailable
 from chandlery.model.base import DeletionPolicy, Endpoint
+from chandlery.model.parts import ClientAuthentication
+from chandlery.providers.kubernetes import certificates, metrics
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.driver import AUTH, Workload
+from chandlery.providers.kubernetes.foreign import look
 from chandlery.providers.kubernetes.session import KubernetesSession
-from chandlery.providers.kubernetes.types import PODS, RABBITMQ_CLUSTERS, SECRETS, Obj
+from chandlery.providers.kubernetes.types import PODS, RABBITMQ_CLUSTERS, SECRETS, SERVICE_MONITORS, Obj
 from chandlery_kinds.queue import rabbitmq as rabbit
 from chandlery_kinds.queue.drivers.kubernetes_rabbit import DRIFT_POLL, STARTING_POLL, VHOST, RabbitPods
 from chandlery_kinds.queue.drivers.rabbit_client import AmqpLogin, Declared, Management
-from chandlery_kinds.queue.kubernetes.rabbit import MANAGEMENT_PORT, PORT
-from chandlery_kinds.queue.kubernetes.rabbit_delegate import TOPOLOGY, cluster, problems, topology
+from chandlery_kinds.queue.kubernetes.rabbit import MANAGEMENT_PORT, METRICS_PORT, PORT, TLS_PORT, client_port
+from chandlery_kinds.queue.kubernetes.rabbit_delegate import TOPOLOGY, cluster, monitor, problems, topology
 from chandlery_kinds.queue.model import Queue
 
 CLUSTER_CRD = "rabbitmqclusters.rabbitmq.com"
 TOPOLOGY_CRD = "queues.rabbitmq.com"
+MANAGEMENT_TLS_PORT = 15671
+"""Where RabbitMQ's operator has the management API speak TLS; the other one is closed without plain listeners."""
 
 
-def refused(obj: Queue) -> Iterator[Unsupported]:
-    """What is not handed over."""
-    spec = obj.spec
+def refused(obj: Queue, mode: str = "") -> Iterator[Unsupported]:
+    """What is not handed over; `mode` is the class's parameter `rabbitmqOperator`."""
+    spec, port = obj.spec, PORT
     if spec.tls is not None and spec.tls.enabled:
-        yield Unsupported("spec.tls", "set", "it is not handed over to RabbitMQ's operator")
-    if spec.metrics is not None and spec.metrics.enabled:
-        why = "RabbitMQ's operator serves metrics by itself, at the port 15692 of its Service"
-        yield Unsupported("spec.metrics", "set", why)
+        port = TLS_PORT
+        if spec.tls.client_authentication is not ClientAuthentication.NONE:
+            why = "certificates of clients are not handed over to RabbitMQ's operator"
+            yield Unsupported("spec.tls.clientAuthentication", spec.tls.client_authentication.value, why)
+        if mode == "topology":
+            why = "RabbitMQ's topology operator believes no certificate made here; the class's parameter "
+            yield Unsupported("spec.tls", "set", f"{why}rabbitmqOperator: cluster goes with it")
+    if spec.metrics is not None and spec.metrics.enabled and spec.metrics.port not in (None, METRICS_PORT):
+        why = f"RabbitMQ's operator serves metrics at {METRICS_PORT}"
+        yield Unsupported("spec.metrics.port", str(spec.metrics.port), why)
     exposure = spec.exposure
     if exposure.allowed_cidrs:
         yield Unsupported(
             "spec.exposure.allowedCidrs", "set", "pods of RabbitMQ's operator get no NetworkPolicy from here"
         )
-    if exposure.port is not None and exposure.port != PORT:
-        yield Unsupported(
-            "spec.exposure.port", str(exposure.port), f"RabbitMQ's operator makes Services with port {PORT}"
-        )
+    if exposure.port is not None and exposure.port != port:
+        why = f"RabbitMQ's operator makes Services with port {port}"
+        yield Unsupported("spec.exposure.port", str(exposure.port), why)
     if exposure.node_port is not None or exposure.load_balancer_class:
         field = "nodePort" if exposure.node_port is not None else "loadBalancerClass"
         yield Unsupported(f"spec.exposure.{field}", "set", "it is not handed over to RabbitMQ's operator")
@@ -66,7 +77,10 @@ class RabbitDelegate(RabbitPods):
         if not absent:
             kinds = (*(TOPOLOGY if mode == "topology" else ()), RABBITMQ_CLUSTERS, *kinds)
         inputs = cls.inputs_of(ctx, obj)
-        made = cls(ctx, obj, await Children(session, inputs.owner, kinds).look(), inputs)
+        there = await look(session, inputs.owner, kinds, obj.spec)
+        if SERVICE_MONITORS not in there.kinds and await session.served(metrics.CRD):
+            there = await Children(session, inputs.owner, [SERVICE_MONITORS, *there.kinds]).look()
+        made = cls(ctx, obj, there, inputs)
         made.with_topology = mode == "topology"
         made.absent = absent
         made.login = await made._default_user()
@@ -119,10 +133,15 @@ class RabbitDelegate(RabbitPods):
 
     async def _objects(self) -> list[Obj]:
         inside = topology(self.owner, await self.wanted()) if self.with_topology else []
-        return [cluster(self.inputs, self.live), *inside]
+        issued = await self.certificates.children() if self.certificates is not None else []
+        watched = monitor(self.inputs, self.spec.metrics, monitors=self.monitors)
+        return [*issued, cluster(self.inputs, self.live), *inside, *watched]
 
     async def create(self) -> None:
         await self.ensure_auth()
+        if self.certificates is not None:  # before the servers, which don't start without
+            await self.act_all(await self.certificates.children())
+            await self.certificates.ensure()
         await self.act_all(await self._objects())
 
     # -- the servers
@@ -132,30 +151,47 @@ class RabbitDelegate(RabbitPods):
         found = [self.session.resolve(pod, port) for pod in self.servers() if (pod.get("status") or {}).get("podIP")]
         return found or [(f"{self.owner.base}.{self.owner.namespace}.svc", port)]
 
+    @property
+    def _trust(self) -> ssl.SSLContext | None:
+        """With which we connect; None without TLS."""
+        material = certificates.material(self.there) if self.inputs.tls is not None else None
+        return material.context() if material is not None else None
+
+    def _apis(self) -> list[Management]:
+        """The servers' management APIs, as the user that RabbitMQ's operator made. One without TLS goes with it."""
+        only = self.inputs.tls is not None and self.inputs.tls.required
+        user, password = self.login.get("username", ""), self.login.get("password", "")
+        if not only:
+            return [Management(port, user, password, host) for host, port in self._places(MANAGEMENT_PORT)]
+        trust = self._trust
+        if trust is None:
+            return []
+        return [Management(port, user, password, host, trust) for host, port in self._places(MANAGEMENT_TLS_PORT)]
+
     async def _look(self) -> tuple[Any, str]:
         said = "RabbitMQ's operator has not told its user yet"
-        for host, port in self._places(MANAGEMENT_PORT) if self.login.get("password") else ():
+        for management in self._apis() if self.login.get("password") else ():
             try:
-                async with Management(port, self.login["username"], self.login["password"], host) as api:
+                async with management as api:
                     return await self._inside(api), ""
             except ChandleryError as error:
                 said = error.message
         return None, said
 
     async def _works_with(self) -> tuple[int, Declared] | None:
-        for host, port in self._places(PORT)[:1]:
+        for host, port in self._places(client_port(self.inputs))[:1]:
             for number, password in enumerate(self.rotation.passwords(self.application)):
                 try:
                     login = (password.name, password.value)
-                    return number, await AmqpLogin.ask(host, port, login, VHOST, self.name, None)
+                    return number, await AmqpLogin.ask(host, port, login, VHOST, self.name, self._trust)
                 except ChandleryError:
                     continue
         return None
 
     async def _define(self, drops: list[str], *, post: bool) -> None:
         want = await self.wanted()
-        for host, port in self._places(MANAGEMENT_PORT):
-            async with Management(port, self.login.get("username", ""), self.login.get("password", ""), host) as api:
+        for management in self._apis():
+            async with management as api:
                 if post:
                     await api.post("definitions", rabbit.importable(want))
                 for path in drops:
@@ -174,6 +210,8 @@ class RabbitDelegate(RabbitPods):
             gone = Difference(f"Secret {self.owner.base}{AUTH}", "complete", "incomplete", payload=("auth",))
             return Observation(exists=True, external_name=identity, differences=(gone,), reason="Starting")
         found = self.rotation_differences()
+        if self.certificates is not None:
+            found += await self.certificates.differences()
         has = int((live.get("spec") or {}).get("replicas") or 1)
         if has != self.spec.replicas:
             found.append(Difference("spec.replicas", str(self.spec.replicas), str(has), payload=("scale",)))
@@ -195,7 +233,7 @@ class RabbitDelegate(RabbitPods):
             message=message,
             differences=tuple(found),
             external_name=identity,
-            endpoint=Endpoint(host=self.host, port=PORT),
+            endpoint=Endpoint(host=self.host, port=self._port()),
             binding=await self._bound(self.application, number),
             user_bindings={f"{self.name}-user-{u.name}": await self._bound(u.name, number) for u in self.spec.users},
             facts=self._facts(inside, served[1] if served is not None else None),

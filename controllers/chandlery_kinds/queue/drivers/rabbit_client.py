@@ -22,8 +22,11 @@ SECONDS = 5.0
 class Management:
     """One session at the HTTP API, as the administrator."""
 
-    def __init__(self, port: int, user: str, password: str, host: str = "127.0.0.1") -> None:
-        self._base = f"http://{host}:{port}/api/"
+    def __init__(
+        self, port: int, user: str, password: str, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._base = f"{'http' if tls is None else 'https'}://{host}:{port}/api/"
+        self._tls = tls
         self._login = base64.b64encode(f"{user}:{password}".encode()).decode()
         self._session: aiohttp.ClientSession | None = None
 
@@ -67,7 +70,7 @@ class Management:
         assert self._session is not None
         url = URL(self._base + path, encoded=True)  # names hold escaped slashes
         try:
-            async with self._session.request(method, url, json=body) as answer:
+            async with self._session.request(method, url, json=body, ssl=self._tls or True) as answer:
                 if answer.status == 404:
                     raise NotFound(f"RabbitMQ has no {path}")
                 if answer.status == 401:

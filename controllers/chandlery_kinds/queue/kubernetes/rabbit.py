@@ -219,7 +219,7 @@ def cookie(inputs: Inputs) -> dict[str, Any]:
         "image": inputs.image,
         "command": ["sh", "-c", script],
         **pods.CONTAINER,
-        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "32Mi"}},
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
         "volumeMounts": [
             {"name": "cookie", "mountPath": _SECRETS, "readOnly": True},
             {"name": "run", "mountPath": RUN},

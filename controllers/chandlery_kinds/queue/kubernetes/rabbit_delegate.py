@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from chandlery.driver.objects import ResourceType
 from chandlery.foundation.validation.quantity import Quantity
-from chandlery.model.parts import ExposureType
+from chandlery.model.parts import ExposureType, Metrics
 from chandlery.providers.kubernetes import pods
+from chandlery.providers.kubernetes.certificates import TLS
 from chandlery.providers.kubernetes.drift import digest
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.types import (
@@ -26,6 +27,7 @@ from chandlery.providers.kubernetes.types import (
     RABBITMQ_USERS,
     RABBITMQ_VHOSTS,
     SECRETS,
+    SERVICE_MONITORS,
     Obj,
 )
 from chandlery_kinds.queue import rabbitmq as rabbit
@@ -72,6 +74,8 @@ def cluster(inputs: Inputs, live: Obj | None) -> Obj:
         "service": service,
         "rabbitmq": {"additionalConfig": _settings(inputs), "advancedConfig": rabbit.advanced(spec)},
     }
+    if inputs.tls is not None:
+        body["tls"] = {"secretName": owner.base + TLS, "disableNonTLSListeners": inputs.tls.required}
     if inputs.image_said or spec.version:
         body["image"] = inputs.image
     if inputs.pull_secrets:
@@ -86,8 +90,39 @@ def _settings(inputs: Inputs) -> str:
     names = [(line.partition(" = ")[0], line) for line in lines]
     theirs = ("listeners.", "cluster_partition_handling")
     kept = [line for name, line in names if name not in _THEIRS and not name.startswith(theirs)]
+    if inputs.tls is not None and inputs.tls.minimum_version.value == "1.3":
+        kept.append("ssl_options.versions.1 = tlsv1.3")  # without it both are spoken
     asked = [f"{name} = {value}" for name, value in inputs.spec.configuration.items()]
     return "".join(f"{line}\n" for line in dict.fromkeys([*kept, *asked]))
+
+
+def monitor(inputs: Inputs, metrics: Metrics | None, *, monitors: bool) -> list[Obj]:
+    """The ServiceMonitor, where it is asked for and the Prometheus operator is installed.
+
+    RabbitMQ's operator has every server serve metrics and its Service lead to them, with TLS as soon as there is any.
+    """
+    if metrics is None or not (metrics.enabled and metrics.monitor and monitors):
+        return []
+    owner = inputs.owner
+    endpoint: dict[str, Any] = {"port": "prometheus", "interval": str(metrics.interval)}
+    if inputs.tls is not None:
+        authority = {"secret": {"name": owner.base + TLS, "key": "ca.crt", "optional": True}}
+        named = {"ca": authority, "serverName": f"{owner.base}.{owner.namespace}.svc"}
+        endpoint |= {"port": "prometheus-tls", "scheme": "https", "tlsConfig": named}
+    made = owner.child(
+        SERVICE_MONITORS,
+        spec={
+            "selector": {"matchLabels": {"app.kubernetes.io/name": owner.base, **_SERVICE}},
+            "namespaceSelector": {"matchNames": [owner.namespace]},
+            "endpoints": [endpoint],
+        },
+    )
+    made["metadata"]["labels"] = {**made["metadata"]["labels"], **metrics.labels}
+    return [made]
+
+
+_SERVICE: Final = {"app.kubernetes.io/component": "rabbitmq"}
+"""Labels of the Service for clients, beside its RabbitmqCluster's name; the headless one has them too, but no port."""
 
 
 def topology(owner: Owner, want: rabbit.Definitions) -> list[Obj]:

@@ -88,7 +88,7 @@ def resources(spec: Resources, *, memory: int, limit: int | None = None, cpu: st
     return {"requests": requests, "limits": limits}
 
 
-def exec_probe(command: Sequence[str], *, period: int = 5, timeout: int = 3, failures: int = 3) -> dict[str, Any]:
+def exec_probe(command: Sequence[str], *, period: int = 5, timeout: int = 5, failures: int = 3) -> dict[str, Any]:
     return {
         "exec": {"command": list(command)},
         "periodSeconds": period,
@@ -97,7 +97,7 @@ def exec_probe(command: Sequence[str], *, period: int = 5, timeout: int = 3, fai
     }
 
 
-def http_probe(path: str, port: str, *, period: int = 5, timeout: int = 3, failures: int = 3) -> dict[str, Any]:
+def http_probe(path: str, port: str, *, period: int = 5, timeout: int = 5, failures: int = 3) -> dict[str, Any]:
     return {
         "httpGet": {"path": path, "port": port},
         "periodSeconds": period,
@@ -106,7 +106,7 @@ def http_probe(path: str, port: str, *, period: int = 5, timeout: int = 3, failu
     }
 
 
-def tcp_probe(port: str, *, period: int = 5, timeout: int = 3, failures: int = 3) -> dict[str, Any]:
+def tcp_probe(port: str, *, period: int = 5, timeout: int = 5, failures: int = 3) -> dict[str, Any]:
     return {
         "tcpSocket": {"port": port},
         "periodSeconds": period,
@@ -164,7 +164,7 @@ def image(
 ) -> tuple[str, str]:
     """The image of an engine or of what runs beside one, and what people said of it (empty: the driver's own choice).
 
-    A class's parameters (`images.<name>`, for engines else `image`) win over the catalogue, which wins over the default.
+    A class's parameters (`images.<name>`, for engines also `image`) win over the catalogue, and that over the default.
     """
     said = parameters.image_of(name, engine=engine) or catalogue.get(name) or ""
     return str(said or default), str(said)

@@ -5,7 +5,7 @@ from chandlery_kinds.queue import rabbitmq as rabbit
 from chandlery_kinds.queue.drivers.kubernetes_rabbit_delegate import refused
 from chandlery_kinds.queue.kubernetes.parameters import QueueParameters
 from chandlery_kinds.queue.kubernetes.rabbit import inputs_of
-from chandlery_kinds.queue.kubernetes.rabbit_delegate import cluster, problems, topology
+from chandlery_kinds.queue.kubernetes.rabbit_delegate import cluster, monitor, problems, topology
 from chandlery_kinds.queue.model import Queue
 
 META = {"name": "jobs", "namespace": "shop", "uid": "u-1"}
@@ -113,13 +113,40 @@ def test_what_the_operators_say_is_told_back():
 
 
 def test_what_is_not_handed_over_is_refused_by_name():
-    def fields(obj):
-        return [one.field for one in refused(obj)]
+    def fields(obj, mode="cluster"):
+        return [one.field for one in refused(obj, mode)]
 
     assert fields(queue()) == []
-    assert fields(queue(tls={}, metrics={}, deletionPolicy="Retain", exposure={"port": 5673})) == [
-        "spec.tls",
-        "spec.metrics",
+    assert fields(queue(tls={}, metrics={}, exposure={"port": 5671})) == []
+    assert fields(queue(tls={}), "topology") == ["spec.tls"]
+    asks = {"clientAuthentication": "required", "clientCaSecret": {"name": "clients"}}
+    assert fields(queue(tls=asks)) == ["spec.tls.clientAuthentication"]
+    assert fields(queue(metrics={"port": 9000}, deletionPolicy="Retain", exposure={"port": 5673})) == [
+        "spec.metrics.port",
         "spec.exposure.port",
         "spec.deletionPolicy",
     ]
+
+
+def test_the_certificate_is_ours_and_plain_connections_end_with_it():
+    assert made(tls={})["tls"] == {"secretName": "jobs-queue-tls", "disableNonTLSListeners": True}
+    assert made(tls={"required": False})["tls"]["disableNonTLSListeners"] is False
+    assert "tls" not in made(tls={"enabled": False})
+    lines = made(tls={"minimumVersion": "1.3"})["rabbitmq"]["additionalConfig"].splitlines()
+    assert [line for line in lines if line.startswith("ssl_options")] == ["ssl_options.versions.1 = tlsv1.3"]
+
+
+def test_prometheus_is_led_to_what_the_operator_serves():
+    def watched(monitors=True, **spec):
+        obj = queue(**spec)
+        return monitor(inputs_of(obj, QueueParameters(), {}), obj.spec.metrics, monitors=monitors)
+
+    assert watched() == watched(metrics={}) == watched(metrics={"monitor": True}, monitors=False) == []
+    [plain] = watched(metrics={"monitor": True, "labels": {"release": "p"}})
+    assert plain["metadata"]["labels"]["release"] == "p"
+    assert plain["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"] == "jobs-queue"
+    assert [end["port"] for end in plain["spec"]["endpoints"]] == ["prometheus"]
+    [secure] = watched(metrics={"monitor": True}, tls={})
+    [end] = secure["spec"]["endpoints"]
+    assert (end["port"], end["scheme"]) == ("prometheus-tls", "https")
+    assert end["tlsConfig"]["ca"]["secret"]["name"] == "jobs-queue-tls"
