@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import ssl
 from base64 import b64decode, b64encode
 
 import aio_pika
@@ -32,6 +33,17 @@ USER, PASSWORD = "default_user_abc", "made-by-the-operator"
 CONFIG = """listeners.tcp.1 = 0.0.0.0:5672
 management.tcp.ip = 0.0.0.0
 management.tcp.port = 15672
+loopback_users = none
+log.console = true
+"""
+SECURE = """listeners.tcp = none
+listeners.ssl.1 = 0.0.0.0:5671
+ssl_options.certfile = /etc/rabbitmq-tls/tls.crt
+ssl_options.keyfile = /etc/rabbitmq-tls/tls.key
+management.ssl.ip = 0.0.0.0
+management.ssl.port = 15671
+management.ssl.certfile = /etc/rabbitmq-tls/tls.crt
+management.ssl.keyfile = /etc/rabbitmq-tls/tls.key
 loopback_users = none
 log.console = true
 """
@@ -150,10 +162,51 @@ async def test_a_client_gets_what_the_operators_made(kube, handed_over, tmp_path
         await asyncio.gather(played, return_exceptions=True)
 
 
+@pytest.mark.skipif(not HEAVY, reason="takes a while: CHANDLERY_HEAVY=1, pods as processes")
+@pytest.mark.skipif(bool(available()), reason=f"RabbitMQ comes from Debian packages: {available()}")
+@pytest.mark.timeout(300)
+async def test_the_cluster_operators_servers_speak_tls_only(kube, handed_over, tmp_path):
+    """As it configures them for `disableNonTLSListeners`: what is inside is made, and asked for, by TLS too."""
+    spec = {"kind": "Queue", "driver": "kubernetes", "parameters": {"rabbitmqOperator": "cluster"}}
+    await kube.api.apply(RESOURCE_CLASSES, {"metadata": {"name": "secure-rabbits"}, "spec": spec})
+    binary, environment = await server(tmp_path)
+    kube.workloads.binaries["rabbitmq-server"] = binary
+    kube.workloads.environment |= environment
+    await kube.apply("Queue", "real", {**SPEC, "className": "secure-rabbits", "tls": {}, "metrics": {}})
+    cluster = await eventually(lambda: kube.get(RABBITMQ_CLUSTERS, "real-queue"))
+    assert cluster["spec"]["tls"] == {"secretName": "real-queue-tls", "disableNonTLSListeners": True}
+    pod = await broker(kube, cluster)
+    played = asyncio.create_task(operators(kube, pod))
+    try:
+        await kube.ready("Queue", "real", 180)
+        binding = await kube.secret("real")
+        assert (binding["port"], binding["uri"].partition(":")[0]) == ("5671", "amqps")
+        trust = ssl.create_default_context(cadata=binding["ca.crt"])
+        trust.check_hostname = False  # it is reached by its address here
+        connection = await aio_pika.connect(
+            host=pod["status"]["podIP"],
+            port=5671,
+            ssl=True,
+            ssl_context=trust,
+            login=binding["username"],
+            password=binding["password"],
+            virtualhost=binding["virtual-host"],
+        )
+        async with connection:
+            channel = await connection.channel()
+            exchange = await channel.get_exchange(binding["exchange"], ensure=False)
+            await exchange.publish(aio_pika.Message(b"one"), binding["routing-key"])
+            queue = await channel.get_queue(binding["queue"], ensure=False)
+            assert (await queue.get(timeout=10, no_ack=True)).body == b"one"
+    finally:
+        played.cancel()
+        await asyncio.gather(played, return_exceptions=True)
+
+
 async def broker(kube, cluster):
     """The operator's pod, with the labels that it hands on."""
-    meta = cluster["metadata"]
-    text = CONFIG + cluster["spec"]["rabbitmq"]["additionalConfig"]
+    meta, tls = cluster["metadata"], cluster["spec"].get("tls")
+    text = (SECURE if tls else CONFIG) + cluster["spec"]["rabbitmq"]["additionalConfig"]
     text += f"default_user = {USER}\ndefault_pass = {PASSWORD}\n"
     files = {"rabbitmq.conf": text, "enabled_plugins": "[rabbitmq_management].\n"}
     data = {key: b64encode(value.encode()).decode() for key, value in files.items()}
@@ -177,16 +230,21 @@ async def broker(kube, cluster):
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             *({"name": key, "value": value} for key, value in env.items()),
         ],
-        "ports": [{"containerPort": 5672}],
+        "ports": [{"containerPort": 5671 if tls else 5672}],
         "volumeMounts": [
             {"name": "config", "mountPath": "/etc/broker"},
             {"name": "run", "mountPath": "/run/broker"},
+            *([{"name": "tls", "mountPath": "/etc/rabbitmq-tls"}] if tls else []),
         ],
     }
     spec = {
         "subdomain": "real-queue-nodes",
         "containers": [container],
-        "volumes": [{"name": "config", "secret": {"secretName": "broker"}}, {"name": "run", "emptyDir": {}}],
+        "volumes": [
+            {"name": "config", "secret": {"secretName": "broker"}},
+            {"name": "run", "emptyDir": {}},
+            *([{"name": "tls", "secret": {"secretName": tls["secretName"]}}] if tls else []),
+        ],
     }
     labels = {**meta["labels"], "app.kubernetes.io/component": "rabbitmq"}
     name = {"name": "real-queue-server-0", "namespace": kube.namespace, "labels": labels}
@@ -207,6 +265,9 @@ async def operators(kube, pod):
             [cluster] = (await kube.api.list(RABBITMQ_CLUSTERS, kube.namespace)).items
             well = good("ReconcileSuccess", "AllReplicasReady", "ClusterAvailable")
             await tell(kube, RABBITMQ_CLUSTERS, cluster, {**well, **await the_user(kube, "real-queue")})
+            if cluster["spec"].get("tls"):
+                await asyncio.sleep(0.3)
+                continue  # what is inside is made over the API
             async with Management(15672, USER, PASSWORD, pod["status"]["podIP"]) as api:
                 for kind in TOPOLOGY:
                     for one in (await kube.api.list(kind, kube.namespace)).items:
