@@ -55,18 +55,21 @@ def compile_program(
 ) -> Program:
     """An expression over these variables (without schemas) and the authorizer.
 
-    `result` is the type it must have ("bool", "string"), as far as that is known before it runs; `functions` are
-    the known ones when there are more than usual. Raises CompileError, a ValueError.
+    `result` is the type it must have ("bool", "string"; several: "string null"); `functions` are the known ones
+    when there are more than usual. Raises CompileError, a ValueError.
     """
     from chandlery.controlplane.auth.cellib import AUTHORIZER, RESOURCE_CHECK, authorizer_functions
-    from chandlery.controlplane.cel import DYN, CelError, CompileError, compile_expression
+    from chandlery.controlplane.cel import DYN, CelError, compile_expression
+    from chandlery.controlplane.cel.errors import PlanError
 
     kinds = dict.fromkeys(names, DYN)
     kinds["authorizer"] = AUTHORIZER
     kinds["authorizer.requestResource"] = RESOURCE_CHECK
     program = compile_expression(expression, kinds, functions=functions or authorizer_functions())
-    if result and program.type.kind != "dyn" and result not in (program.type.kind, str(program.type)):
-        raise CompileError(expression, [(0, f"must evaluate to {result}")])
+    wanted = result.split()
+    if wanted and program.type.kind not in wanted and str(program.type) not in wanted:
+        told = wanted[0] if len(wanted) == 1 else f"one of [{result}]".replace("null", "null_type")
+        raise PlanError(f"must evaluate to {told} but got {program.type}", "")
 
     def run(variables: Mapping[str, Any]) -> Any:
         try:

@@ -1,9 +1,8 @@
 """Where Services with selectors lead: EndpointSlices, and Endpoints for those who still read them.
 
 Nothing here gives pods addresses; whoever runs pods elsewhere (a virtual kubelet, a test) writes them to their status.
-Until the first pod of a Service has one, nothing is made for it, where kube-controller-manager makes empty objects: a
-cluster without nodes looks as it does with that controller off. Source: Kubernetes documentation, "Service",
-"EndpointSlices".
+Until the first pod of a Service has one, its slice and its Endpoints are empty. Source: Kubernetes documentation,
+"Service", "EndpointSlices".
 """
 
 from __future__ import annotations
@@ -80,14 +79,15 @@ class EndpointsController(Controller[Key]):
             if (found["metadata"].get("labels") or {}).get(_SERVICE) == name
             and (found["metadata"].get("labels") or {}).get(_MANAGED_BY) == _OURS
         ]
-        if existing and not wanted:
+        if not wanted:
             wanted = [([], [])]
         for number, (endpoints, ports) in enumerate(wanted):
             if number < len(existing):
                 old = existing[number]
-                new = {**old, "endpoints": endpoints, "ports": ports}
+                new = {**old, "endpoints": endpoints or None, "ports": ports or None}
                 new["metadata"] = {**old["metadata"], "labels": labels}
-                if any(new.get(part) != old.get(part) for part in ("endpoints", "ports", "metadata")):
+                parts = ("endpoints", "ports", "metadata")
+                if any((new.get(part) or None) != (old.get(part) or None) for part in parts):
                     await self.api.update("discovery.k8s.io", "endpointslices", new, user=self.user, manager=MANAGER)
                 continue
             meta = {
@@ -96,7 +96,7 @@ class EndpointsController(Controller[Key]):
                 "labels": labels,
                 "ownerReferences": [_owner(service)],
             }
-            body = {"metadata": meta, "addressType": "IPv4", "endpoints": endpoints, "ports": ports}
+            body = {"metadata": meta, "addressType": "IPv4", "endpoints": endpoints or None, "ports": ports or None}
             await self.api.create("discovery.k8s.io", "endpointslices", body, user=self.user, manager=MANAGER)
         for spare in existing[len(wanted) :]:
             meta = spare["metadata"]
@@ -120,12 +120,9 @@ class EndpointsController(Controller[Key]):
         old = self.api.get("", "endpoints", namespace, name)
         labels = _labels(service) | {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
         if old is None:
-            if not subsets:
-                return
             meta = {"name": name, "namespace": namespace, "labels": labels, "ownerReferences": [_owner(service)]}
-            await self.api.create(
-                "", "endpoints", {"metadata": meta, "subsets": subsets}, user=self.user, manager=MANAGER
-            )
+            body = {"metadata": meta, **({"subsets": subsets} if subsets else {})}
+            await self.api.create("", "endpoints", body, user=self.user, manager=MANAGER)
             return
         if old.get("subsets", []) == subsets and (old["metadata"].get("labels") or {}) == labels:
             return

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _RECOUNT_AFTER = 2.0
 """Seconds after a creation before its quota is counted again: admission charges before the object is stored."""
 
-_FIRST_AFTER = 0.0025
+_FIRST_AFTER = 0.0007
 """Seconds after which a new quota is counted: what is written together with it is counted with it."""
 
 Key = tuple[str, str]

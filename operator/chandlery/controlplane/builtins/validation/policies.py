@@ -15,6 +15,7 @@ from chandlery.controlplane.builtins.validation.common import (
     invalid,
     label_selector,
     one_of,
+    qualified_name,
     required,
 )
 from chandlery.controlplane.types import Obj, RequestContext
@@ -68,6 +69,36 @@ def _validation(found: Obj, path: str, names: tuple[str, ...]) -> Errors:
     return errors
 
 
+_MOST_ANNOTATIONS, _LONGEST_VALUE = 20, 5 * 1024
+
+
+def _annotations(name: str, found: list[Obj], names: tuple[str, ...]) -> Errors:
+    """What a policy notes in the audit log."""
+    errors: Errors = []
+    known: set[str] = set()
+    if len(found) > _MOST_ANNOTATIONS:
+        text = f"must not have more than {_MOST_ANNOTATIONS} auditAnnotations"
+        errors.append(invalid("spec.auditAnnotations", found, text))
+    for index, note in enumerate(found):
+        here = f"spec.auditAnnotations[{index}]"
+        key, value = note.get("key") or "", (note.get("valueExpression") or "").strip()
+        if name:
+            errors += qualified_name(f"{here}.key", f"{name}/{key}")
+        else:
+            errors.append(invalid(f"{here}.key", key, "requires metadata.name be non-empty"))
+        if not value:
+            errors.append(required(f"{here}.valueExpression", "valueExpression is not specified"))
+        elif len(value.encode()) > _LONGEST_VALUE:
+            text = f"must not exceed {_LONGEST_VALUE} bytes in length"
+            errors.append(required(f"{here}.valueExpression", text))
+        else:
+            errors += expression_errors(f"{here}.valueExpression", value, result="string null", names=names)
+        if key in known:
+            errors.append(duplicate(f"{here}.key", key))
+        known.add(key)
+    return errors
+
+
 def _variables(found: list[Obj], path: str, names: tuple[str, ...]) -> Errors:
     errors: Errors = []
     known: set[str] = set()
@@ -117,7 +148,7 @@ def policy(_: RequestContext, obj: Obj) -> Errors:
         errors += [required("spec.validations", text), required("spec.auditAnnotations", text)]
     for index, found in enumerate(validations):
         errors += _validation(found, f"spec.validations[{index}]", names)
-    return errors
+    return errors + _annotations(obj["metadata"].get("name") or "", notes, names)
 
 
 def policy_update(ctx: RequestContext, obj: Obj, _: Obj) -> Errors:
