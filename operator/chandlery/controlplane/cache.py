@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import orjson
 
 from chandlery.controlplane.store.base import Change
+from chandlery.controlplane.telling import Telling
 from chandlery.controlplane.types import Obj, Resource
 
 log = logging.getLogger(__name__)
@@ -275,6 +276,9 @@ class Cache:
     def __init__(self) -> None:
         self._tables: dict[tuple[str, str], Table] = {}
         self._listeners: list[Listener] = []
+        self._by_key: dict[tuple[str, str], list[Listener]] = {}
+        """Listeners that want to hear of some tables only."""
+        self._telling = Telling()
         self.revision = 0
         self._compacted = 0
         self._dropped: dict[tuple[str, str], int] = {}
@@ -303,8 +307,8 @@ class Cache:
             self._dropped[key] = self.revision
             self.end_watches(table)
 
-    @staticmethod
-    def end_watches(table: Table) -> None:
+    def end_watches(self, table: Table) -> None:
+        self.tell()  # what happened last
         for group in list(table.watchers.values()):
             for subscription in list(group):
                 subscription.overflowed = True
@@ -330,24 +334,37 @@ class Cache:
         return table, where, table.apply(change, key)
 
     def publish(self, changes: list[Change]) -> None:
-        """Make committed changes visible, then tell watchers, in the order of revisions."""
+        """Make committed changes visible and tell listeners, in the order of revisions; watchers a moment later."""
         for change in changes:
             table, where, event = self._apply(change, self.revision)
             if table.watchers:
-                table.notify(event)
-                event.memo.clear()  # whoever comes later finds the event itself in the history
-            for listener in self._listeners:
+                self._telling.add(table, event)
+            for listener in (*self._listeners, *self._by_key.get(where, ())):
                 try:
                     listener(event.kind, where, event)
                 except Exception:
                     log.exception("a listener failed at %s %s", event.kind, change.key)
+        self._telling.soon()
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
-        self._listeners.append(listener)
+    @property
+    def told(self) -> int:
+        """The revision up to which watchers have heard of everything."""
+        return self._telling.told(self.revision)
+
+    def tell(self) -> None:
+        """Tell watchers at once all there is to tell."""
+        self._telling.now()
+
+    def listen(self, listener: Listener, keys: Iterable[tuple[str, str]] | None = None) -> Callable[[], None]:
+        """Hear of every change, or (`keys`) of those of some tables; answers what ends it."""
+        places = [self._listeners] if keys is None else [self._by_key.setdefault(key, []) for key in keys]
+        for place in places:
+            place.append(listener)
 
         def stop() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+            for place in places:
+                if listener in place:
+                    place.remove(listener)
 
         return stop
 

@@ -60,7 +60,7 @@ class CrdController:
         for entry in self._crds().entries.values():
             self._serve(entry)
             self._enqueue(entry.name)
-        self._stop = self._core.cache.listen(self._on_event)
+        self._stop = self._core.cache.listen(self._on_event, [(GROUP, PLURAL)])
         self._task = asyncio.create_task(self._run(), name="crd-controller")
 
     async def stop(self) -> None:
@@ -75,15 +75,14 @@ class CrdController:
     def _crds(self) -> Table:
         return self._core.cache.table((GROUP, PLURAL))
 
-    def _on_event(self, kind: str, where: tuple[str, str], event: Event) -> None:
-        if where == (GROUP, PLURAL):
-            if kind == "DELETED":
-                self._unserve(event.entry)
-            else:
-                self._serve(event.entry)
-            self._enqueue(event.entry.name)
-            if kind == "DELETED":
-                self._names_may_be_free()
+    def _on_event(self, kind: str, _where: tuple[str, str], event: Event) -> None:
+        if kind == "DELETED":
+            self._unserve(event.entry)
+        else:
+            self._serve(event.entry)
+        self._enqueue(event.entry.name)
+        if kind == "DELETED":
+            self._names_may_be_free()
 
     def _names_may_be_free(self) -> None:
         """Look again at CRDs that had to do without a name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import orjson
 
@@ -53,6 +53,9 @@ class Local:
             return 0
         first, last = self._core.table(resource).bounds(namespace or "")
         return last - first
+
+    def on_change(self, group: str, plurals: Sequence[str], tell: Callable[[], None]) -> None:
+        self._core.cache.listen(lambda *_: tell(), [(group, plural) for plural in plurals])
 
     async def watch_all(self) -> AsyncIterator[tuple[str, Resource, Obj, Obj | None]]:
         waiting: deque[tuple[str, Resource, Obj, Obj | None]] = deque()

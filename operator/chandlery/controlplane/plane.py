@@ -138,7 +138,10 @@ class ControlPlane:
         authorizer = core.authorizer = Authorizer(api)
         core.virtual.update(virtual_resources(api, authenticator, authorizer, tokens))
         core.virtual["", "bindings", ""] = binding_handler(core)
-        core.cache.listen(lambda kind, where, event: _observe(core, authorizer, kind, where, event))
+        core.cache.listen(
+            lambda kind, where, event: _observe(core, authorizer, kind, where, event),
+            [resource.storage_key for resource in builtins if resource.group == "rbac.authorization.k8s.io"],
+        )
         from chandlery.controlplane.admission import AdmissionChain
 
         core.admission = AdmissionChain(api, authorizer=authorizer)
@@ -345,10 +348,9 @@ def _warm_up() -> None:
 
 
 def _observe(core: Core, authorizer, kind: str, where: tuple[str, str], event) -> None:  # type: ignore[no-untyped-def]
-    if where[0] == "rbac.authorization.k8s.io":
-        resource = core.registry.stored(*where)
-        if resource is not None:
-            authorizer.observe(kind, resource, event.entry.obj, event.prev.obj if event.prev else None)
+    resource = core.registry.stored(*where)
+    if resource is not None:
+        authorizer.observe(kind, resource, event.entry.obj, event.prev.obj if event.prev else None)
 
 
 def _open_api(core: Core):  # type: ignore[no-untyped-def]

@@ -7,7 +7,7 @@ store's `Entry`, and `ApiError` for every answer that is not a success.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -239,6 +239,9 @@ class LocalApi(Protocol):
 
     def count(self, group: str, plural: str, namespace: str | None = None) -> int:
         """How many `list` would answer, without looking at them."""
+
+    def on_change(self, group: str, plurals: Sequence[str], tell: Callable[[], None]) -> None:
+        """Call `tell` after every change of an object of these resources, before anybody gets an answer."""
 
     def watch_all(self) -> AsyncIterator[tuple[str, Resource, Obj, Obj | None]]:
         """Every change from now on, in revision order: (ADDED|MODIFIED|DELETED, resource, object, previous)."""

@@ -274,7 +274,7 @@ async def test_a_dry_run_asks_only_webhooks_without_side_effects(plane: ControlP
     obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}}
     await plane.core.admission.validate(ctx, obj, None)
     assert hooks.asked[-1][1]["request"]["dryRun"] is True
-    webhook = plane.core.admission._webhooks._validating.current()[0]
+    webhook = plane.core.admission._webhooks.validating.current()[0]
     object.__setattr__(webhook, "side_effects", "Some")
     with pytest.raises(ApiError, match="does not support dry run") as caught:
         await plane.core.admission.validate(ctx, obj, None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from chandlery.controlplane.admission.certificates import check_certificates
 from chandlery.controlplane.admission.claims import check_resize
+from chandlery.controlplane.admission.compiled import Compiled
 from chandlery.controlplane.admission.defaults import apply_defaults
 from chandlery.controlplane.admission.lifecycle import check_namespace
 from chandlery.controlplane.admission.limits import apply_limit_defaults, check_limits
@@ -41,20 +42,25 @@ class AdmissionChain:
         self._policies = Policies(api, authorizer=authorizer)
         self._mutating = MutatingPolicies(api, authorizer=authorizer)
         self._quota = QuotaPlugin(api)
+        self._quotas: Compiled[bool] = Compiled(api, "", ("resourcequotas",), lambda found: (True,) * bool(found))
 
     async def mutate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> Obj | None:
         """The object as the mutating plugins and webhooks leave it (maybe the same dict, changed). Raises ApiError."""
         check_namespace(self._api, ctx, obj, old)
         if obj is None:
             return (await self._webhooks.mutate(ctx, None, old))[0]
-        await self._defaults(ctx, obj, old)
+        if ctx.resource.builtin:
+            await self._defaults(ctx, obj, old)
+        if not self._mutating.compiled.current() and not self._webhooks.mutating.current():
+            return obj
         obj, asked, repeat = await self._mutating.mutate(ctx, obj, old)
         after, again = await self._webhooks.mutate(ctx, obj, old)
         if asked and after != obj:
             repeat = asked
         if (again or repeat) and after is not None:
             # Something changed what an earlier one, or a default, had seen: those that asked for it look once more.
-            await self._defaults(ctx, after, old)
+            if ctx.resource.builtin:
+                await self._defaults(ctx, after, old)
             if repeat:
                 after, _, _ = await self._mutating.mutate(ctx, after, old, again=repeat)
             if again:
@@ -63,13 +69,16 @@ class AdmissionChain:
 
     async def validate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> None:
         """Raise ApiError when a plugin or webhook turns the request down; quota is taken here."""
-        if obj is not None:
+        if obj is not None and ctx.resource.builtin:
             check_limits(self._api, ctx, obj, old)
             check_resize(self._api, ctx, obj, old)
             check_certificates(self._authorizer, ctx, obj, old)
-        await self._policies.validate(ctx, obj, old)
-        await self._webhooks.validate(ctx, obj, old)
-        await self._quota.check(ctx, obj, old)
+        if self._policies.compiled.current():
+            await self._policies.validate(ctx, obj, old)
+        if self._webhooks.validating.current():
+            await self._webhooks.validate(ctx, obj, old)
+        if self._quotas.current():
+            await self._quota.check(ctx, obj, old)
 
     @property
     def review_client(self) -> WebhookClient:

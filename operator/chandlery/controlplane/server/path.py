@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
 
@@ -21,11 +22,17 @@ class Target:
     watch: bool = False
 
 
+_REMEMBERED = 300
 _NAMESPACE_SUBRESOURCES = {"status", "finalize"}
 
 
 def parse_path(raw: str) -> Target:
-    """Parse a raw (still percent-encoded) path."""
+    """Parse a raw (still percent-encoded) path. The answer is shared: clients ask for the same again and again."""
+    return _parsed(raw) if len(raw) <= _REMEMBERED else _parsed.__wrapped__(raw)
+
+
+@lru_cache(maxsize=2048)
+def _parsed(raw: str) -> Target:
     target = Target(raw)
     parts = [unquote(part) if "%" in part else part for part in raw.split("/")[1:]]
     if parts and parts[-1] == "":

@@ -67,6 +67,7 @@ class Running:
         return await self._mutate(call, ctx)
 
     def end_watches(self) -> None:
+        self._core.cache.tell()
         for watch in list(self.watches):
             watch.end()
 

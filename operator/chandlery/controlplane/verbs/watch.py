@@ -56,12 +56,14 @@ class Watch:
         self._ended = False
         self._not_before = 0
         """The revision that was asked for, when it is still to come: what comes before it isn't sent."""
+        self._began = 0
+        """What happened up to this revision was there at the start, even when it is told later."""
         self._sent = 0
         labels, fields = options.labels, options.fields
         self._selects = labels is not None or fields is not None
         self._selector = (labels.text if labels else "", fields.text if fields else "", id(ctx.resource.strategy))
         self._need_object = fields is not None and not only_metadata(options)
-        self._subscription = Subscription(self._kind_for, QUEUE)
+        self._subscription = Subscription(self._kind_of_new, QUEUE)
         self._pending_error: Obj | None = None
         self._initial: list[tuple[str, Entry, int]] = []
         self._backlog: list[Event] = []
@@ -87,7 +89,7 @@ class Watch:
         else:
             send_state = options.resource_version in ("", "0")
             self._initial_bookmark = options.resource_version == "" and options.bookmarks
-        self._sent = cache.revision
+        self._sent = self._began = cache.revision
         if wanted > cache.revision:
             self._not_before = wanted
         if send_state:
@@ -114,6 +116,9 @@ class Watch:
         if not self._need_object:
             return options.fields.matches({"metadata.name": entry.name, "metadata.namespace": entry.namespace})
         return options.fields.matches(field_values(self._ctx.resource, entry, entry.obj))
+
+    def _kind_of_new(self, event: Event) -> str | None:
+        return None if event.rev <= self._began else self._kind_for(event)
 
     def _kind_for(self, event: Event) -> str | None:
         """The event type that this watcher sees; None when the event is not for it."""
@@ -218,7 +223,7 @@ class Watch:
         _ = ctx
 
     def _bookmark(self, *, initial: bool) -> bytes:
-        meta: Obj = {"resourceVersion": str(max(self._sent, self._core.cache.revision))}
+        meta: Obj = {"resourceVersion": str(max(self._sent, self._core.cache.told))}
         if initial:
             meta["annotations"] = {"k8s.io/initial-events-end": "true"}
         return self._encode.bookmark(bookmark_object(self._ctx.resource, meta))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import tracemalloc
 
@@ -114,8 +115,70 @@ def test_one_broken_watcher_or_listener_keeps_nothing_from_the_others():
     cache.listen(broken)
     cache.listen(lambda kind, where, event: heard.append(-event.rev))
     cache.publish([change(1, "a/x"), change(2, "a/x")])
-    assert heard == [1, -1, 2, -2]
+    assert heard == [-1, -2, 1, 2]
     assert first.overflowed
+
+
+def _told(cache: Cache) -> list[int]:
+    heard: list[int] = []
+    subscription = Subscription(lambda event: heard.append(event.rev) or event.kind, 10_000)  # type: ignore[func-returns-value]
+    cache.table(("g", "things")).subscribe(subscription, "", "")
+    return heard
+
+
+async def test_whoever_wrote_is_answered_before_watchers_hear_of_it():
+    cache, loop, order = Cache(), asyncio.get_running_loop(), []
+    heard = _told(cache)
+    written = loop.create_future()
+
+    async def write() -> None:
+        await written
+        order.append(list(heard))
+
+    writer = asyncio.create_task(write())
+    await asyncio.sleep(0)
+    cache.publish([change(1, "a/x"), change(2, "a/y")])
+    written.set_result(None)
+    assert cache.revision == 2
+    assert cache.told == 0  # no bookmark may say more
+    await writer
+    assert order == [[]]
+    while cache.told < 2:
+        await asyncio.sleep(0)
+    assert heard == [1, 2]
+
+
+async def test_watchers_are_told_in_order_and_never_far_behind():
+    cache = Cache()
+    heard = _told(cache)
+    for number in range(1, 2001):
+        cache.publish([change(number, "a/x")])
+        if number % 50 == 0:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert number - cache.told <= 100
+    while cache.told < 2000:
+        await asyncio.sleep(0)
+    assert heard == list(range(1, 2001))
+
+
+async def test_watches_that_are_ended_hear_of_what_happened_before():
+    cache = Cache()
+    heard = _told(cache)
+    cache.publish([change(1, "a/x")])
+    cache.drop(("g", "things"))
+    assert heard == [1]
+
+
+def test_listeners_of_some_tables_hear_of_no_other():
+    cache, heard = Cache(), []
+    stop = cache.listen(lambda kind, where, event: heard.append(event.rev), [("g", "things")])
+    other = Change(1, "g/others/a/x", b'{"metadata":{}}')
+    cache.publish([other, change(2, "a/x")])
+    assert heard == [2]
+    stop()
+    cache.publish([change(3, "a/x")])
+    assert heard == [2]
 
 
 def test_what_is_kept_of_an_object_takes_the_room_of_its_bytes():

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from chandlery.controlplane.admission.compiled import Compiled, with_bindings
 from chandlery.controlplane.admission.conditions import (
     POLICY_NAMES,
     Condition,
@@ -158,28 +159,7 @@ def message_of(policy: Policy, validation: Validation, variables: dict[str, Any]
     return validation.message.strip() or f"failed expression: {validation.check.text.strip()}"
 
 
-class PolicySet:
-    """All policies that have bindings; compiled again when a policy or binding changes."""
-
-    def __init__(self, api: LocalApi) -> None:
-        self._api = api
-        self._seen: list[str] = []
-        self._policies: tuple[Policy, ...] = ()
-
-    def current(self) -> tuple[Policy, ...]:
-        if not self._api.count(GROUP, "validatingadmissionpolicybindings"):
-            return ()
-        policies = self._api.list(GROUP, "validatingadmissionpolicies")
-        bindings = self._api.list(GROUP, "validatingadmissionpolicybindings")
-        seen = [obj["metadata"]["resourceVersion"] for obj in (*policies, *bindings)]
-        if seen != self._seen:
-            by_policy: dict[str, list[Binding]] = {}
-            for binding in bindings:
-                by_policy.setdefault(binding["spec"].get("policyName", ""), []).append(Binding.of(binding))
-            self._policies = tuple(
-                Policy.of(policy, tuple(by_policy[policy["metadata"]["name"]]))
-                for policy in policies
-                if policy["metadata"]["name"] in by_policy
-            )
-            self._seen = seen
-        return self._policies
+def bound_policies(api: LocalApi) -> Compiled[Policy]:
+    """All ValidatingAdmissionPolicies that have bindings."""
+    plurals = ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
+    return Compiled(api, GROUP, plurals, lambda p, b: with_bindings(p, b, Policy.of, Binding.of), plurals[1])

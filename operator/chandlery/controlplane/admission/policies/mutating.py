@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chandlery.controlplane.admission import review as reviews
 from chandlery.controlplane.admission.common import forbid
+from chandlery.controlplane.admission.compiled import Compiled, with_bindings
 from chandlery.controlplane.admission.conditions import (
     POLICY_NAMES,
     Condition,
@@ -70,31 +71,15 @@ class MutatingPolicy:
 
 
 class MutatingPolicies:
-    """All MutatingAdmissionPolicies that have bindings; compiled again when one changes."""
+    """All MutatingAdmissionPolicies that have bindings."""
 
     def __init__(self, api: LocalApi, *, authorizer: Authorizer | None = None) -> None:
         self._api = api
         self._authorizer = authorizer
-        self._seen: list[str] = []
-        self._policies: tuple[MutatingPolicy, ...] = ()
-
-    def current(self) -> tuple[MutatingPolicy, ...]:
-        if not self._api.count(GROUP, "mutatingadmissionpolicybindings"):
-            return ()
-        policies = self._api.list(GROUP, "mutatingadmissionpolicies")
-        bindings = self._api.list(GROUP, "mutatingadmissionpolicybindings")
-        seen = [obj["metadata"]["resourceVersion"] for obj in (*policies, *bindings)]
-        if seen != self._seen:
-            by_policy: dict[str, list[Binding]] = {}
-            for binding in bindings:
-                by_policy.setdefault(binding["spec"].get("policyName", ""), []).append(Binding.of(binding))
-            self._policies = tuple(
-                MutatingPolicy.of(policy, tuple(by_policy[policy["metadata"]["name"]]))
-                for policy in policies
-                if policy["metadata"]["name"] in by_policy
-            )
-            self._seen = seen
-        return self._policies
+        plurals = ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings")
+        self.compiled: Compiled[MutatingPolicy] = Compiled(
+            api, GROUP, plurals, lambda p, b: with_bindings(p, b, MutatingPolicy.of, Binding.of), plurals[1]
+        )
 
     async def mutate(
         self, ctx: RequestContext, obj: Obj, old: Obj | None, *, again: frozenset[str] | None = None
@@ -105,7 +90,7 @@ class MutatingPolicies:
         """
         asked: set[str] = set()
         repeat: set[str] = set()
-        for policy in () if exempt(ctx) else self.current():
+        for policy in () if exempt(ctx) else self.compiled.current():
             if again is not None and policy.name not in again:
                 continue
             target = policy.match.target(self._api, ctx, obj, old)

@@ -10,7 +10,7 @@ from chandlery.controlplane.admission import review as reviews
 from chandlery.controlplane.admission.common import forbid
 from chandlery.controlplane.admission.conditions import Variables, conditions_hold, variables_of
 from chandlery.controlplane.admission.matching import exempt
-from chandlery.controlplane.admission.policies.config import Binding, Policy, PolicySet, composed, message_of
+from chandlery.controlplane.admission.policies.config import Binding, Policy, bound_policies, composed, message_of
 from chandlery.controlplane.admission.policies.params import namespace_of, params_of
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
 
@@ -33,13 +33,13 @@ class Policies:
     def __init__(self, api: LocalApi, *, authorizer: Authorizer | None = None) -> None:
         self._api = api
         self._authorizer = authorizer
-        self._set = PolicySet(api)
+        self.compiled = bound_policies(api)
 
     async def validate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> None:
         """Raise the ApiError of the first denial; add the warnings of bindings that only warn."""
         if exempt(ctx):
             return
-        for policy in self._set.current():
+        for policy in self.compiled.current():
             target = policy.match.target(self._api, ctx, obj, old)
             if target is None:
                 continue

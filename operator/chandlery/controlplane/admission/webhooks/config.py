@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chandlery.controlplane.admission.compiled import Compiled
 from chandlery.controlplane.admission.conditions import Condition, compile_conditions
 from chandlery.controlplane.admission.matching import GROUP, Match
 from chandlery.controlplane.types import Obj
@@ -45,26 +46,14 @@ class Webhook:
         )
 
 
-class Configurations:
-    """The webhooks of all configurations of one kind, by configuration name; compiled again when one changes."""
+def webhooks(api: LocalApi, *, mutating: bool) -> Compiled[Webhook]:
+    """The webhooks of all configurations of one kind, by configuration name."""
 
-    def __init__(self, api: LocalApi, *, mutating: bool) -> None:
-        self._api = api
-        self._mutating = mutating
-        self._plural = f"{'mutating' if mutating else 'validating'}webhookconfigurations"
-        self._seen: list[str] = []
-        self._webhooks: tuple[Webhook, ...] = ()
+    def make(found: list[Obj]) -> tuple[Webhook, ...]:
+        return tuple(
+            Webhook.of(webhook, mutating=mutating)
+            for obj in sorted(found, key=lambda obj: str(obj["metadata"]["name"]))
+            for webhook in obj.get("webhooks") or ()
+        )
 
-    def current(self) -> tuple[Webhook, ...]:
-        if not self._api.count(GROUP, self._plural):
-            return ()
-        found = self._api.list(GROUP, self._plural)
-        seen = [obj["metadata"]["resourceVersion"] for obj in found]
-        if seen != self._seen:
-            self._webhooks = tuple(
-                Webhook.of(webhook, mutating=self._mutating)
-                for obj in sorted(found, key=lambda obj: obj["metadata"]["name"])
-                for webhook in obj.get("webhooks") or ()
-            )
-            self._seen = seen
-        return self._webhooks
+    return Compiled(api, GROUP, (f"{'mutating' if mutating else 'validating'}webhookconfigurations",), make)

@@ -11,7 +11,7 @@ from chandlery.controlplane.admission.common import forbid
 from chandlery.controlplane.admission.conditions import conditions_hold, variables_of
 from chandlery.controlplane.admission.matching import exempt
 from chandlery.controlplane.admission.webhooks.client import ServiceResolver, WebhookClient, resolve_by_endpoints
-from chandlery.controlplane.admission.webhooks.config import Configurations, Webhook
+from chandlery.controlplane.admission.webhooks.config import Webhook, webhooks
 from chandlery.controlplane.patch import PatchFailedError, explained_json_patch
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
 
@@ -30,8 +30,8 @@ class Webhooks:
     ) -> None:
         self._api = api
         self._authorizer = authorizer
-        self._mutating = Configurations(api, mutating=True)
-        self._validating = Configurations(api, mutating=False)
+        self.mutating = webhooks(api, mutating=True)
+        self.validating = webhooks(api, mutating=False)
         self.client = WebhookClient(resolve_service or resolve_by_endpoints(api))
 
     async def mutate(
@@ -42,10 +42,9 @@ class Webhooks:
         `again` limits a second round to those. The second answer names the webhooks with reinvocationPolicy
         IfNeeded after which another one changed the object. Raises ApiError.
         """
-        webhooks = () if exempt(ctx) else self._mutating.current()
         asked: list[Webhook] = []
         repeat: set[str] = set()
-        for webhook in webhooks:
+        for webhook in () if exempt(ctx) else self.mutating.current():
             if again is not None and webhook.name not in again:
                 continue
             target = self._match(ctx, webhook, obj, old)
@@ -59,9 +58,8 @@ class Webhooks:
 
     async def validate(self, ctx: RequestContext, obj: Obj | None, old: Obj | None) -> None:
         """Raises the ApiError of the first webhook, in order of configuration, that refuses."""
-        webhooks = () if exempt(ctx) else self._validating.current()
         calls = []
-        for webhook in webhooks:
+        for webhook in () if exempt(ctx) else self.validating.current():
             target = self._match(ctx, webhook, obj, old)
             if target is not None:
                 calls.append(self._validate_one(ctx, webhook, target, obj, old))
