@@ -71,7 +71,9 @@ class InvalidParameters(InvalidConfiguration):
     code: ClassVar[str] = "InvalidParameters"
     http_status: ClassVar[int] = 422
     status_reason: ClassVar[str] = "Invalid"
-    default_hint: ClassVar[str] = "Correct spec.parameters; what waits for it goes on by itself."
+    default_hint: ClassVar[str] = (
+        "Correct spec.parameters, the reference page lists what there is; what waits for it goes on by itself."
+    )
     harmless: bool = False
 
 
@@ -126,7 +128,7 @@ def read(model: type[Parameters], given: Mapping[str, Any] | None, *, reader: st
         problems = error.errors(include_url=False)
     unknown = {p["loc"][0] for p in problems if len(p["loc"]) == 1 and p["type"] == "extra_forbidden"}
     causes = [_cause(model, problem, reader, where) for problem in problems]
-    found = _joined(causes, model, reader)
+    found = _joined(causes)
     known = {name: value for name, value in given.items() if name not in unknown}
     rest = read(model, known, reader=reader, where=where) if len(known) < len(given) else Reading(None, found)
     found.harmless = rest.values is not None
@@ -138,24 +140,13 @@ def _nothing(model: type[Parameters], reader: str, where: str) -> Reading:
         return Reading(model())
     except ValidationError as error:  # some are required
         causes = [_cause(model, problem, reader, where) for problem in error.errors(include_url=False)]
-        return Reading(None, _joined(causes, model, reader))
+        return Reading(None, _joined(causes))
 
 
-def _joined(causes: Sequence[InvalidParameters], model: type[Parameters], reader: str) -> InvalidParameters:
+def _joined(causes: Sequence[InvalidParameters]) -> InvalidParameters:
     if len(causes) == 1:
         return causes[0]
-    return InvalidParameters(f"{len(causes)} parameters are wrong", causes=causes, hint=_hint(model, reader))
-
-
-def _hint(model: type[Parameters], reader: str) -> str:
-    names = sorted(names_of(model))
-    if not names:
-        return f"{_capital(reader)} takes no parameters: leave them out."
-    return f"{_capital(reader)} takes {', '.join(names)}; its kind's reference page says what each of them means."
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return InvalidParameters(f"{len(causes)} parameters are wrong", causes=causes)
 
 
 @lru_cache
@@ -185,9 +176,7 @@ def _cause(model: type[Parameters], problem: Mapping[str, Any], reader: str, whe
         message = _in_words(problem)
     if not isinstance(value, str | int | float | bool):
         value = None
-    return InvalidParameters(
-        message, field=f"{where}, {field}" if where else field, value=value, hint=_hint(model, reader)
-    )
+    return InvalidParameters(message, field=f"{where}, {field}" if where else field, value=value)
 
 
 def _unknown(reader: str, name: str, known: Sequence[str], *, nested: bool) -> str:
@@ -196,7 +185,8 @@ def _unknown(reader: str, name: str, known: Sequence[str], *, nested: bool) -> s
     said = f"{reader} has no such {'name here' if nested else 'parameter'}"
     if meant:
         return f"{said}: did you mean {meant}?"
-    return f"{said} (it has {', '.join(known)})" if nested and known else said
+    # kubectl shows nothing but this sentence: the way out is part of it
+    return f"{said}: it takes {', '.join(known)}" if known else f"{reader} takes no parameters: leave it out"
 
 
 def _names_at(node: Mapping[str, Any], loc: Sequence[Any]) -> Iterator[str]:

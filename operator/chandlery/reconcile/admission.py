@@ -17,7 +17,10 @@ from chandlery.foundation.errors import ChandleryError, DeletionProtected
 from chandlery.model.platform import GROUP, PLATFORM
 from chandlery.reconcile.parse import parse
 
+NAMESPACE_CONTROLLER = "system:serviceaccount:kube-system:namespace-controller"
 WEBHOOK_NAME = "validate.chandlery.dev"
+SETTINGS_NAME = "settings.chandlery.dev"
+"""Asks about ResourceClasses and ProviderConfigs."""
 PATH = "/admission/validate"
 
 
@@ -51,7 +54,9 @@ def review(
 def _check(request: Mapping[str, Any], kind: Kind) -> None:
     if request["operation"] == "DELETE":
         old = request.get("oldObject") or {}
-        if (old.get("spec") or {}).get("deletionProtection"):
+        # a namespace that goes takes the object with it, or it would never be gone; the loop then keeps the resource
+        going = (request.get("userInfo") or {}).get("username") == NAMESPACE_CONTROLLER
+        if (old.get("spec") or {}).get("deletionProtection") and not going:
             raise DeletionProtected(
                 f"{kind.name} {old['metadata']['name']} is protected", field="spec.deletionProtection", value=True
             )
@@ -108,30 +113,31 @@ def configuration(kinds: Mapping[str, Kind], client: Mapping[str, Any]) -> dict[
         }
         for group in groups
     ]
-    rules.append(
-        {
-            "apiGroups": [GROUP],
-            "apiVersions": ["v1alpha1"],
-            "operations": ["CREATE", "UPDATE"],
-            "resources": sorted(model.names.plural for model in PLATFORM),
-            "scope": "Cluster",
-        }
-    )
+    settings = {
+        "apiGroups": [GROUP],
+        "apiVersions": ["v1alpha1"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": sorted(model.names.plural for model in PLATFORM),
+        "scope": "Cluster",
+    }
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
         "metadata": {"name": "chandlery", "labels": {"app.kubernetes.io/managed-by": "chandlery"}},
-        "webhooks": [
-            {
-                "name": WEBHOOK_NAME,
-                "admissionReviewVersions": ["v1"],
-                "sideEffects": "None",
-                "timeoutSeconds": 5,
-                # the loop checks the same again, so an operator that is away must not stop anybody's work
-                "failurePolicy": "Ignore",
-                "matchPolicy": "Equivalent",
-                "clientConfig": dict(client),
-                "rules": rules,
-            }
-        ],
+        # Two of them: a chart may have objects refused while no operator answers, but not the classes that it brings.
+        "webhooks": [_hook(WEBHOOK_NAME, client, rules), _hook(SETTINGS_NAME, client, [settings])],
+    }
+
+
+def _hook(name: str, client: Mapping[str, Any], rules: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "timeoutSeconds": 5,
+        # the loop checks the same again, so an operator that is away must not stop anybody's work
+        "failurePolicy": "Ignore",
+        "matchPolicy": "Equivalent",
+        "clientConfig": dict(client),
+        "rules": rules,
     }

@@ -11,11 +11,13 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from chandlery.driver.kind import Kind
 from chandlery.driver.provider import Leaves, ProviderFactory
 from chandlery.foundation.clock import SYSTEM, Clock
+from chandlery.foundation.concurrency.workqueue import WorkQueue
 from chandlery.foundation.context import Context, Logger
 from chandlery.foundation.errors import ChandleryError, ProviderUnavailable
 from chandlery.foundation.events import Bus
@@ -34,7 +36,6 @@ from chandlery.reconcile.informer import Informer
 from chandlery.reconcile.loop import Loop, Next
 from chandlery.reconcile.metrics import Metrics
 from chandlery.reconcile.platform_status import PlatformStatus
-from chandlery.reconcile.queue import WorkQueue
 from chandlery.reconcile.reader import ApiReader
 from chandlery.reconcile.said import Audited, Said
 from chandlery.reconcile.sessions import Sessions
@@ -146,7 +147,8 @@ class Core:
             api, clock, store, self.catalogue, self.kinds, self.drivers, self.sessions, fence, self._logger
         )
         self._tell_platform = guarded(self.platform.tell, fence, self._gate, None)
-        queue = WorkQueue(
+        queue: WorkQueue[Key] = WorkQueue(
+            group=attrgetter("kind"),
             clock=clock,
             base=self.settings.backoff_base,
             limit=self.settings.backoff_limit,

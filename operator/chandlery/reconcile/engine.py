@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from chandlery.foundation.clock import Clock
+from chandlery.foundation.concurrency.workqueue import WorkQueue
 from chandlery.foundation.context import Logger
 from chandlery.model.base import Ref
 from chandlery.reconcile.api import FINALIZER, Key, Obj, key_of
 from chandlery.reconcile.classes import MADE_BY
 from chandlery.reconcile.loop import Next
-from chandlery.reconcile.queue import WorkQueue
 from chandlery.reconcile.store import Store
 from chandlery.reconcile.writer import Writer
 
@@ -73,7 +73,7 @@ class Engine:
         *,
         clock: Clock,
         store: Store,
-        queue: WorkQueue,
+        queue: WorkQueue[Key],
         writer: Writer,
         groups: Mapping[str, str],
         reconcile: Callable[[Key], Any],

@@ -14,7 +14,7 @@ from chandlery.driver.kind import Kind
 from chandlery.foundation.clock import Clock
 from chandlery.foundation.context import Logger
 from chandlery.foundation.errors import ChandleryError
-from chandlery.reconcile.admission import PATH, WEBHOOK_NAME, configuration
+from chandlery.reconcile.admission import PATH, SETTINGS_NAME, WEBHOOK_NAME, configuration
 from chandlery.reconcile.api import Api, ResourceType
 from chandlery.reconcile.certificates import Certificate, shared_certificate
 
@@ -109,7 +109,7 @@ class Webhook:
                 "apiVersion": CONFIGURATIONS.api_version,
                 "kind": CONFIGURATIONS.kind,
                 "metadata": {"name": self._registration},
-                "webhooks": [{"name": WEBHOOK_NAME, "clientConfig": client}],
+                "webhooks": [{"name": name, "clientConfig": client} for name in (WEBHOOK_NAME, SETTINGS_NAME)],
             },
         )
 

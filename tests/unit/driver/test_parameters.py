@@ -50,7 +50,7 @@ def test_what_is_declared_is_read_by_type() -> None:
     [
         ({"regoin": "us"}, f"spec.parameters.regoin: {READER} has no such parameter: did you mean region?"),
         ({"Region": "us"}, f"spec.parameters.Region: {READER} has no such parameter: did you mean region?"),
-        ({"zone": "a"}, f"spec.parameters.zone: {READER} has no such parameter"),
+        ({"zone": "a"}, f"spec.parameters.zone: {READER} has no such parameter: it takes region, images, site, fast"),
         ({"region": 7}, "spec.parameters.region: must be text (got 7)"),
         ({"region": "x"}, 'spec.parameters.region: must have at least 2 characters (got "x")'),
         ({"fast": "often"}, 'spec.parameters.fast: must be true or false (got "often")'),
@@ -61,7 +61,7 @@ def test_what_is_declared_is_read_by_type() -> None:
         ),
         (
             {"images": {"postgres": "a"}},
-            f"spec.parameters.images.postgres: {READER} has no such name here (it has valkey, redis)",
+            f"spec.parameters.images.postgres: {READER} has no such name here: it takes valkey, redis",
         ),
         ({"site": {}}, f"spec.parameters.site.className: {READER} needs it"),
         (
@@ -79,8 +79,11 @@ def test_what_is_wrong_is_named(given, message) -> None:
 def test_the_way_out_lists_what_there_is() -> None:
     error = read(Acme, {"zone": "a"}, reader=READER).error
     assert error.code == "InvalidParameters"
-    assert "takes fast, images, region, site" in error.condition_message()
-    assert "takes no parameters: leave them out" in read(Parameters, {"a": 1}, reader=READER).error.condition_message()
+    assert "it takes region, images, site, fast. Correct spec.parameters" in error.condition_message()
+    assert (
+        f"spec.parameters.a: {READER} takes no parameters: leave it out."
+        in read(Parameters, {"a": 1}, reader=READER).error.condition_message()
+    )
     assert names_of(Acme) == ("region", "images", "site", "fast")
 
 
@@ -88,7 +91,7 @@ def test_several_are_told_at_once_and_where_they_are() -> None:
     found = said({"zone": "a", "fast": 3}, where="ResourceClass near")
     assert found == [
         "ResourceClass near, spec.parameters.fast: must be true or false (got 3)",
-        f"ResourceClass near, spec.parameters.zone: {READER} has no such parameter",
+        f"ResourceClass near, spec.parameters.zone: {READER} has no such parameter: it takes region, images, site, fast",
     ]
 
 

@@ -1,15 +1,14 @@
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chandlery.foundation.clock import FakeClock
-from chandlery.foundation.concurrency import FairSemaphore, Fence, KeyedLock, MemoryLocks, WorkerPool, held
+from chandlery.foundation.concurrency import FairSemaphore, Fence, KeyedLock, MemoryLocks, held
 from chandlery.foundation.context import Context
-from chandlery.foundation.errors import Cancelled, Fenced, Overloaded, Timeout, Unavailable
+from chandlery.foundation.errors import Fenced, Timeout, Unavailable
 
 jobs = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.booleans()), max_size=30)
 
@@ -131,76 +130,6 @@ async def test_a_semaphore_can_be_resized() -> None:
         places.release()
     with pytest.raises(ValueError, match="at least 1"):
         FairSemaphore(0)
-
-
-def sleeper(clock: FakeClock, seconds: float, log: list[str], name: str) -> Callable[[], Awaitable[str]]:
-    async def work() -> str:
-        log.append(name)
-        await clock.sleep(seconds)
-        return name
-
-    return work
-
-
-async def test_a_pool_is_bounded_fair_and_single_per_key() -> None:
-    clock, log = FakeClock(), list[str]()
-    async with WorkerPool(2, capacity=6) as pool:
-        futures = [pool.submit(name[0], sleeper(clock, 1, log, name)) for name in ("n1", "n2", "n3", "n4", "q1", "r1")]
-        await clock.settle()
-        assert log == ["n1", "q1"], "one of each key at once, although n came first four times"
-        assert (pool.running, pool.waiting) == (2, 4)
-        await clock.advance(1)
-        assert log == ["n1", "q1", "r1", "n2"] or log == ["n1", "q1", "n2", "r1"]
-        await clock.advance(10)
-        assert [future.result() for future in futures] == ["n1", "n2", "n3", "n4", "q1", "r1"]
-        assert [name for name in log if name[0] == "n"] == ["n1", "n2", "n3", "n4"]
-
-
-async def test_a_full_pool_refuses_and_a_withdrawn_job_makes_room() -> None:
-    clock, log = FakeClock(), list[str]()
-    pool = WorkerPool(1, capacity=1, name="backup pool")
-    running = pool.submit("a", sleeper(clock, 5, log, "a"))
-    waiting = pool.submit("b", sleeper(clock, 5, log, "b"))
-    with pytest.raises(Overloaded, match="backup pool is full: 1 wait"):
-        pool.submit("c", sleeper(clock, 5, log, "c"))
-    waiting.cancel()
-    await clock.settle()
-    third = pool.submit("c", sleeper(clock, 5, log, "c"))
-    running.cancel()
-    await clock.advance(10)
-    assert third.result() == "c"
-    assert log == ["a", "c"]
-    await pool.close()
-    with pytest.raises(Cancelled):
-        pool.submit("a", sleeper(clock, 1, log, "x"))
-
-
-async def test_errors_of_work_reach_who_asked_and_nobody_else() -> None:
-    async def broken() -> None:
-        raise Unavailable("no")
-
-    async def fine() -> int:
-        return 1
-
-    async with WorkerPool(1) as pool:
-        bad, good = pool.submit("a", broken), pool.submit("a", fine)
-        assert await good == 1
-        with pytest.raises(Unavailable):
-            await bad
-
-
-async def test_cancelling_the_caller_cancels_its_work_and_closing_cancels_all() -> None:
-    clock, log = FakeClock(), list[str]()
-    pool = WorkerPool(2)
-    caller = asyncio.create_task(pool.run("a", sleeper(clock, 100, log, "a")))
-    other = pool.submit("b", sleeper(clock, 100, log, "b"))
-    await clock.settle()
-    caller.cancel()
-    await clock.settle()
-    assert pool.running == 1
-    await pool.close()
-    assert other.cancelled()
-    assert clock.pending == 0
 
 
 async def test_a_lock_has_one_holder_and_its_tokens_grow() -> None:

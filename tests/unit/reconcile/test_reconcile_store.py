@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from chandlery.foundation.clock import FakeClock
+from chandlery.foundation.concurrency.workqueue import WorkQueue
 from chandlery.foundation.context import Context
 from chandlery.model.base import Ref
 from chandlery.reconcile.api import FINALIZER, Key
 from chandlery.reconcile.classes import MADE_BY
 from chandlery.reconcile.engine import Engine, References
 from chandlery.reconcile.loop import Next
-from chandlery.reconcile.queue import WorkQueue
 from chandlery.reconcile.store import Store, newer
 from chandlery.reconcile.writer import Writer
 
@@ -62,7 +64,7 @@ class NoMetrics:
 
 def engine():
     clock = FakeClock()
-    store, queue = Store(), WorkQueue(clock=clock)
+    store, queue = Store(), WorkQueue(group=attrgetter("kind"), clock=clock)
 
     async def reconcile(key):
         return Next()

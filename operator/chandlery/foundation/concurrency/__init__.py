@@ -3,6 +3,5 @@
 from chandlery.foundation.concurrency.fair import FairSemaphore
 from chandlery.foundation.concurrency.keyed import KeyedLock
 from chandlery.foundation.concurrency.locks import Fence, Hold, Lock, MemoryLocks, held
-from chandlery.foundation.concurrency.pool import WorkerPool
 
-__all__ = ["FairSemaphore", "Fence", "Hold", "KeyedLock", "Lock", "MemoryLocks", "WorkerPool", "held"]
+__all__ = ["FairSemaphore", "Fence", "Hold", "KeyedLock", "Lock", "MemoryLocks", "held"]

@@ -1,8 +1,8 @@
-"""The keyed work queue: each key is worked on by one worker at a time and waits in the queue at most once.
+"""The pool's queue: workers take keys from it, each key is worked on by one at a time and waits at most once.
 
-A key added while it is being worked on runs once more afterwards. Kinds take turns, so that a thousand Caches don't
-keep one Database waiting. Failing keys come back with exponential, fully jittered back-off of their own. The queue is
-bounded by the number of objects, and the work by the number of workers.
+A key added while it is being worked on runs once more afterwards. Keys of one group wait in one line and the lines take
+turns, so that a thousand Caches don't keep one Database waiting. Failing keys come back with exponential, fully
+jittered back-off of their own. The queue is bounded by the number of keys, and the work by the number of workers.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from chandlery.foundation.clock import SYSTEM, Clock, Timer
 from chandlery.foundation.resilience import Backoff
-from chandlery.reconcile.api import Key
+
+K = TypeVar("K", bound=Hashable)
 
 _FLOOR: Final = 0.1
 """Full jitter would allow no wait at all: so much of it is kept, so that nothing broken is asked in a tight loop."""
@@ -33,22 +34,24 @@ class _Entry:
 
 
 @dataclass(slots=True)
-class WorkQueue:
+class WorkQueue(Generic[K]):
     """Used from one event loop only.
 
     Attributes:
+        group: which line a key waits in.
         base: seconds of the first back-off.
         limit: seconds that back-off never exceeds.
-        waited: called with the kind and the seconds that a key waited, for metrics.
+        waited: called with the group and the seconds that a key waited, for metrics.
     """
 
+    group: Callable[[K], str] = str
     clock: Clock = SYSTEM
     base: float = 0.25
     limit: float = 300.0
     random: Callable[[], float] = random.random
-    waited: Callable[[str, float], None] = lambda _kind, _seconds: None
-    _entries: dict[Key, _Entry] = field(default_factory=dict)
-    _ready: OrderedDict[str, deque[Key]] = field(default_factory=OrderedDict)
+    waited: Callable[[str, float], None] = lambda _group, _seconds: None
+    _entries: dict[K, _Entry] = field(default_factory=dict)
+    _ready: OrderedDict[str, deque[K]] = field(default_factory=OrderedDict)
     _getters: deque[asyncio.Future[None]] = field(default_factory=deque)
     _closed: bool = False
     _backoff: Backoff = field(init=False)
@@ -56,7 +59,7 @@ class WorkQueue:
     def __post_init__(self) -> None:
         self._backoff = Backoff(initial=self.base, maximum=max(self.base, self.limit), floor=_FLOOR)
 
-    def add(self, key: Key) -> None:
+    def add(self, key: K) -> None:
         """Work on the key as soon as a worker is free."""
         entry = self._entries.setdefault(key, _Entry())
         self._unschedule(entry)
@@ -66,7 +69,7 @@ class WorkQueue:
         elif entry.queued_at is None:
             self._enqueue(key, entry, self.clock.monotonic())
 
-    def add_after(self, key: Key, seconds: float) -> None:
+    def add_after(self, key: K, seconds: float) -> None:
         """Work on the key later; an earlier date that is already set stays."""
         if seconds <= 0:
             self.add(key)
@@ -82,7 +85,7 @@ class WorkQueue:
         entry.due = due
         entry.timer = self.clock.call_later(seconds, self._fire, key)
 
-    def failed(self, key: Key, at_least: float = 0.0) -> float:
+    def failed(self, key: K, at_least: float = 0.0) -> float:
         """Bring the key back after its back-off; returns the seconds."""
         entry = self._entries.setdefault(key, _Entry())
         delay = max(at_least, self._backoff.delay(entry.failures, self.random))
@@ -90,13 +93,13 @@ class WorkQueue:
         self.add_after(key, delay)
         return delay
 
-    def succeeded(self, key: Key) -> None:
+    def succeeded(self, key: K) -> None:
         """Forget the failures of the key."""
         entry = self._entries.get(key)
         if entry is not None:
             entry.failures = 0
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: K) -> None:
         """Drop everything about the key: its object is gone."""
         entry = self._entries.get(key)
         if entry is None:
@@ -105,11 +108,11 @@ class WorkQueue:
         entry.failures = 0
         entry.dirty_at = None
 
-    def failures(self, key: Key) -> int:
+    def failures(self, key: K) -> int:
         entry = self._entries.get(key)
         return entry.failures if entry else 0
 
-    async def get(self) -> Key:
+    async def get(self) -> K:
         """The next key, marked as being worked on; call `done` afterwards."""
         while True:
             if self._closed:
@@ -129,10 +132,10 @@ class WorkQueue:
                     self._wake()  # the wake-up was ours: pass it on
                 raise
 
-    def get_nowait(self) -> Key | None:
+    def get_nowait(self) -> K | None:
         return self._pop()
 
-    def done(self, key: Key) -> None:
+    def done(self, key: K) -> None:
         """The worker is finished with the key."""
         entry = self._entries[key]
         entry.processing = False
@@ -153,8 +156,8 @@ class WorkQueue:
         self._getters.clear()
 
     def depth(self) -> dict[str, int]:
-        """Keys that wait, by kind."""
-        return {kind: len(keys) for kind, keys in self._ready.items()}
+        """Keys that wait, by group."""
+        return {group: len(keys) for group, keys in self._ready.items()}
 
     def oldest(self) -> float:
         """Seconds that the key at the head has waited; 0 when none waits."""
@@ -169,23 +172,23 @@ class WorkQueue:
         """Something waits or is being worked on."""
         return any(entry.processing or entry.queued_at is not None for entry in self._entries.values())
 
-    def _pop(self) -> Key | None:
-        for kind in list(self._ready):
-            keys = self._ready[kind]
-            self._ready.move_to_end(kind)
+    def _pop(self) -> K | None:
+        for group in list(self._ready):
+            keys = self._ready[group]
+            self._ready.move_to_end(group)
             if keys:
                 key = keys.popleft()
                 entry = self._entries[key]
-                self.waited(kind, self.clock.monotonic() - (entry.queued_at or 0.0))
+                self.waited(group, self.clock.monotonic() - (entry.queued_at or 0.0))
                 entry.queued_at = None
                 entry.processing = True
                 self._unschedule(entry)
                 return key
         return None
 
-    def _enqueue(self, key: Key, entry: _Entry, since: float) -> None:
+    def _enqueue(self, key: K, entry: _Entry, since: float) -> None:
         entry.queued_at = since
-        self._ready.setdefault(key.kind, deque()).append(key)
+        self._ready.setdefault(self.group(key), deque()).append(key)
         self._wake()
 
     def _wake(self) -> None:
@@ -195,7 +198,7 @@ class WorkQueue:
                 waiter.set_result(None)
                 return
 
-    def _fire(self, key: Key) -> None:
+    def _fire(self, key: K) -> None:
         entry = self._entries.get(key)
         if entry is not None:
             entry.timer = None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from operator import attrgetter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chandlery.foundation.clock import FakeClock
+from chandlery.foundation.concurrency.workqueue import WorkQueue
 from chandlery.reconcile.api import Key
-from chandlery.reconcile.queue import WorkQueue
 
 A, B, C = (Key("Cache", "n", name) for name in "abc")
 D = Key("Database", "n", "d")
@@ -23,7 +24,7 @@ def clock():
 
 @pytest.fixture
 def queue(clock):
-    return WorkQueue(clock=clock, base=1.0, limit=60.0, random=lambda: 1.0)
+    return WorkQueue(group=attrgetter("kind"), clock=clock, base=1.0, limit=60.0, random=lambda: 1.0)
 
 
 async def test_a_key_waits_once(queue):
@@ -87,7 +88,7 @@ async def test_back_off_grows_and_is_forgotten(queue):
 
 
 async def test_back_off_is_jittered_but_never_nothing(clock):
-    low = WorkQueue(clock=clock, base=1.0, random=lambda: 0.0)
+    low = WorkQueue(group=attrgetter("kind"), clock=clock, base=1.0, random=lambda: 0.0)
     assert low.failed(A) == pytest.approx(0.1)
 
 
@@ -129,7 +130,7 @@ async def test_ages(queue, clock):
 def test_no_key_is_lost_and_none_is_worked_on_twice_at_once(steps):
     async def run():
         clock = FakeClock()
-        queue = WorkQueue(clock=clock, base=0.5, random=lambda: 0.5)
+        queue = WorkQueue(group=attrgetter("kind"), clock=clock, base=0.5, random=lambda: 0.5)
         working: set[Key] = set()
         wanted: set[Key] = set()
         for what, key in steps:
