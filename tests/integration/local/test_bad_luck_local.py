@@ -9,13 +9,15 @@ import subprocess
 from dataclasses import replace
 
 import pytest
+import redis.asyncio as redis
 from aiohttp import web
-from local_harness import Harness, until
+from local_harness import Harness, shared_cache, until
 
 from chandlery.driver.protocol import Plan
 from chandlery.foundation.errors import ChandleryError, InvalidSpec, PermissionDenied, Unavailable
 from chandlery.providers.local import ExitInfo, LocalProvider, ProcessState, downloads
 from chandlery.providers.local.driver import crash_loop
+from chandlery.providers.local.engines import apt
 from chandlery.providers.local.ports import DEFAULT_RANGE, Ports
 from chandlery_kinds.cache.drivers.local import CacheDriver
 from chandlery_kinds.cache.model import Cache
@@ -25,8 +27,11 @@ from chandlery_kinds.loadbalancer.drivers.local import LoadBalancerDriver
 from chandlery_kinds.loadbalancer.model import LoadBalancer
 from chandlery_kinds.queue.drivers.local import QueueDriver
 from chandlery_kinds.queue.model import Queue
+from chandlery_kinds.virtualmachine.drivers.local import VirtualMachineDriver
+from chandlery_kinds.virtualmachine.model import VirtualMachine
 
 pytestmark = pytest.mark.engine
+heavy = pytest.mark.skipif(not os.environ.get("CHANDLERY_HEAVY"), reason="takes a while: CHANDLERY_HEAVY=1")
 PORTS = Ports(lambda: (), (DEFAULT_RANGE[1] - 4900, DEFAULT_RANGE[1] - 4001))
 
 
@@ -35,7 +40,7 @@ async def start(tmp_path):
     made = []
 
     def harness(driver, model):
-        made.append(Harness(tmp_path / "data", driver, model))
+        made.append(Harness(tmp_path / "data", driver, model, shared_cache()))
         return made[-1]
 
     yield harness
@@ -201,6 +206,95 @@ async def test_data_of_another_version_are_left_alone(start):
     assert version.read_text() == "12\n"
     version.write_text(was)
     await local.converge(obj)
+
+
+async def another(local, obj, path, content, words):
+    """Put in place what another version would have left: it is told and left as it is; when it is back, all is well."""
+    await local.converge(obj)
+    await local.instance(obj).stop_all()
+    (path,) = local.instance(obj).data_dir.rglob(path)
+    was = path.read_bytes()
+    path.write_bytes(content(bytearray(was)))
+    said = await told(local, obj, words)
+    assert "left as they are" in said or "left as it is" in said
+    assert path.read_bytes() == content(bytearray(was))
+    path.write_bytes(was)
+    for name in local.instance(obj).process_names():
+        local.instance(obj).process(name).entry["not_before"] = 0.0
+    return await local.converge(obj)
+
+
+def numbered(data):
+    """A snapshot of a format that is still to come."""
+    digits = data.index(b"0")  # after the engine's name: REDIS and four of them, VALKEY and three
+    data[digits:9] = b"0999"[-(9 - digits) :]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("engine", ["valkey", pytest.param("redis", marks=heavy)])
+async def test_a_snapshot_of_a_newer_cache_is_left_alone(start, engine):
+    local = start(CacheDriver(), Cache)
+    obj = local.object(engine=engine, memory="32Mi", persistence={"mode": "append-only", "storage": {"size": "1Gi"}})
+    seen = await local.converge(obj)
+    async with redis.from_url(seen.binding.entries["uri"], decode_responses=True) as cache:
+        await cache.set("kept", "yes")
+    await another(local, obj, "*.base.rdb", numbered, "Can't handle RDB format version 999")
+    async with redis.from_url(seen.binding.entries["uri"], decode_responses=True) as cache:
+        assert await cache.get("kept") == "yes"
+
+
+def relabelled(data):
+    """A redo log as a later MariaDB may begin it, with the checksum that it needs to be believed."""
+    data[0:4], data[16:32] = b"Phyz", b"MariaDB 99.1.2\0\0"
+    crc = 0xFFFFFFFF
+    for byte in data[:508]:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    data[508:512] = (crc ^ 0xFFFFFFFF).to_bytes(4, "big")
+    return bytes(data)
+
+
+@heavy
+async def test_data_of_a_newer_mariadb_are_left_alone(start):
+    local = start(DatabaseDriver(), Database)
+    words = "The redo log was created with MariaDB 99.1.2"
+    await another(local, local.object(engine="mariadb"), "ib_logfile0", relabelled, words)
+
+
+@heavy
+async def test_data_of_a_newer_rabbitmq_are_left_alone(start):
+    """It would not look at what it doesn't know, and begin with nothing."""
+    local = start(QueueDriver(), Queue)
+    obj = local.object(engine="rabbitmq")
+    words = "a newer RabbitMQ wrote (with khepri_db)"
+    await another(local, obj, "*-feature_flags", lambda was: bytes(was).replace(b"[", b"[khepri_db,", 1), words)
+
+
+def of_version_9(data):
+    data[4:8] = (9).to_bytes(4, "big")
+    return bytes(data)
+
+
+def of_unknown_kind(data):
+    return b"VDSK" + bytes(data[4:])
+
+
+def with_a_new_feature(data):
+    data[74] |= 1
+    return bytes(data)
+
+
+@heavy
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(bool(apt.available()), reason=f"QEMU and the guest come from Debian packages: {apt.available()}")
+async def test_a_disk_that_another_program_wrote_is_left_alone(start):
+    local = start(VirtualMachineDriver(), VirtualMachine)
+    disk = {"name": "safe", "size": "16Mi"}
+    obj = local.object(memory="96Mi", image={"name": "tiny"}, disks=[disk], shutdownTimeout="2s")
+    await another(local, obj, "disk-safe.qcow2", of_version_9, "is a qcow2 image of version 9")
+    await another(local, obj, "disk-safe.qcow2", of_unknown_kind, "is no qcow2 image any more")
+    await another(local, obj, "disk-safe.qcow2", with_a_new_feature, "Unsupported qcow2 feature(s)")
 
 
 @pytest.fixture

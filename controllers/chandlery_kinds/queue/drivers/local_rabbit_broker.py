@@ -148,6 +148,7 @@ class RabbitBroker(RabbitQueue):
         node = self.node(node.index)
         files = _Files(self.instance.engine("rabbitmq", self.spec.version))
         self._begin_anew(node)
+        await asyncio.to_thread(self._require_known_data, node, files)
         self._write(node)
         await node.process.start(ProcessSpec(self._argv(files), env=self._environment(files, node), stop=STOP))
         self.instance.record.setdefault("config", {})[node.name] = self._digest(node)
@@ -158,6 +159,23 @@ class RabbitBroker(RabbitQueue):
         if self.instance.record.get("served") or not node.state.restarts:
             return
         remove_tree(self.instance.data_dir / node.name)
+
+    def _require_known_data(self, node: Node, files: _Files) -> None:
+        """An older RabbitMQ doesn't look at what a newer one has enabled: it would begin with nothing, beside the data.
+
+        Raises:
+            EngineFailed: the data have features that this RabbitMQ doesn't know.
+        """
+        names = sorted((self.instance.data_dir / node.name).glob("*-feature_flags"))
+        used = {flag for path in names for flag in re.findall(r"\w+", path.read_text(errors="replace"))}
+        unknown = files.unknown_flags(used)
+        if unknown:
+            raise EngineFailed(
+                f"a newer RabbitMQ wrote (with {', '.join(unknown)}) what {node.name} has; its data are left as they are",
+                field="spec.version",
+                hint="Have the version that wrote them, put back what was there, or make a new Queue from a backup.",
+                retry_after=10.0,
+            )
 
     def _write(self, node: Node) -> None:
         self.instance.write_config(f"{node.name}.conf", self._render(node))
@@ -313,6 +331,14 @@ class _Files:
         self.erts = self._one(self.erlang, "erts-*") / "bin"
         base = root / "usr/lib/rabbitmq/lib" if root is not None else Path("/usr/lib/rabbitmq/lib")
         self.home = self._one(base, "rabbitmq_server-*")
+
+    def unknown_flags(self, used: set[str]) -> list[str]:
+        """Those feature flags that no part of this RabbitMQ declares: each is an atom in a compiled module."""
+        unknown = set(used)
+        for module in self.home.glob("plugins/**/*_ff.beam") if unknown else ():
+            content = module.read_bytes()
+            unknown = {flag for flag in unknown if flag.encode() not in content}
+        return sorted(unknown)
 
     @staticmethod
     def _one(folder: Path, pattern: str) -> Path:

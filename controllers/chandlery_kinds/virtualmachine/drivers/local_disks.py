@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chandlery.driver.protocol import Difference, Disruption
-from chandlery.foundation.errors import DependencyNotReady, InvalidSpec, QuotaExceeded, Unavailable
+from chandlery.foundation.errors import (
+    DependencyNotReady,
+    EngineFailed,
+    InvalidSpec,
+    NotSupported,
+    QuotaExceeded,
+    Unavailable,
+)
 from chandlery.providers.local import downloads
 from chandlery.providers.local.engines import Engine
 from chandlery.providers.local.tools import run_tool
@@ -77,6 +84,27 @@ class Disks:
         found = [ROOT] if self.path(ROOT).exists() else []
         return found + sorted(p.name[len("disk-") : -len(".qcow2")] for p in self.folder.glob("disk-*.qcow2"))
 
+    def _size(self, disk: WantedDisk) -> int:
+        """What the guest sees of a disk that is here.
+
+        Raises:
+            EngineFailed: it isn't as it was made.
+        """
+        path, why = self.path(disk.name), ""
+        try:
+            found = disk_format(path)
+            if found.name != "qcow2":
+                why = f"{path} is no qcow2 image any more"
+        except NotSupported as error:
+            why = error.message
+        if why:
+            raise EngineFailed(
+                f"the disk can't be read, and is left as it is: {why}",
+                field=disk.field,
+                hint="Put back what was there, or move it away to begin with a new disk; it goes on by itself then.",
+            )
+        return found.size
+
     def arguments(self, disk: WantedDisk) -> DiskArgs:
         return DiskArgs(disk.name, str(self.path(disk.name)), disk.bus, disk.read_only)
 
@@ -91,7 +119,7 @@ class Disks:
                 if live:
                     found.append(Difference(disk.field, "there", "absent", payload=("disk-make", disk.name)))
                 continue
-            size = disk_format(path).size
+            size = self._size(disk)
             if disk.size > size:
                 found.append(
                     Difference(f"{disk.field}.size", str(disk.size), str(size), payload=("disk-grow", disk.name))
@@ -131,7 +159,7 @@ class Disks:
             found.append(
                 {
                     "name": disk.name,
-                    "size": str(disk_format(path).size),
+                    "size": str(self._size(disk)),
                     "used": str(path.stat().st_blocks * 512),
                     "attached": node_name(disk.name) in look.nodes,
                 }
@@ -145,7 +173,7 @@ class Disks:
         for disk in wanted:
             if not self.path(disk.name).exists():
                 await self.make(engine, disk, image if disk.name == ROOT else None)
-            elif disk.size > disk_format(self.path(disk.name)).size:
+            elif disk.size > self._size(disk):
                 await self._img(engine, "resize", "-q", str(self.path(disk.name)), str(disk.size))
 
     async def make(self, engine: Engine, disk: WantedDisk, image: Image | None) -> None:

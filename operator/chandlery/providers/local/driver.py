@@ -19,7 +19,7 @@ from chandlery.providers.local.backups import backup_job, refused_backups, resto
 from chandlery.providers.local.cgroups import Allowance
 from chandlery.providers.local.instance import Instance
 from chandlery.providers.local.ports import PortTaken, is_free
-from chandlery.providers.local.problems import MEND_ENGINE, NO_ROOM, NOT_STARTED
+from chandlery.providers.local.problems import FOREIGN, MEND_ENGINE, NO_ROOM, NOT_STARTED
 from chandlery.providers.local.process import Process, ProcessState
 
 HELPERS = frozenset({"tls-front", "epmd", "archiver"})
@@ -213,6 +213,12 @@ def crash_loop(name: str, process: Process, state: ProcessState) -> tuple[str, s
     if NO_ROOM in process.log_tail(20):
         why = f"no room is left on the disk of {process.instance.root}"
         return "DiskFull", f"{name} {state.exit}: {why}. Free some; it goes on by itself then."
+    foreign = FOREIGN.search(process.log_tail(12))
+    if foreign is not None:
+        what = f"{name} can't read the data in {process.instance.data_dir}, which are left as they are"
+        why = f"another version wrote them, or they are damaged: {foreign[0].rstrip('.')}"
+        mend = "Put back what was there, have the version that wrote them, or restore a backup"
+        return "DataVersion", f"{what}: {why}. {mend}; it goes on by itself then."
     # a moment, not how long it is until then: a message that changes each second is written each second
     at = datetime.fromtimestamp(state.not_before, UTC)
     wait = f", next try at {at:%H:%M:%S} UTC" if state.wait > 0 else ""

@@ -214,7 +214,7 @@ class Process:
                 tail = deque(file.read().decode(errors="replace").splitlines(), maxlen=lines)
         except OSError:
             return ""
-        return "\n".join(line[:300] for line in tail)
+        return "\n".join(line if len(line) <= 300 else f"{line[:97]} ... {line[-198:]}" for line in tail)
 
     # -- acting
 
