@@ -166,12 +166,13 @@ class RabbitBroker(RabbitQueue):
         Raises:
             EngineFailed: the data have features that this RabbitMQ doesn't know.
         """
-        names = sorted((self.instance.data_dir / node.name).glob("*-feature_flags"))
-        used = {flag for path in names for flag in re.findall(r"\w+", path.read_text(errors="replace"))}
+        files_here = sorted((self.instance.data_dir / node.name).glob("*-feature_flags"))
+        used = {flag for path in files_here for flag in re.findall(r"\w+", path.read_text(errors="replace"))}
         unknown = files.unknown_flags(used)
         if unknown:
+            names = ", ".join(unknown)
             raise EngineFailed(
-                f"a newer RabbitMQ wrote (with {', '.join(unknown)}) what {node.name} has; its data are left as they are",
+                f"a newer RabbitMQ wrote (with {names}) what {node.name} has; its data are left as they are",
                 field="spec.version",
                 hint="Have the version that wrote them, put back what was there, or make a new Queue from a backup.",
                 retry_after=10.0,
