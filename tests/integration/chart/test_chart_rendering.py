@@ -217,15 +217,22 @@ def test_the_certificate_that_helm_makes_is_good(render: Any) -> None:
 def test_the_webhook_is_what_the_operator_would_register(render: Any) -> None:
     from chandlery.reconcile.admission import configuration
 
-    ours = configuration({k.name: k for k in KINDS}, {})["webhooks"][0]
-    made = by(render(QUIET), "ValidatingWebhookConfiguration")["webhooks"][0]
     plain = lambda hook: {k: v for k, v in hook.items() if k not in ("clientConfig", "rules")}  # noqa: E731
-    assert plain(made) == plain(ours)
     flat = lambda hook: {  # noqa: E731
         (g, r, v, tuple(rule["operations"]))
         for rule in hook["rules"] for g in rule["apiGroups"] for r in rule["resources"] for v in rule["apiVersions"]
     }  # fmt: skip
-    assert flat(made) == flat(ours)
+    ours = configuration({k.name: k for k in KINDS}, {})["webhooks"]
+    for made, own in zip(by(render(QUIET), "ValidatingWebhookConfiguration")["webhooks"], ours, strict=True):
+        assert plain(made) == plain(own)
+        assert flat(made) == flat(own)
+
+
+def test_classes_come_before_the_operator_whatever_the_policy_for_objects(render: Any) -> None:
+    objects, settings = by(render({**QUIET, "webhook": {"failurePolicy": "Fail"}}), "ValidatingWebhookConfiguration")[
+        "webhooks"
+    ]
+    assert (objects["failurePolicy"], settings["failurePolicy"]) == ("Fail", "Ignore")
 
 
 def test_alerts_and_dashboard_speak_of_metrics_that_exist(render: Any) -> None:
