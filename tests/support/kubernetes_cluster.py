@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -108,6 +109,7 @@ def binaries() -> dict[str, str]:
         "haproxy": str(engines.find("haproxy", None).binary),
         "nats-server": str(engines.find("nats", None).binary),
         "sh": "/bin/sh",
+        "python": sys.executable,
     }
 
 

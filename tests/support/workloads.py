@@ -310,7 +310,8 @@ class Workloads(Controllers):
         for other in self.pods.values():  # the names of Services that lead to one pod
             name = other.folder.name.partition(".")[0]
             if name.endswith("-0"):
-                text = text.replace(f"{name.removesuffix('-0')}.{pod['metadata']['namespace']}.svc", other.ip)
+                service = name.removesuffix("-0").removesuffix("-s0")
+                text = text.replace(f"{service}.{pod['metadata']['namespace']}.svc", other.ip)
         return text.replace("bind *:", f"bind {known.ip}:").replace("ipv4@*:", f"ipv4@{known.ip}:")
 
     async def _up(self, container: Obj, known: Running) -> bool:

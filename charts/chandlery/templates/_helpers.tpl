@@ -116,7 +116,8 @@ capabilities:
 {{- if ne (toString .Values.telemetry.sample) "1" }}{{ $_ := set $env "CHANDLERY_TELEMETRY_SAMPLE" (toString .Values.telemetry.sample) }}{{ end -}}
 {{- with .Values.kinds }}{{ $_ := set $env "CHANDLERY_OPERATOR_KINDS" (join "," .) }}{{ end -}}
 {{- with .Values.watchNamespace }}{{ $_ := set $env "CHANDLERY_OPERATOR_NAMESPACE" . }}{{ end -}}
-{{- with .Values.drivers.images }}{{ $_ := set $env "CHANDLERY_KUBERNETES_IMAGES" (toJson .) }}{{ end -}}
+{{- $images := merge (deepCopy .Values.drivers.images) (dict "chandlery" (include "chandlery.image" . | trim)) -}}
+{{- $_ := set $env "CHANDLERY_KUBERNETES_IMAGES" (toJson $images) -}}
 {{- with .Values.drivers.pullSecrets }}{{ $_ := set $env "CHANDLERY_KUBERNETES_PULL_SECRETS" (join "," .) }}{{ end -}}
 {{- if .Values.webhook.enabled -}}
 {{- $_ := set $env "CHANDLERY_OPERATOR_WEBHOOK_HOST" .Values.listenAddress -}}

@@ -164,7 +164,15 @@ def test_the_crds_are_ours_and_stay(render: Any) -> None:
 
 def test_values_reach_the_operator(render: Any) -> None:
     found = env(render(EVERYTHING))
-    assert json.loads(found["CHANDLERY_KUBERNETES_IMAGES"]) == {"valkey": "registry.example/valkey:9.1.1"}
+    # the operator's own image is that of the pods that make backups
+    [found_image] = {
+        c["image"]
+        for o in render(EVERYTHING)
+        if o["kind"] == "Deployment"
+        for c in o["spec"]["template"]["spec"]["containers"]
+    }
+    images = {"valkey": "registry.example/valkey:9.1.1", "chandlery": found_image}
+    assert json.loads(found["CHANDLERY_KUBERNETES_IMAGES"]) == images
     assert found["CHANDLERY_KUBERNETES_PULL_SECRETS"] == "pull"
     assert found["CHANDLERY_LOOP_WORKERS"] == "64"
     assert found["CHANDLERY_TELEMETRY_SAMPLE"] == "0.1"

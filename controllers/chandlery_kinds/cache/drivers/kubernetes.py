@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from chandlery.driver.permissions import Rule
 from chandlery.driver.protocol import DriverContext, Unsupported
-from chandlery.model.base import DeletionPolicy
+from chandlery.providers.kubernetes.backup import refused
 from chandlery.providers.kubernetes.driver import KubernetesDriver, Pass, child_rules
 from chandlery.providers.kubernetes.foreign import FURTHER_RULES
 from chandlery_kinds.cache.drivers.kubernetes_cluster import ClusterPods
@@ -25,6 +25,7 @@ class CacheDriver(KubernetesDriver[Cache, CacheParameters]):
         *child_rules(
             ("", ("services", "secrets")),
             ("apps", ("statefulsets",)),
+            ("batch", ("cronjobs", "jobs")),
             ("policy", ("poddisruptionbudgets",)),
             ("networking.k8s.io", ("networkpolicies",)),
         ),
@@ -42,12 +43,7 @@ class CacheDriver(KubernetesDriver[Cache, CacheParameters]):
             if spec.tls is not None and spec.tls.enabled and not spec.tls.required:
                 why = "memcached speaks TLS with all clients or with none"
                 yield Unsupported("spec.tls.required", "false", why)
-        if spec.backup is not None:
-            yield Unsupported("spec.backup", "set", "caches on Kubernetes are not backed up yet")
-        if spec.restore_from is not None:
-            yield Unsupported("spec.restoreFrom", "set", "caches on Kubernetes can't be restored yet")
-        if spec.deletion_policy is DeletionPolicy.SNAPSHOT:
-            yield Unsupported("spec.deletionPolicy", "Snapshot", "caches on Kubernetes can't be backed up yet")
+        yield from refused(spec)
 
     async def begin(self, ctx: DriverContext, obj: Cache) -> Pass:
         if obj.spec.engine is CacheEngine.MEMCACHED:

@@ -109,6 +109,7 @@ class ClusterPods(ValkeyWorkload):
             auth["admin"],
             auth.get("metrics", ""),
             replication=auth["replica"],
+            restored=self.restored,
         )
         kept = [
             workload(
@@ -122,7 +123,7 @@ class ClusterPods(ValkeyWorkload):
         ]
         more = await self.certificates.children() if self.certificates is not None else []
         sets = [one.workload for one in kept]
-        return children(self.inputs, body, sets, more, monitors=self.monitors), kept
+        return [*children(self.inputs, body, sets, more, monitors=self.monitors), *self.backup_children()], kept
 
     def _staying(self, live: Mapping[int, Obj]) -> list[int]:
         """Shards beyond those of the spec that still hold keys, or may."""
@@ -183,6 +184,8 @@ class ClusterPods(ValkeyWorkload):
         lonely = any(self.map.owner(shard) is None for shard in range(self.shards))
         served = await self._serves(wanted[0]) if not (silent or broken or lonely) else None
         ready = served is not None and not behind and all(node.reached for node in wanted)
+        found += self._restore_differences(wanted) + self.backup_differences(serves=served is not None)
+        told = self.backup_facts()
         reason, message = ("", "") if ready else self._explain(nodes, silent, broken, behind)
         newer = next((one.newer for one in kept if one.newer), "")
         return self._seen(
@@ -195,8 +198,8 @@ class ClusterPods(ValkeyWorkload):
             user_bindings={
                 f"{self.owner.name}-user-{user.name}": await self._bound(user.name, served) for user in self.spec.users
             },
-            facts=self._facts(nodes),
-            conditions=(self._balanced(), *self.told(newer)),
+            facts={**self._facts(nodes), **told},
+            conditions=(self._balanced(), *self.told(newer), *self.backup_conditions(told)),
             poll_after=self.poll(MOVING_POLL if self.moving else WATCHING_POLL if ready else STARTING_POLL, newer),
         )
 
@@ -423,7 +426,7 @@ class ClusterPods(ValkeyWorkload):
             elif what in _INSIDE:
                 await self._inside(what, *rest)
             else:
-                await self.there.act(what, *rest)
+                await self._act_beside(change.payload)
         await self._forget_defaults(observed.plan)
         if restarts:
             await self._restart(restarts)

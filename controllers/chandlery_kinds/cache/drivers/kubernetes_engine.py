@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import orjson
 
+from chandlery.driver.objects import ResourceType
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation, Plan
 from chandlery.foundation.errors import ChandleryError, EngineFailed, Unauthenticated, Unavailable
 from chandlery.foundation.validation.quantity import Quantity
 from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import certificates
+from chandlery.providers.kubernetes.backing import PAYLOADS, Backed, source_of
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.engine import EngineWorkload
 from chandlery.providers.kubernetes.types import (
+    CRON_JOBS,
+    JOBS,
     SECRETS,
     STATEFUL_SETS,
     Obj,
 )
 from chandlery_kinds.cache import acl
 from chandlery_kinds.cache.binding import Address, entries
-from chandlery_kinds.cache.kubernetes import exporter
+from chandlery_kinds.cache.kubernetes import backup, exporter
 from chandlery_kinds.cache.kubernetes.config import TLS_FILES, probe, tls_settings
 from chandlery_kinds.cache.kubernetes.inputs import PORT, TLS_PORT, Inputs
 from chandlery_kinds.cache.kubernetes.nodes import Node
@@ -37,9 +42,10 @@ ANSWER_SECONDS = 2.0
 _QUESTIONS: Sequence[tuple[str, ...]] = (("INFO",), ("CONFIG", "GET", "*"), ("ACL", "LIST"))
 
 
-class ValkeyWorkload(EngineWorkload[Cache, Inputs]):
+class ValkeyWorkload(Backed, EngineWorkload[Cache, Inputs]):
     """The part of a pass that doesn't ask who is primary."""
 
+    kinds: ClassVar[Sequence[ResourceType]] = (*EngineWorkload.kinds, CRON_JOBS, JOBS)
     application: ClassVar[str] = acl.DEFAULT
     questions: ClassVar[Sequence[tuple[str, ...]]] = ()
     """Further commands that every node is asked."""
@@ -74,6 +80,7 @@ class ValkeyWorkload(EngineWorkload[Cache, Inputs]):
 
     def __init__(self, ctx: DriverContext, obj: Cache, there: Children, inputs: Inputs) -> None:
         super().__init__(ctx, obj, there, inputs)
+        self.inputs = replace(self.inputs, restore=self.known_source())
         self.settings = self._settings()
 
     @classmethod
@@ -129,6 +136,43 @@ class ValkeyWorkload(EngineWorkload[Cache, Inputs]):
             for name, value in self.settings.items()
             if name not in self.spec.configuration or name in RESTART_SETTINGS or name in known
         }
+
+    # -- backups, and the one that it begins with
+
+    @property
+    def noted_on(self) -> Obj | None:
+        return self.stateful
+
+    def backup_template(self) -> Obj:
+        return backup.template(self.inputs)
+
+    def _restore_differences(self, nodes: Sequence[Node]) -> list[Difference]:
+        """These have loaded what the backup holds: it is not to be loaded again."""
+        if self.inputs.restore is None or self.restored:
+            return []
+        if not nodes or not all(node.answers and node.info.get("loading") == "0" for node in nodes):
+            return []
+        return [Difference("spec.restoreFrom", "restored", "loaded", payload=("restored",))]
+
+    async def _act_beside(self, payload: Sequence[Any]) -> None:
+        """What is the same for all: backups, children."""
+        if payload[0] in PAYLOADS:
+            await self.act_on_backup(payload)
+        else:
+            await self.there.act(*payload)
+
+    async def create(self) -> None:
+        if self.spec.restore_from is not None and self.inputs.restore is None:
+            # with the StatefulSet it is on record, so that the object whose backup it is may go
+            source = await source_of(self.ctx, self.obj)
+            self.inputs = replace(self.inputs, restore={**source, "image": self.inputs.tool})
+        await super().create()
+
+    async def delete(self) -> bool:
+        """With `Snapshot` a last backup comes first."""
+        if not await self.last_backup(exists=self.stateful is not None):
+            return False
+        return await super().delete()
 
     async def first(self) -> list[Obj]:
         desired, _ = await self._desired()

@@ -85,9 +85,11 @@ class ValkeyPods(ValkeyWorkload):
     async def _desired(self) -> tuple[list[Obj], Kept]:
         auth, kept = self.auth(), workload(self.inputs, self.stateful, instances=self._instances, upgrade=self.upgrade)
         users = await self.users()
-        body = config(self.inputs, self._known_settings(), users, auth["admin"], auth.get("metrics", ""))
+        words = (auth["admin"], auth.get("metrics", ""))
+        body = config(self.inputs, self._known_settings(), users, *words, restored=self.restored)
         more = await self.certificates.children() if self.certificates is not None else []
-        return children(self.inputs, body, kept.workload, more, monitors=self.monitors), kept
+        made = children(self.inputs, body, kept.workload, more, monitors=self.monitors)
+        return [*made, *self.backup_children()], kept
 
     # -- create
 
@@ -112,6 +114,9 @@ class ValkeyPods(ValkeyWorkload):
         served = await self._client_works(primary) if primary is not None else None
         ready = served is not None and all(node.in_step and node.reached for node in nodes)
         ready = ready and (not self.guarded or self._takes_writes(primary))
+        loaded = [primary] if primary is not None and primary.primary else []
+        found += self._restore_differences(loaded) + self.backup_differences(serves=served is not None)
+        told = self.backup_facts()
         reason, message = ("", "") if ready else self._explain(nodes, primary)
         return self._seen(
             ready=ready,
@@ -123,8 +128,8 @@ class ValkeyPods(ValkeyWorkload):
             user_bindings={
                 f"{self.owner.name}-user-{user.name}": await self._bound(user.name, served) for user in self.spec.users
             },
-            facts=self._facts(nodes, primary),
-            conditions=self.told(kept.newer),
+            facts={**self._facts(nodes, primary), **told},
+            conditions=(*self.told(kept.newer), *self.backup_conditions(told)),
             poll_after=self.poll(self._poll(ready, nodes), kept.newer),
         )
 
@@ -325,7 +330,7 @@ class ValkeyPods(ValkeyWorkload):
             elif what == "set":
                 await self._set(rest[0], rest[1], change)
             else:
-                await self.there.act(what, *rest)
+                await self._act_beside(change.payload)
         await self._forget_defaults(observed.plan)
         if restarts:
             await self._restart(restarts)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from chandlery.model.parts import ClientAuthentication, TlsVersion
 from chandlery.providers.kubernetes.types import SECRETS, Obj
 from chandlery_kinds.cache import acl
-from chandlery_kinds.cache.kubernetes import exporter
+from chandlery_kinds.cache.kubernetes import backup, exporter
 from chandlery_kinds.cache.kubernetes.inputs import DATA, MOUNT, PORT, PROBE_USER, TLS_MOUNT, TLS_PORT, Inputs
 from chandlery_kinds.cache.kubernetes.statefulset import CONFIG, SOCKET
 from chandlery_kinds.cache.valkey import NodeConfig, render
@@ -71,6 +71,7 @@ def config(
     metrics: str = "",
     *,
     replication: str = "",
+    restored: bool = False,
 ) -> Obj:
     """The manifest.
 
@@ -81,6 +82,7 @@ def config(
         admin: password of the driver's user, with which copies log in at the primary.
         metrics: password of the exporter.
         replication: password of `REPLICA_USER`, where copies log in as that.
+        restored: whether the data of the backup that it begins with are there.
     """
     node = NodeConfig(
         port=0 if inputs.only_tls else PORT,
@@ -92,7 +94,7 @@ def config(
         cluster_port=PORT + 10000 if inputs.sharded else None,
     )
     more = {"replica-serve-stale-data": "no"} if inputs.replicated else {}
-    more |= {"unixsocket": SOCKET, "unixsocketperm": "770"}
+    more |= {"unixsocket": SOCKET, "unixsocketperm": "770", **backup.settings(inputs, restored=restored)}
     if inputs.tls is not None:
         only = "yes" if inputs.only_tls else "no"
         more |= {"tls-port": str(PORT if inputs.only_tls else TLS_PORT), "tls-replication": only, **TLS_FILES}
@@ -103,6 +105,8 @@ def config(
         "cache.conf": render({**more, **settings}, node, REPLICA_USER if replication else acl.ADMIN),
         "users.acl": acl.render_file(users),
     }
+    if restored:
+        data[backup.DONE_FILE] = "true"
     if inputs.metrics:
         data[exporter.PASSWORDS] = exporter.passwords(metrics)
     encoded = {key: b64encode(text.encode()).decode() for key, text in data.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from chandlery.providers.kubernetes.backup import program_image
 from chandlery.providers.kubernetes.inputs import EngineInputs
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.pods import image, program
@@ -46,7 +47,8 @@ class Inputs(EngineInputs[CacheSpec]):
         chosen, said = image(engine.value, f"{repository}:{version}", parameters, catalogue)
         secrets = parameters.pull_secrets or tuple(pull_secrets)
         exporter = image("redis-exporter", _EXPORTER, parameters, catalogue, engine=False)
-        return cls(Owner.of(obj, engine.value), obj.spec, chosen, said, secrets, *exporter, parameters)
+        tool = program_image(parameters, catalogue)
+        return cls(Owner.of(obj, engine.value), obj.spec, chosen, said, secrets, *exporter, parameters, tool)
 
     @property
     def port(self) -> int:

@@ -11,7 +11,9 @@ from chandlery.driver.parameters import OneOf
 from chandlery.providers.kubernetes.parameters import Image, Program, WorkloadParameters
 
 _IMAGES: Final = OneOf("valkey", "redis", "memcached", "redis-exporter", "chandlery")
-_PROGRAMS: Final = OneOf("valkey-server", "valkey-cli", "redis-server", "redis-cli", "memcached", "redis_exporter", "chandlery-python")
+_PROGRAMS: Final = OneOf(
+    "valkey-server", "valkey-cli", "redis-server", "redis-cli", "memcached", "redis_exporter", "chandlery-python"
+)
 
 
 class CacheParameters(WorkloadParameters):

@@ -5,14 +5,17 @@ Pods are replaced by the driver, copies first (`OnDelete`): only it knows who is
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from chandlery.foundation.validation.quantity import Quantity
 from chandlery.providers.kubernetes import certificates, pods
+from chandlery.providers.kubernetes.backup import RESTORE
+from chandlery.providers.kubernetes.ownership import annotated
 from chandlery.providers.kubernetes.services import HEADLESS
 from chandlery.providers.kubernetes.types import STATEFUL_SETS, Obj
 from chandlery_kinds.cache import memory
-from chandlery_kinds.cache.kubernetes import exporter
+from chandlery_kinds.cache.kubernetes import backup, exporter
 from chandlery_kinds.cache.kubernetes.inputs import DATA, MOUNT, PORT, PROBE_USER, RUN, TLS_MOUNT, TLS_PORT, Inputs
 
 _MIB = 2**20
@@ -51,7 +54,8 @@ def stateful_set(inputs: Inputs, instances: int, live: Obj | None = None, suffix
     }
     if inputs.persistent:
         spec["volumeClaimTemplates"] = [_claim(inputs, live)]
-    return owner.child(STATEFUL_SETS, suffix, spec=spec)
+    made = owner.child(STATEFUL_SETS, suffix, spec=spec)
+    return annotated(made, {RESTORE: json.dumps(inputs.restore)}) if inputs.restore is not None else made
 
 
 def _claim(inputs: Inputs, live: Obj | None) -> dict[str, Any]:
@@ -74,7 +78,7 @@ def template(inputs: Inputs) -> dict[str, Any]:
     ]
     if not inputs.persistent:
         volumes.append({"name": "data", "emptyDir": {}})
-    volumes += [pods.scratch("run"), *exporter.volumes(inputs, owner.base + CONFIG)]
+    volumes += [*backup.restore_volumes(inputs), pods.scratch("run"), *exporter.volumes(inputs, owner.base + CONFIG)]
     if inputs.tls is not None:
         volumes.append(certificates.volume(owner.base))
     return {
@@ -85,6 +89,7 @@ def template(inputs: Inputs) -> dict[str, Any]:
             "securityContext": pods.pod_security(),
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             **pods.placement(owner, inputs.spec.placement, inputs.pull_secrets),
+            **({"initContainers": backup.restore_container(inputs)} if inputs.restore is not None else {}),
             "containers": [_container(inputs), *exporter.exporter(inputs)],
             "volumes": volumes,
         },

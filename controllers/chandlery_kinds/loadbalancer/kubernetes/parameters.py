@@ -7,9 +7,9 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from chandlery.driver.parameters import OneOf
 from chandlery.model.base import Model
 from chandlery.model.words import Name
-from chandlery.driver.parameters import OneOf
 from chandlery.providers.kubernetes.parameters import Image, Program, WorkloadParameters
 
 _IMAGES: Final = OneOf("haproxy")

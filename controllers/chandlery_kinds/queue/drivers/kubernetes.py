@@ -9,6 +9,7 @@ from chandlery.driver.permissions import Rule
 from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.model.base import DeletionPolicy
 from chandlery.model.parts import ClientAuthentication
+from chandlery.providers.kubernetes.backup import refused
 from chandlery.providers.kubernetes.driver import AUTH, MADE, KubernetesDriver, Pass, child_rules
 from chandlery.providers.kubernetes.foreign import FURTHER_RULES
 from chandlery.providers.kubernetes.types import RABBITMQ_CLUSTERS, SECRETS, STATEFUL_SETS
@@ -29,7 +30,7 @@ class QueueDriver(KubernetesDriver[Queue, QueueParameters]):
         *child_rules(
             ("", ("services", "secrets")),
             ("apps", ("statefulsets",)),
-            ("batch", ("jobs",)),
+            ("batch", ("cronjobs", "jobs")),
             ("policy", ("poddisruptionbudgets",)),
             ("networking.k8s.io", ("networkpolicies",)),
         ),
@@ -51,12 +52,16 @@ class QueueDriver(KubernetesDriver[Queue, QueueParameters]):
         if spec.dead_letter is not None and spec.dead_letter.queue is not None:
             why = "dead letters stay with the queue's own broker"
             yield Unsupported("spec.deadLetter.queue", spec.dead_letter.queue.name, why)
+        if spec.engine is QueueEngine.NATS:
+            yield from refused(spec)
+            return
+        why = "RabbitMQ has no copy of a queue's messages to give: move them to another queue with its shovel plugin"
         if spec.backup is not None:
-            yield Unsupported("spec.backup", "set", "queues on Kubernetes are not backed up yet")
+            yield Unsupported("spec.backup", "set", why)
         if spec.restore_from is not None:
-            yield Unsupported("spec.restoreFrom", "set", "queues on Kubernetes can't be restored yet")
+            yield Unsupported("spec.restoreFrom", "set", why)
         if spec.deletion_policy is DeletionPolicy.SNAPSHOT:
-            yield Unsupported("spec.deletionPolicy", "Snapshot", "queues on Kubernetes can't be backed up yet")
+            yield Unsupported("spec.deletionPolicy", "Snapshot", why)
 
     def _refused_by_nats(self, obj: Queue) -> Iterator[Unsupported]:
         spec = obj.spec

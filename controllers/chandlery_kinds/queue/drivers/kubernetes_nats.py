@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
+import orjson
+
+from chandlery.driver.objects import ResourceType
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
 from chandlery.foundation.errors import (
+    AlreadyExists,
     ChandleryError,
     DependencyNotReady,
     EngineFailed,
@@ -15,13 +21,19 @@ from chandlery.foundation.errors import (
     Unavailable,
 )
 from chandlery.model.base import Endpoint
+from chandlery.providers.kubernetes import backup as backups
 from chandlery.providers.kubernetes import certificates
-from chandlery.providers.kubernetes.children import Cost
+from chandlery.providers.kubernetes.backing import PAYLOADS, Backed, source_of
+from chandlery.providers.kubernetes.backup import RESTORE
+from chandlery.providers.kubernetes.children import Children, Cost
 from chandlery.providers.kubernetes.drift import digest
 from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.engine import EngineWorkload
+from chandlery.providers.kubernetes.ownership import annotated
 from chandlery.providers.kubernetes.templates import Kept, keep
 from chandlery.providers.kubernetes.types import (
+    CRON_JOBS,
+    JOBS,
     SECRETS,
     STATEFUL_SETS,
     Obj,
@@ -29,6 +41,7 @@ from chandlery.providers.kubernetes.types import (
 from chandlery_kinds.queue import content
 from chandlery_kinds.queue import jetstream as js
 from chandlery_kinds.queue.drivers.jetstream_client import JetStream
+from chandlery_kinds.queue.kubernetes import backup
 from chandlery_kinds.queue.kubernetes.children import children
 from chandlery_kinds.queue.kubernetes.config import SYSTEM_USER, Configuration, text
 from chandlery_kinds.queue.kubernetes.inputs import PORT, Inputs
@@ -41,6 +54,8 @@ STARTING_POLL = 0.5
 RELOAD_POLL = 3.0
 """While the kubelet brings a new file to the pods."""
 DEAD_LETTER_POLL = 2.0
+RESTORE_SECONDS = 30.0
+"""After so long a restore that failed is tried again."""
 
 
 class Server:
@@ -54,14 +69,19 @@ class Server:
         self.problem = ""
 
 
-class NatsPods(EngineWorkload[Queue, Inputs]):
+class NatsPods(Backed, EngineWorkload[Queue, Inputs]):
     """Everything that one pass does with one queue. Made anew each time; keeps nothing."""
 
     application: ClassVar[str] = APPLICATION
+    kinds: ClassVar[Sequence[ResourceType]] = (*EngineWorkload.kinds, CRON_JOBS, JOBS)
+
+    def __init__(self, ctx: DriverContext, obj: Queue, there: Children, inputs: Inputs) -> None:
+        super().__init__(ctx, obj, there, inputs)
+        self.inputs = replace(self.inputs, restore=self.known_source())
 
     @property
     def name(self) -> str:
-        return self.obj.metadata.name
+        return str(self.obj.metadata.name)
 
     @classmethod
     def inputs_of(cls, ctx: DriverContext, obj: Queue) -> Inputs:
@@ -98,9 +118,54 @@ class NatsPods(EngineWorkload[Queue, Inputs]):
         words = text(self.inputs, users, auth["cluster"], auth["system"], servers)
         asked = {**self.inputs.asked, "messages": digest(self.spec.configuration)}
         body = stateful_set(self.inputs, words.fixed, self.stateful, servers=servers)
+        if self.inputs.restore is not None:
+            body = annotated(body, {RESTORE: orjson.dumps(self.inputs.restore).decode()})
         kept = keep(body, self.stateful, asked, upgrade=self.upgrade)
         more = await self.certificates.children() if self.certificates is not None else []
-        return children(self.inputs, words, kept.workload, more, monitors=self.monitors), kept, words
+        made = children(self.inputs, words, kept.workload, more, monitors=self.monitors)
+        return [*made, *self.backup_children()], kept, words
+
+    # -- backups, and the one that it begins with
+
+    def backup_template(self) -> Obj:
+        return backup.template(self.inputs)
+
+    @property
+    def waits_for_backup(self) -> bool:
+        """Whether the messages that it begins with are not there yet: until then nothing else is made inside."""
+        return self.inputs.restore is not None and not self.restored
+
+    def _restore_differences(self) -> list[Difference]:
+        """The Job that fills a new queue: made, looked at, and made again after a while where it failed."""
+        jobs = backups.mine(self.there.all(JOBS), backup.RESTORE.lstrip("-"))
+        if not jobs:
+            return [Difference("spec.restoreFrom", "restored", "not yet", payload=("restore",))]
+        [entry] = backups.entries(jobs[:1], self.there.pods)
+        if entry["phase"] == "Completed":
+            return [Difference("spec.restoreFrom", "restored", "loaded", payload=("restored",))]
+        if entry["phase"] == "Failed" and backups.ended_seconds(jobs[0], self.ctx.base.now()) > RESTORE_SECONDS:
+            return [Difference("spec.restoreFrom", "restored", "failed", payload=("delete", jobs[0]))]
+        return []
+
+    def _restore_problem(self) -> str:
+        """Why the last attempt failed; empty while one is under way."""
+        for entry in backups.entries(backups.mine(self.there.all(JOBS), backup.RESTORE.lstrip("-")), self.there.pods):
+            if entry["phase"] == "Failed":
+                return str(entry.get("message") or "its pod said nothing")
+        return ""
+
+    async def create(self) -> None:
+        if self.spec.restore_from is not None and self.inputs.restore is None:
+            # with the StatefulSet it is on record, so that the object whose backup it is may go
+            source = await source_of(self.ctx, self.obj)
+            self.inputs = replace(self.inputs, restore={**source, "image": self.inputs.tool})
+        await super().create()
+
+    async def delete(self) -> bool:
+        """With `Snapshot` a last backup comes first."""
+        if not await self.last_backup(exists=self.stateful is not None):
+            return False
+        return await super().delete()
 
     # -- verbs
 
@@ -137,6 +202,12 @@ class NatsPods(EngineWorkload[Queue, Inputs]):
                 puts[rest[0]] = bool(rest[1])
             elif what == "move":
                 move = True
+            elif what == "restore":
+                with contextlib.suppress(AlreadyExists):
+                    made = backup.restore_template(self.inputs)
+                    await self.session.create(backups.job(self.owner, made, "restore", backup.RESTORE))
+            elif what in PAYLOADS:
+                await self.act_on_backup(change.payload)
             else:
                 await self.there.act(what, *rest)
         if puts or move:
@@ -194,11 +265,15 @@ class NatsPods(EngineWorkload[Queue, Inputs]):
             if len(servers) == self.servers_now:
                 found += forgotten([server.facts for server in servers], names)
         found += self._reload_differences(servers, words, kept)
-        if inside:
+        if inside and not self.waits_for_backup:
             found += content.differences(self.name, self.spec, inside)
+        elif inside and self.complete(self.spec.replicas):
+            found += self._restore_differences()
         problems = {server.name: server.problem for server in servers if server.problem}
         served = await self._works_with() if inside else None
-        works = served is not None and not problems and self.complete(self.spec.replicas)
+        found += self.backup_differences(serves=served is not None)
+        told = self.backup_facts()
+        works = served is not None and not self.waits_for_backup and not problems and self.complete(self.spec.replicas)
         reason, message = ("", "") if works else self._explain(problems)
         return Observation(
             exists=True,
@@ -212,8 +287,8 @@ class NatsPods(EngineWorkload[Queue, Inputs]):
             user_bindings={
                 f"{self.name}-user-{u.name}": await self._bound(u.name, served or 0) for u in self.spec.users
             },
-            facts=self._facts(inside, servers),
-            conditions=self.told(kept.newer),
+            facts={**self._facts(inside, servers), **told},
+            conditions=(*self.told(kept.newer), *self.backup_conditions(told)),
             poll_after=self.poll(self._poll(works, found), kept.newer),
         )
 
@@ -315,6 +390,9 @@ class NatsPods(EngineWorkload[Queue, Inputs]):
             return trouble
         if problems:
             return "Starting", "; ".join(f"{name}: {words}" for name, words in problems.items())
+        if self.waits_for_backup:
+            why = self._restore_problem()
+            return ("RestoreFailed", why) if why else ("Restoring", "the messages of the backup are being loaded")
         return "Starting", "the queue isn't there yet, or not all servers are in step"
 
     async def _bound(self, name: str, number: int | None) -> Binding:

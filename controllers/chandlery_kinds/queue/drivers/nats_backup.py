@@ -1,49 +1,29 @@
-"""Backups of a queue in JetStream, and a queue that begins with the messages of one.
-
-A backup is a snapshot of each stream as JetStream's own API gives it, and a file with their configurations. Consumers
-are left out: what a worker has acknowledged is no longer in the queue, and what it hasn't is delivered again.
-"""
+"""Backups of a queue in JetStream, and a queue that begins with the messages of one."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chandlery.driver.protocol import Difference
-from chandlery.foundation.errors import InvalidSpec, NotFound
+from chandlery.foundation.errors import InvalidSpec
 from chandlery.providers.local.backup_store import Entry
 from chandlery.providers.local.backups import restore_job, source_of
-from chandlery_kinds.queue import content
-from chandlery_kinds.queue.drivers.jetstream_client import PIECE
+from chandlery_kinds.queue.drivers import stream_files
 
 if TYPE_CHECKING:
     from chandlery.providers.local.background import Job
     from chandlery_kinds.queue.drivers.local_nats import NatsQueue
 
-STREAMS = "streams.json"
 _RECORD = "restored"
 
 
 async def take(queue: NatsQueue, folder: Path, job: Job) -> dict[str, Any]:
     """Write every stream into the folder; what is told goes into the manifest."""
-    streams: dict[str, Any] = {}
+    what = stream_files.streams(queue.name, queue.spec)
     async with await queue.connect_any() as api:
-        for what, name, config in content.wanted(queue.name, queue.spec, queue.spec.replicas):
-            if "durable_name" in config:
-                continue
-            job.tell(f"{folder.name}: {name}")
-            with (folder / f"{what}.snapshot").open("wb") as file:
-                try:
-                    found = await api.snapshot(name, file.write)
-                except NotFound:
-                    continue
-            streams[what] = {"config": found["config"], "state": found["state"]}
-        (folder / STREAMS).write_text(json.dumps(streams, indent=1) + "\n")
-        messages = sum(int(stream["state"]["messages"]) for stream in streams.values())
-        return {"engine": "nats", "version": api.server_version, "method": "snapshot", "messages": messages}
+        return await stream_files.save(api, what, folder, lambda name: job.tell(f"{folder.name}: {name}"))
 
 
 class Restore:
@@ -102,18 +82,6 @@ class Restore:
             raise job.error
 
     async def _load(self, entry: Entry, job: Job) -> None:
-        known: Mapping[str, Any] = json.loads(entry.file(STREAMS).read_text())
         queue = self._queue
         async with await queue.connect_any() as api:
-            for what, name, config in content.wanted(queue.name, queue.spec, queue.spec.replicas):
-                if what not in known:
-                    continue
-                job.tell(name)
-                await api.remove_stream(name)  # what an attempt left that ended half-way
-                await api.restore(config, known[what]["state"], _pieces(entry.file(f"{what}.snapshot")))
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            yield piece
+            await stream_files.load(api, stream_files.streams(queue.name, queue.spec), entry.folder, job.tell)

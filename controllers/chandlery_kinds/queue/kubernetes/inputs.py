@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from chandlery.providers.kubernetes.backup import program_image
 from chandlery.providers.kubernetes.inputs import EngineInputs
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.pods import image
@@ -44,7 +45,8 @@ class Inputs(EngineInputs[QueueSpec]):
         chosen, said = image("nats", f"{_REPOSITORY}:{version}-alpine", parameters, catalogue)
         secrets = parameters.pull_secrets or tuple(pull_secrets)
         exporter = image("nats-exporter", _EXPORTER, parameters, catalogue, engine=False)
-        return cls(Owner.of(obj, "nats"), obj.spec, chosen, said, secrets, *exporter, parameters)
+        tool = program_image(parameters, catalogue)
+        return cls(Owner.of(obj, "nats"), obj.spec, chosen, said, secrets, *exporter, parameters, tool)
 
     @property
     def port(self) -> int:

@@ -10,8 +10,10 @@ from pydantic import Field
 from chandlery.driver.parameters import OneOf
 from chandlery.providers.kubernetes.parameters import Image, Program, WorkloadParameters
 
-_IMAGES: Final = OneOf("nats", "rabbitmq", "nats-exporter")
-_PROGRAMS: Final = OneOf("nats-server", "prometheus-nats-exporter", "rabbitmq-server", "rabbitmq-queues", "rabbitmqctl")
+_IMAGES: Final = OneOf("nats", "rabbitmq", "nats-exporter", "chandlery")
+_PROGRAMS: Final = OneOf(
+    "nats-server", "prometheus-nats-exporter", "rabbitmq-server", "rabbitmq-queues", "rabbitmqctl", "chandlery-python"
+)
 
 
 class QueueParameters(WorkloadParameters):

@@ -86,8 +86,8 @@ class EngineWorkload(Workload[R], Generic[R, I]):
         return str(self.spec.exposure.hostname or f"{self.owner.base}.{self.owner.namespace}.svc")
 
     def servers(self) -> list[Obj]:
-        """Pods that stay."""
-        return [pod for pod in self.there.pods if not pod["metadata"].get("deletionTimestamp")]
+        """Pods that stay; those of Jobs are none."""
+        return [pod for pod in self.there.pods if not (pod["metadata"].get("deletionTimestamp") or _of_job(pod))]
 
     def context_for(self, pod: Obj) -> ssl.SSLContext | None:
         """With which the driver connects to a pod; None where it speaks no TLS. TLS comes and goes with new pods."""
@@ -122,3 +122,7 @@ class EngineWorkload(Workload[R], Generic[R, I]):
             return None
         look = f"kubectl describe statefulset {name} -n {self.owner.namespace}"
         return "PodsMissing", f"no pod of StatefulSet {name} is there; why, such as a quota, tells: {look}"
+
+
+def _of_job(pod: Obj) -> bool:
+    return any(owner.get("kind") == "Job" for owner in pod["metadata"].get("ownerReferences") or ())

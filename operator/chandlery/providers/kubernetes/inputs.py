@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -30,6 +30,10 @@ class EngineInputs(ABC, Generic[S]):
     exporter: str = ""
     exporter_said: str = ""
     parameters: WorkloadParameters = field(default_factory=WorkloadParameters)
+    tool: str = ""
+    """The image with our own program, for backups."""
+    restore: Mapping[str, str] | None = None
+    """The backup that the data begin with, and the image of the program that reads it: as it was put on record."""
 
     own_metrics_port: ClassVar[int]
 
@@ -84,6 +88,7 @@ class EngineInputs(ABC, Generic[S]):
             **own,
             **({"metrics": self.metrics_port, "exporter": self.exporter_said} if self.metrics else {}),
             **({"commands": self.parameters.commands_said()} if self.parameters.commands else {}),
+            **({"restore": dict(self.restore)} if self.restore else {}),
             "image": self.image_said,
             "pullSecrets": list(self.pull_secrets),
         }

@@ -1,0 +1,112 @@
+"""Backups of caches by pods, and caches that begin with one: the real engine, the real program, real files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+
+import pytest
+import redis.asyncio as redis
+from kubernetes_cluster import eventually
+
+from chandlery.providers.kubernetes.types import CLAIMS, CRON_JOBS, JOBS, PODS, STATEFUL_SETS
+
+pytestmark = pytest.mark.engine
+HEAVY = pytest.mark.skipif(not os.environ.get("CHANDLERY_HEAVY"), reason="takes a while: CHANDLERY_HEAVY=1")
+VOLUME = {"volume": {"claimName": "safe", "path": "ships/caches"}}
+ASKED = "chandlery.dev/backup-requested-at"
+
+
+@contextlib.asynccontextmanager
+async def client(kube, name):
+    """What an application in the cluster gets with the binding, through the Service."""
+    binding = await kube.secret(name)
+    places = await eventually(lambda: kube.workloads.behind(kube.namespace, f"{name}-cache"))
+    host, port = places[0]
+    words = {"username": binding["username"], "password": binding["password"], "decode_responses": True}
+    async with redis.Redis(host=host, port=port, **words) as made:
+        yield made
+
+
+async def backed_up(kube, name, count=1):
+    """The newest entry of the status, once there are so many good ones."""
+
+    async def made():
+        listed = (await kube.get("Cache", name))["status"].get("backup", {}).get("list", ())
+        good = [entry for entry in listed if entry["phase"] == "Completed"]
+        return good[0] if len(good) == count else None
+
+    try:
+        return await eventually(made, 120)
+    except AssertionError as error:
+        raise AssertionError(json.dumps((await kube.get("Cache", name))["status"], indent=1)) from error
+
+
+async def condition(kube, name, kind):
+    found = {c["type"]: c for c in (await kube.get("Cache", name))["status"]["conditions"]}
+    return found.get(kind)
+
+
+async def test_a_cache_begins_with_a_backup_of_another_and_leaves_a_last_one(kube):
+    backup = {"destination": VOLUME, "schedule": "0 3 * * *", "retention": {"count": 2, "days": 7}}
+    await kube.apply("Cache", "old", {"memory": "32Mi", "backup": backup})
+    status = await kube.ready("Cache", "old")
+    assert status["backup"]["nextScheduledTime"].endswith("T03:00:00Z")
+    assert (await condition(kube, "old", "BackedUp"))["status"] == "Unknown"
+    cron = await kube.get(CRON_JOBS, "old-cache-backup")
+    assert cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"][0] == "python"
+    async with client(kube, "old") as cache:
+        await cache.set("ship", "Argo")
+    await kube.apply("Cache", "old", {"memory": "32Mi", "backup": backup}, annotations={ASKED: "now"})
+    entry = await backed_up(kube, "old")
+    assert (await condition(kube, "old", "BackedUp"))["status"] == "True"
+    assert len((await kube.api.list(JOBS, kube.namespace)).items) == 1  # the same text asks once
+    async with client(kube, "old") as cache:
+        await cache.set("ship", "Ghost")
+
+    # its copies take what the first pod has; the log on the disk begins with it, and stays when all pods go
+    spec = {"memory": "32Mi", "mode": "replicated", "replicas": 1, "backup": {"destination": VOLUME}}
+    spec |= {"persistence": {"mode": "append-only", "storage": {"size": "1Gi"}}, "deletionPolicy": "Snapshot"}
+    restore = {"objectName": "old", "backup": entry["name"]}
+    await kube.apply("Cache", "new", {**spec, "restoreFrom": restore})
+    await kube.ready("Cache", "new")
+    await kube.delete("Cache", "old")
+    async with client(kube, "new") as cache:
+        assert await cache.get("ship") == "Argo"
+        await cache.set("ship", "Pegasus")
+    copy = kube.workloads.folder / "claims" / kube.namespace / "data-new-cache-0" / "appendonlydir"
+    assert (copy / "appendonly.aof.manifest").exists()
+
+    # a last backup before anything goes
+    await kube.delete("Cache", "new", 120)
+    kinds = (STATEFUL_SETS, JOBS, CRON_JOBS, CLAIMS, PODS)
+    assert [o["metadata"]["name"] for k in kinds for o in (await kube.api.list(k, kube.namespace)).items] == []
+    place = kube.workloads.folder / "claims" / kube.namespace / "safe" / "ships" / "caches"
+    [left] = [folder.name for folder in place.glob("cache.*.new.*")]
+
+    # by the folder, into a cache that keeps nothing: loaded once, not again when its server starts anew
+    source = {"volume": {"claimName": "safe", "path": f"ships/caches/{left}"}}
+    await kube.apply("Cache", "third", {"memory": "32Mi", "restoreFrom": {"destination": source}})
+    await kube.ready("Cache", "third")
+    async with client(kube, "third") as cache:
+        assert await cache.get("ship") == "Pegasus"
+    await eventually(lambda: _noted(kube, "third-cache"), 60)
+    await kube.ready("Cache", "third")
+    config = kube.workloads.running("third-cache-0").folder / "config" / "restored"
+    await eventually(lambda: _exists(config), 60)
+    kube.workloads.kill("third-cache-0")
+
+    async def forgot():
+        async with client(kube, "third") as cache:
+            return await cache.get("ship") is None
+
+    await eventually(forgot, 60)
+
+
+async def _noted(kube, name):
+    return "chandlery.dev/restored" in (await kube.get(STATEFUL_SETS, name))["metadata"]["annotations"]
+
+
+async def _exists(path):
+    return path.exists()
