@@ -14,6 +14,7 @@ from chandlery.controlplane.controllers.eventttl import EventTtlController
 from chandlery.controlplane.controllers.gc import GarbageCollector
 from chandlery.controlplane.controllers.namespace import NamespaceController
 from chandlery.controlplane.controllers.namespacecontent import NamespaceContentController
+from chandlery.controlplane.controllers.ownernamespaces import OwnerNamespaceController
 from chandlery.controlplane.controllers.ownobjects import OwnObjectsController
 from chandlery.controlplane.controllers.priority import PriorityController
 from chandlery.controlplane.controllers.protection import ProtectionController
@@ -45,6 +46,7 @@ class Controllers:
         self._controllers: list[Controller[Any]] = [
             NamespaceContentController(api, root_ca),
             GarbageCollector(api),
+            OwnerNamespaceController(api),
             NamespaceController(api),
             QuotaController(api),
             AggregationController(api),

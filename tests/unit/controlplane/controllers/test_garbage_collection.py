@@ -118,3 +118,20 @@ async def test_twenty_dependents_take_no_time(world: Any) -> None:
 
 def _deleting(obj: Any) -> Any:
     return obj if obj and obj["metadata"].get("deletionTimestamp") else None
+
+
+async def test_an_owner_in_another_namespace_is_told_of(world: Any) -> None:
+    there = await world.create("configmaps", "there", namespace="kube-public")
+    ref = owner(there)
+    child = await world.create("secrets", "child", metadata={"ownerReferences": [ref]})
+    [event] = await world.until(lambda: world.api.list("", "events", "default"))
+    where = f"namespace: default, name: there, uid: {ref['uid']}"
+    text = f'ownerRef [v1/ConfigMap, {where}] does not exist in namespace "default"'
+    assert (event["reason"], event["type"], event["message"]) == ("OwnerRefInvalidNamespace", "Warning", text)
+    assert event["involvedObject"]["uid"] == child["metadata"]["uid"]
+    await world.create("namespaces", "wide", namespace="", metadata={"ownerReferences": [ref]})
+    await world.until(lambda: len(world.api.list("", "events", "default")) == 2)
+    # One that never existed is nobody's mistake about namespaces.
+    await world.create("secrets", "ghostly", metadata={"ownerReferences": [{**ref, "uid": GHOST}]})
+    await world.settled()
+    assert len(world.api.list("", "events", "default")) == 2
