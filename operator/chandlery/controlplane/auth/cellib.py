@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from chandlery.controlplane.auth.authz import SERVICE_ACCOUNT_PREFIX
 from chandlery.controlplane.cel import BOOL, STRING, Functions, Type, kubernetes_functions
-from chandlery.controlplane.cel.program import register_class
+from chandlery.controlplane.cel.closures import register_class
 from chandlery.controlplane.types import UserInfo
 
 if TYPE_CHECKING:

@@ -8,48 +8,17 @@ accepted once must stay accepted.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from chandlery.controlplane.cel.ast import Call, Comprehension, Const, Expr, Ident, ListExpr, MapExpr, Select
 from chandlery.controlplane.cel.declared import Declared
-from chandlery.controlplane.cel.types import Type, unwrap_optional
+from chandlery.controlplane.cel.sizes import MOST, ONE, UNKNOWN, ZERO, Entries, Range, Sizes, exactly
+from chandlery.controlplane.cel.types import Type
 
-MOST = (1 << 64) - 1
 _STRING = 0.1
 _PATTERN = 0.25
 _LIST, _MAP = 10, 30
-_SCALARS = frozenset(("bool", "double", "duration", "int", "timestamp", "uint"))
 _FORMAT_PATTERN = 128
 _SETS = {"list_sets_contains_list": 1, "list_sets_intersects_list": 1, "list_sets_equivalent_list": 2}
-
-
-class Range(NamedTuple):
-    """From the least to the most; sums and products stop at 2**64-1."""
-
-    low: int
-    high: int
-
-    def plus(self, other: Range) -> Range:
-        return Range(min(self.low + other.low, MOST), min(self.high + other.high, MOST))
-
-    def times(self, other: Range) -> Range:
-        return Range(min(self.low * other.low, MOST), min(self.high * other.high, MOST))
-
-    def scaled(self, factor: float) -> Range:
-        return Range(_scale(self.low, factor), _scale(self.high, factor))
-
-    def union(self, other: Range) -> Range:
-        return Range(min(self.low, other.low), max(self.high, other.high))
-
-
-def _scale(value: int, factor: float) -> int:
-    scaled = math.ceil(float(value) * factor)
-    return MOST if scaled >= 1 << 64 else scaled
-
-
-def exactly(value: int) -> Range:
-    return Range(value, value)
 
 
 def _new_list(size: Range, factor: float = 1) -> tuple[Range, Range]:
@@ -63,109 +32,12 @@ def _constant(expr: Expr, otherwise: int) -> int:
     return value if type(value) is int and value >= 0 else otherwise
 
 
-ZERO, ONE, UNKNOWN = exactly(0), exactly(1), Range(0, MOST)
-
-
-@dataclass(frozen=True, slots=True)
-class _Entries:
-    """Sizes of a container's keys (or indexes) and values."""
-
-    kind: str
-    key: Range
-    value: Range
-
-    def union(self, other: _Entries | None) -> _Entries | None:
-        if other is None:
-            return None
-        return _Entries(self.kind, self.key.union(other.key), self.value.union(other.value))
-
-
-@dataclass(slots=True)
-class _Local:
-    path: tuple[str, ...]
-    size: Range | None
-    entries: _Entries | None
-
-
 def estimate(expr: Expr, root: Declared) -> int:
     """The most that one evaluation can cost; `root` declares `self` and `oldSelf`."""
     return _Coster(root).cost(expr).high
 
 
-class _Coster:
-    def __init__(self, root: Declared) -> None:
-        self.root = root
-        self.paths: dict[int, tuple[str, ...]] = {}
-        self.sizes: dict[int, Range] = {}
-        self.entries: dict[int, _Entries] = {}
-        self.locals: dict[str, list[_Local]] = {}
-
-    # -- sizes
-
-    def local(self, name: str) -> _Local | None:
-        stack = self.locals.get(name)
-        return stack[-1] if stack else None
-
-    def path(self, expr: Expr) -> tuple[str, ...]:
-        if isinstance(expr, Ident) and (local := self.local(expr.name)) is not None:
-            return local.path
-        return self.paths.get(id(expr), ())
-
-    def declared_size(self, path: tuple[str, ...]) -> Range | None:
-        """What the schema says of the value at a path of names, `@items`, `@keys` and `@values`."""
-        if not path:
-            return None
-        at: Declared | None = self.root
-        for step in path[1:]:
-            assert at is not None
-            if step in ("@items", "@values"):
-                at = at.item
-            elif step == "@keys":
-                at = at.key
-            else:
-                at = at.fields.get(step)
-            if at is None:
-                return None
-        assert at is not None
-        return Range(0, at.most)
-
-    def size(self, expr: Expr) -> Range | None:
-        known = self.sizes.get(id(expr))
-        if known is not None:
-            return known
-        if isinstance(expr, Const):
-            return exactly(len(expr.value) if isinstance(expr.value, str | bytes) else 1)
-        if isinstance(expr, ListExpr):
-            return exactly(len(expr.elements))
-        if isinstance(expr, MapExpr):
-            return exactly(len(expr.entries))
-        declared = self.declared_size(self.path(expr))
-        if declared is not None:
-            self.sizes[id(expr)] = declared
-            return declared
-        if _is_scalar(expr.type):
-            return ONE
-        if isinstance(expr, Ident) and (local := self.local(expr.name)) is not None:
-            return local.size
-        return None
-
-    def known_size(self, expr: Expr) -> Range:
-        return self.size(expr) or UNKNOWN
-
-    def library_size(self, expr: Expr) -> Range:
-        """As the Kubernetes functions see it."""
-        return self.size(expr) or UNKNOWN
-
-    def entry_sizes(self, expr: Expr) -> _Entries | None:
-        known = self.entries.get(id(expr))
-        if known is not None:
-            return known
-        if isinstance(expr, Ident) and (local := self.local(expr.name)) is not None:
-            return local.entries
-        return None
-
-    # -- cost
-
+class _Coster(Sizes):
     def cost(self, expr: Expr) -> Range:
         if isinstance(expr, Const):
             return ZERO
@@ -202,7 +74,7 @@ class _Coster:
         for element in expr.elements:
             total = total.plus(self.cost(element))
             item = item.union(self.known_size(element))
-        self.entries[id(expr)] = _Entries("list", ONE, item)
+        self.entries[id(expr)] = Entries("list", ONE, item)
         return total
 
     def _map(self, expr: MapExpr) -> Range:
@@ -213,14 +85,14 @@ class _Coster:
             total = total.plus(self.cost(key)).plus(self.cost(value))
             key_size = key_size.union(self.known_size(key))
             value_size = value_size.union(self.known_size(value))
-        self.entries[id(expr)] = _Entries("map", key_size, value_size)
+        self.entries[id(expr)] = Entries("map", key_size, value_size)
         return total
 
     def _call(self, expr: Call) -> Range:
         if expr.function == "dyn":
             arg = expr.args[0]
             total = ONE.plus(self.cost(arg))
-            self._copy_sizes(expr, arg)
+            self.copy_sizes(expr, arg)
             return total
         arg_costs = [self.cost(arg) for arg in expr.args]
         spent = ZERO
@@ -247,12 +119,6 @@ class _Coster:
         if result is not None:
             self.sizes[id(expr)] = result
         return total.plus(function_cost)
-
-    def _copy_sizes(self, to: Expr, source: Expr) -> None:
-        if (size := self.size(source)) is not None:
-            self.sizes[id(to)] = size
-        if (entries := self.entry_sizes(source)) is not None:
-            self.entries[id(to)] = entries
 
     def _function(self, expr: Call, overload: str, arg_costs: list[Range], spent: Range) -> tuple[Range, Range | None]:
         library = self._collections(expr, overload) or self._library(expr, overload)
@@ -388,17 +254,8 @@ class _Coster:
             return ONE.scaled(_STRING), None
         return None
 
-    def _item_size(self, items: Expr) -> Range | None:
-        """The size of a list's items; None when it isn't known to be a list."""
-        if not items.type.params:
-            return None
-        path = self.path(items)
-        if path and path[0] == "@result":
-            path = ()
-        return (self.declared_size((*path, "@items")) if path else None) or UNKNOWN
-
     def _traversal(self, target: Expr) -> Range:
-        item_size = self._item_size(target)
+        item_size = self.item_size_of(target)
         if item_size is None:
             return self.library_size(target).scaled(_STRING)
         cost = ONE
@@ -408,7 +265,7 @@ class _Coster:
 
     def _join(self, target: Expr, args: list[Expr]) -> tuple[Range, Range | None]:
         count = self.library_size(target)
-        item_size = self._item_size(target)
+        item_size = self.item_size_of(target)
         size = count.times(item_size) if item_size is not None else ZERO
         if args:
             separators = Range(max(count.low - 1, 0), max(count.high - 1, 0))
@@ -437,18 +294,12 @@ class _Coster:
 
     # -- macros
 
-    def _push(self, name: str, path: tuple[str, ...], size: Range | None, entries: _Entries | None) -> None:
-        self.locals.setdefault(name, []).append(_Local(path, size, entries))
-
-    def _pop(self, name: str) -> None:
-        self.locals[name].pop()
-
     def _bind(self, expr: Comprehension) -> Range:
         total = exactly(_LIST).plus(self.cost(expr.range))
-        self._push(expr.var, self.path(expr.range), self.size(expr.range), self.entry_sizes(expr.range))
+        self.push(expr.var, self.path(expr.range), self.size(expr.range), self.entry_sizes(expr.range))
         total = total.plus(self.cost(expr.body))
-        self._pop(expr.var)
-        self._copy_sizes(expr, expr.body)
+        self.pop(expr.var)
+        self.copy_sizes(expr, expr.body)
         return total
 
     def _comprehension(self, expr: Comprehension) -> Range:
@@ -460,20 +311,20 @@ class _Coster:
         listed = container == "list"
         if expr.var2:
             key_step = "@indices" if listed else "@keys"
-            self._push(expr.var, (*path, key_step), entries.key if entries else None, None)
+            self.push(expr.var, (*path, key_step), entries.key if entries else None, None)
             value_step = "@items" if listed else "@values"
-            self._push(expr.var2, (*path, value_step), entries.value if entries else None, None)
+            self.push(expr.var2, (*path, value_step), entries.value if entries else None, None)
         else:
             size = (entries.value if listed else entries.key) if entries else None
-            self._push(expr.var, (*path, "@items" if listed else "@keys"), size, None)
+            self.push(expr.var, (*path, "@items" if listed else "@keys"), size, None)
         condition = self.cost(expr.condition) if expr.condition is not None else None
         body = self.cost(expr.body)
         setup, step, finish = self._loop(expr, body, condition)
         item_size = self.size(expr.body)
         var_size = self.size(Ident(0, expr.var)) if expr.kind == "filter" else None
-        self._pop(expr.var)
+        self.pop(expr.var)
         if expr.var2:
-            self._pop(expr.var2)
+            self.pop(expr.var2)
         count = self.known_size(source)
         total = total.plus(setup).plus(finish).plus(count.times(step))
         self._result_size(expr, count, item_size if expr.kind != "filter" else var_size)
@@ -510,7 +361,7 @@ class _Coster:
         self.sizes[id(expr)] = count
         size = item or UNKNOWN
         container = "map" if kind.startswith("transformMap") else "list"
-        self.entries[id(expr)] = _Entries(container, Range(0, 1), ZERO.union(size))
+        self.entries[id(expr)] = Entries(container, Range(0, 1), ZERO.union(size))
 
 
 _NOMINAL = frozenset(
@@ -526,8 +377,3 @@ _TRAVERSING = frozenset(
         for kind in ("string", "bytes")
     ]
 )
-
-
-def _is_scalar(kind: Type) -> bool:
-    inner, optional = unwrap_optional(kind)
-    return _is_scalar(inner) if optional else kind.kind in _SCALARS

@@ -1,15 +1,15 @@
 """Checked trees to closures: evaluation without walking a tree.
 
-A frame is a list: the budget, then one place for each variable and each macro variable. `&&`, `||`, `all` and `exists`
-absorb errors where the other operand decides, as the language says.
+Here is the plan: which closure stands for which node, and where variables have their places; `closures` has the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any
 
+from chandlery.controlplane.cel import closures
 from chandlery.controlplane.cel import operators as op
 from chandlery.controlplane.cel.ast import (
     Call,
@@ -23,61 +23,21 @@ from chandlery.controlplane.cel.ast import (
     StructExpr,
 )
 from chandlery.controlplane.cel.checker import children
+from chandlery.controlplane.cel.closures import ABSENT, Frame, Run
 from chandlery.controlplane.cel.decls import Overload
 from chandlery.controlplane.cel.errors import CelCostError, CelError, PlanError
-from chandlery.controlplane.cel.lists_lib import sort_by
 from chandlery.controlplane.cel.types import Type, unwrap_optional
 from chandlery.controlplane.cel.values import (
     NONE,
-    CIDRValue,
-    Duration,
-    FormatValue,
-    IPValue,
     Optional,
-    QuantityValue,
-    SemverValue,
-    Timestamp,
-    TypeValue,
     UInt,
-    URLValue,
-    is_list,
 )  # fmt: skip
 from chandlery.controlplane.schema.regex import RegexError, compile_re2
 
-Frame = list[Any]
-Run = Callable[[Frame], Any]
-
 BUDGET = 1_000_000
 """What one evaluation may cost, in units of about one operation."""
-_ABSENT: Any = object()
 _WITH_PATTERN = frozenset(("matches", "find", "findAll"))
 _CONVERSIONS = frozenset(("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"))
-_KINDS: dict[str, type] = {
-    "bool": bool, "int": int, "uint": UInt, "double": float, "string": str, "bytes": bytes, "map": dict,
-    "timestamp": Timestamp, "duration": Duration, "type": TypeValue, "null": type(None),
-}  # fmt: skip
-_CLASSES: dict[str, type] = {
-    "kubernetes.Quantity": QuantityValue, "net.IP": IPValue, "net.CIDR": CIDRValue, "kubernetes.URL": URLValue,
-    "kubernetes.Semver": SemverValue, "kubernetes.NamedFormat": FormatValue, "optional_type": Optional,
-}  # fmt: skip
-
-
-def register_class(name: str, known: type) -> None:
-    """Values of the opaque type `name` are instances of this class."""
-    _CLASSES[name] = known
-
-
-def fits(kind: Type, value: Any) -> bool:
-    """Whether a value is of a declared type, as far as choosing an overload needs."""
-    wanted = _KINDS.get(kind.kind)
-    if wanted is not None:
-        return type(value) is wanted
-    if kind.kind == "list":
-        return is_list(value) and (not value or kind.params[0].kind == "list" or fits(kind.params[0], value[0]))
-    if kind.kind in ("dyn", "param"):
-        return True
-    known = _CLASSES.get(kind.name)
-    return type(value) is known if known is not None else type(value) is dict
 
 
 def check_constants(expr: Expr) -> None:
@@ -175,9 +135,9 @@ class _Planner:
         if optional:
             return self._optional_select(operand, field, nullable=nullable, test=expr.test)
         if expr.test:
-            return _has(operand, field, nullable=nullable)
+            return closures.has_field(operand, field, nullable=nullable)
         if nullable:
-            return _select_key(operand, field)
+            return closures.select_key(operand, field)
 
         def select(frame: Frame) -> Any:
             value = operand(frame)
@@ -199,8 +159,8 @@ class _Planner:
                 value = value.value
             if type(value) is not dict:
                 raise op.no_overload()
-            found = value.get(field, _ABSENT)
-            if found is _ABSENT or (found is None and not nullable):
+            found = value.get(field, ABSENT)
+            if found is ABSENT or (found is None and not nullable):
                 return False if test else NONE
             return True if test else Optional(found)
 
@@ -219,18 +179,18 @@ class _Planner:
         nodes = ([expr.target] if expr.target is not None else []) + expr.args
         args = [self.plan(node) for node in nodes]
         if name == "_&&_":
-            return _logic(args[0], args[1], decides=False)
+            return closures.logic(args[0], args[1], decides=False)
         if name == "_||_":
-            return _logic(args[0], args[1], decides=True)
+            return closures.logic(args[0], args[1], decides=True)
         if name == "_?_:_":
-            return _conditional(*args)
+            return closures.conditional(*args)
         if name in ("or", "orValue") and expr.overloads[0].id.startswith("optional_"):
-            return _or_else(args[0], args[1], unwrap=name == "orValue")
+            return closures.or_else(args[0], args[1], unwrap=name == "orValue")
         overloads: list[Overload] = expr.overloads
         calls = {overload.call for overload in overloads}
         if len(calls) == 1 and (_is_operator(name) or not any(node.type.kind == "dyn" for node in nodes)):
-            return _direct(overloads[0].call, args)
-        return _dispatch(overloads, args)
+            return closures.direct(overloads[0].call, args)
+        return closures.dispatch(overloads, args)
 
     def _list(self, expr: ListExpr) -> Run:
         elements = [self.plan(element) for element in expr.elements]
@@ -319,19 +279,21 @@ class _Planner:
 
             return bind
         weight = 2 + _weight(expr.body) + (_weight(expr.condition) if expr.condition is not None else 0)
-        each = _pairs(source, first, second, weight) if second else _items(source, first, weight)
+        each = (
+            closures.each_pair(source, first, second, weight) if second else closures.each_item(source, first, weight)
+        )
         kind = expr.kind.removesuffix("2")
         if kind in ("all", "exists"):
-            return _quantifier(each, body, decides=kind == "exists")
+            return closures.quantifier(each, body, decides=kind == "exists")
         if kind == "exists_one":
-            return _exists_one(each, body)
+            return closures.exists_one(each, body)
         if kind == "filter":
-            return _filter(each, body)
+            return closures.filtered(each, body)
         if kind in ("map", "transformList"):
-            return _transform(each, body, condition)
+            return closures.transform(each, body, condition)
         if kind == "sortBy":
-            return _sort_by(each, body)
-        return _transform_map(each, body, condition, first, entries=kind == "transformMapEntry")
+            return closures.sorted_by(each, body)
+        return closures.transform_map(each, body, condition, first, entries=kind == "transformMapEntry")
 
 
 def _is_operator(name: str) -> bool:
@@ -343,219 +305,3 @@ def _weight(expr: Expr) -> int:
     if isinstance(expr, Comprehension):
         return 1 + _weight(expr.range)
     return 1 + sum(_weight(child) for child in children(expr))
-
-
-def _has(operand: Run, field: str, *, nullable: bool) -> Run:
-    def has(frame: Frame) -> bool:
-        value = operand(frame)
-        if type(value) is not dict:
-            raise op.no_overload()
-        return (field in value) if nullable else value.get(field) is not None
-
-    return has
-
-
-def _select_key(operand: Run, field: str) -> Run:
-    def select(frame: Frame) -> Any:
-        value = operand(frame)
-        if type(value) is dict:
-            found = value.get(field, _ABSENT)
-            if found is not _ABSENT:
-                return found
-            raise CelError(f"no such key: {field}")
-        if type(value) is Optional:
-            if value.present and type(value.value) is dict and field in value.value:
-                return Optional(value.value[field])
-            return NONE
-        raise op.no_overload()
-
-    return select
-
-
-def _logic(left: Run, right: Run, *, decides: bool) -> Run:
-    """`&&` (decided by False) and `||` (decided by True): an error counts only when the other side doesn't decide."""
-    other = not decides
-
-    def logic(frame: Frame) -> bool:
-        try:
-            first: object = left(frame)
-        except CelCostError:
-            raise
-        except CelError as problem:
-            return _decide(right, frame, problem, decides)
-        if first is other:
-            second: object = right(frame)
-            if second is decides:
-                return decides
-            if second is other:
-                return other
-            raise op.no_overload()
-        if first is decides:
-            return decides
-        return _decide(right, frame, op.no_overload(), decides)
-
-    return logic
-
-
-def _decide(right: Run, frame: Frame, error: CelError, decides: bool) -> bool:
-    """The left side failed: the right one may still decide."""
-    try:
-        value: object = right(frame)
-        if value is decides:
-            return decides
-    except CelCostError:
-        raise
-    except CelError:
-        pass
-    raise error
-
-
-def _conditional(condition: Run, if_true: Run, if_false: Run) -> Run:
-    def conditional(frame: Frame) -> Any:
-        value = condition(frame)
-        if value is True:
-            return if_true(frame)
-        if value is False:
-            return if_false(frame)
-        raise op.no_overload()
-
-    return conditional
-
-
-def _or_else(left: Run, right: Run, *, unwrap: bool) -> Run:
-    def or_else(frame: Frame) -> Any:
-        value = left(frame)
-        if type(value) is not Optional:
-            raise op.no_overload()
-        if value.present:
-            return value.value if unwrap else value
-        return right(frame)
-
-    return or_else
-
-
-def _direct(call: Callable[..., Any], args: list[Run]) -> Run:
-    if len(args) == 1:
-        only = args[0]
-        return lambda frame: call(only(frame))
-    if len(args) == 2:
-        first, second = args
-        return lambda frame: call(first(frame), second(frame))
-    return lambda frame: call(*[arg(frame) for arg in args])
-
-
-def _dispatch(overloads: list[Overload], args: list[Run]) -> Run:
-    def dispatch(frame: Frame) -> Any:
-        values = [arg(frame) for arg in args]
-        for overload in overloads:
-            if len(overload.args) == len(values) and all(map(fits, overload.args, values)):
-                return overload.call(*values)
-        raise op.no_overload()
-
-    return dispatch
-
-
-# -- loops: `each` yields after it put the variables into the frame
-
-
-def _spend(frame: Frame, weight: int) -> None:
-    frame[0] -= weight
-    if frame[0] < 0:
-        raise CelCostError("operation cancelled: actual cost limit exceeded")
-
-
-def _items(source: Run, place: int, weight: int) -> Callable[[Frame], Any]:
-    def each(frame: Frame) -> Any:
-        values = source(frame)
-        if type(values) is not dict and not is_list(values):
-            raise op.no_overload()
-        for value in values:
-            _spend(frame, weight)
-            frame[place] = value
-            yield value
-
-    return each
-
-
-def _pairs(source: Run, first: int, second: int, weight: int) -> Callable[[Frame], Any]:
-    def each(frame: Frame) -> Any:
-        values = source(frame)
-        if type(values) is not dict and not is_list(values):
-            raise op.no_overload()
-        for key, value in values.items() if type(values) is dict else enumerate(values):
-            _spend(frame, weight)
-            frame[first], frame[second] = key, value
-            yield value
-
-    return each
-
-
-def _quantifier(each: Callable[[Frame], Any], body: Run, *, decides: bool) -> Run:
-    def quantifier(frame: Frame) -> bool:
-        error: CelError | None = None
-        for _ in each(frame):
-            try:
-                result: object = body(frame)
-                if result is decides:
-                    return decides
-                if type(result) is not bool:
-                    error = error or op.no_overload()
-            except CelCostError:
-                raise
-            except CelError as problem:
-                error = error or problem
-        if error is not None:
-            raise error
-        return not decides
-
-    return quantifier
-
-
-def _exists_one(each: Callable[[Frame], Any], body: Run) -> Run:
-    def exists_one(frame: Frame) -> bool:
-        return sum(_true(body(frame)) for _ in each(frame)) == 1
-
-    return exists_one
-
-
-def _true(value: Any) -> bool:
-    if type(value) is not bool:
-        raise op.no_overload()
-    return value
-
-
-def _filter(each: Callable[[Frame], Any], body: Run) -> Run:
-    return lambda frame: [value for value in each(frame) if _true(body(frame))]
-
-
-def _transform(each: Callable[[Frame], Any], body: Run, condition: Run | None) -> Run:
-    if condition is None:
-        return lambda frame: [body(frame) for _ in each(frame)]
-    return lambda frame: [body(frame) for _ in each(frame) if _true(condition(frame))]
-
-
-def _sort_by(each: Callable[[Frame], Any], body: Run) -> Run:
-    def run(frame: Frame) -> list[Any]:
-        items, keys = [], []
-        for value in each(frame):
-            items.append(value)
-            keys.append(body(frame))
-        return sort_by(items, keys)
-
-    return run
-
-
-def _transform_map(each: Callable[[Frame], Any], body: Run, condition: Run | None, place: int, *, entries: bool) -> Run:
-    def run(frame: Frame) -> dict[Any, Any]:
-        out: dict[Any, Any] = {}
-        for _ in each(frame):
-            if condition is not None and not _true(condition(frame)):
-                continue
-            value = body(frame)
-            for key, member in value.items() if entries else ((frame[place], value),):
-                if key in out:
-                    raise CelError(f"insert failed: key {op.show_key(key)} already exists")
-                out[key] = member
-        return out
-
-    return run

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from chandlery.controlplane.cel.cost import MOST, estimate
+from chandlery.controlplane.cel.cost import estimate
 from chandlery.controlplane.cel.declared import REQUEST_BYTES, Declared, declare, escape
 from chandlery.controlplane.cel.errors import CompileError
 from chandlery.controlplane.cel.program import check_constants
+from chandlery.controlplane.cel.sizes import MOST
 from chandlery.controlplane.cel.types import BOOL, STRING
 from chandlery.controlplane.crd.internal import rule_text
 from chandlery.controlplane.schema import Node, errors
