@@ -21,7 +21,7 @@ from chandlery.providers.kubernetes.drift import APPLIED, changes, stamped
 from chandlery.providers.kubernetes.ownership import Owner, annotated
 from chandlery.providers.kubernetes.pods import cut_off, ready
 from chandlery.providers.kubernetes.session import Key, KubernetesSession
-from chandlery.providers.kubernetes.types import CLAIMS, PODS, SECRETS, SERVICES, Obj
+from chandlery.providers.kubernetes.types import CLAIMS, PODS, SECRETS, SERVICES, Obj, type_of
 
 GENERATED = "chandlery.dev/generated"
 """Annotation of what holds generated values: it is in no manifest, and is not to be removed for that."""
@@ -175,7 +175,7 @@ class Children:
             AlreadyExists: somebody else's object has the name.
             DependencyNotReady: it belongs to a deleted object of the same name, and is about to go.
         """
-        kind, meta = self.session.type_of(manifest), manifest["metadata"]
+        kind, meta = type_of(manifest), manifest["metadata"]
         live = self.live.get((kind.kind, meta["name"]))
         ports = _moved_ports(manifest, live) if live is not None and kind is SERVICES else None
         if live is not None and ports is not None:

@@ -10,7 +10,7 @@ from chandlery.driver.objects import ResourceType
 from chandlery.foundation.clock import SYSTEM, Clock
 from chandlery.foundation.errors import Conflict, Unavailable
 from chandlery.providers.kubernetes.mirror import Mirror
-from chandlery.providers.kubernetes.types import BY_KIND, CRDS, Api, Obj
+from chandlery.providers.kubernetes.types import CRDS, Api, Obj, type_of
 
 SYNC_SECONDS = 10.0
 CRD_SECONDS = 60.0
@@ -76,7 +76,7 @@ class KubernetesSession:
 
     async def apply(self, body: Obj) -> Obj:
         """Server-side apply of a child, on the version of it that we know: nothing newer is written over."""
-        kind, meta = self.type_of(body), body["metadata"]
+        kind, meta = type_of(body), body["metadata"]
         known = self._known(kind, meta.get("namespace", ""), meta["name"])
         try:
             answer = await self.api.apply(kind, _based_on(body, known))
@@ -90,14 +90,14 @@ class KubernetesSession:
 
     async def create(self, body: Obj) -> Obj:
         """Create a child; AlreadyExists when there is one."""
-        kind = self.type_of(body)
+        kind = type_of(body)
         answer = await self.api.create(kind, body)
         self._taken(kind, answer)
         return answer
 
     async def merge(self, obj: Obj, patch: Mapping[str, Any]) -> Obj | None:
         """Merge a few fields into a child that exists."""
-        kind, meta = self.type_of(obj), obj["metadata"]
+        kind, meta = type_of(obj), obj["metadata"]
         answer = await self.api.merge_patch(kind, meta.get("namespace", ""), meta["name"], patch)
         if answer is not None:
             self._taken(kind, answer)
@@ -105,7 +105,7 @@ class KubernetesSession:
 
     async def delete(self, obj: Obj) -> None:
         """Delete this very child; nothing happens when it is gone or being deleted."""
-        meta, kind = obj["metadata"], self.type_of(obj)
+        meta, kind = obj["metadata"], type_of(obj)
         if meta.get("deletionTimestamp"):
             return
         # the API leaves a Job's pods behind unless it is told not to
@@ -114,13 +114,13 @@ class KubernetesSession:
 
     def settled(self, live: Obj, stamp: str) -> bool:
         """Whether this very version of a child was found to be as the manifest with this stamp asks."""
-        meta, mirror = live["metadata"], self._mirrors.get(self.type_of(live).plural)
+        meta, mirror = live["metadata"], self._mirrors.get(type_of(live).plural)
         known = mirror.settled.get((meta.get("namespace", ""), meta["name"])) if mirror is not None else None
         return known is not None and known == (meta.get("resourceVersion"), stamp)
 
     def settle(self, live: Obj, stamp: str) -> None:
         """It was: nobody has to compare it again before one of the two is another."""
-        meta, mirror = live["metadata"], self._mirrors.get(self.type_of(live).plural)
+        meta, mirror = live["metadata"], self._mirrors.get(type_of(live).plural)
         place = (meta.get("namespace", ""), meta["name"])
         if mirror is not None and mirror.get(*place) is live:
             mirror.settled[place] = (meta["resourceVersion"], stamp)
@@ -139,10 +139,6 @@ class KubernetesSession:
         if there:
             self._served[f"{crd}/{version}"] = (now, True)  # an absent one is looked for again at once
         return there
-
-    @staticmethod
-    def type_of(obj: Obj) -> ResourceType:
-        return BY_KIND[obj["kind"]]
 
     async def close(self) -> None:
         """Stop following; what was made stays."""

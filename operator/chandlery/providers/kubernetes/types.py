@@ -53,7 +53,7 @@ CRDS: Final = ResourceType(
 )
 
 BY_KIND: Final = {
-    t.kind: t
+    (t.group, t.kind): t
     for t in (
         PODS,
         SERVICES,
@@ -92,6 +92,12 @@ BY_KIND: Final = {
         TCP_ROUTES,
     )
 }
+"""By API group and kind: a `Queue` or a `VirtualMachine` is several things."""
+
+
+def type_of(obj: Obj) -> ResourceType:
+    """What a manifest, or a live object, is."""
+    return BY_KIND[obj["apiVersion"].rpartition("/")[0], obj["kind"]]
 
 
 class Page(Protocol):
