@@ -210,7 +210,7 @@ def crash_loop(name: str, process: Process, state: ProcessState) -> tuple[str, s
         return None
     if state.exit is not None and state.exit.code in NOT_STARTED:
         return "CrashLoop", f"the program of {name} can't be started: {process.log_tail(1)}. {MEND_ENGINE}"
-    if NO_ROOM in process.log_tail(20):
+    if NO_ROOM.search(process.log_tail(20)):
         why = f"no room is left on the disk of {process.instance.root}"
         return "DiskFull", f"{name} {state.exit}: {why}. Free some; it goes on by itself then."
     foreign = FOREIGN.search(process.log_tail(12))

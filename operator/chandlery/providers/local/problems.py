@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 MEND_ENGINE = "Run `chandlery engines verify`; it says which engine is missing or damaged and how to mend it."
-NO_ROOM = "No space left on device"
-"""What every program says of a full disk."""
+NO_ROOM = re.compile("No space left on device|Disk quota exceeded")
+"""What every program says of a full disk, and of a file system that lets its user have no more."""
 NOT_STARTED = (126, 127)
 """Exit codes of who was to become another program and couldn't: a shell, `unshare`."""
 FOREIGN = re.compile(

@@ -103,8 +103,8 @@ async def run_tool(
     done = Done(process.returncode or 0, output[-65536:].decode(errors="replace"))
     if drop.prefix and done.code in NOT_STARTED and str(binary) in done.output:
         raise EngineFailed(f"{binary.name} could not be started: {done.tail(1)}", hint=MEND_ENGINE)
-    if done.code != 0 and NO_ROOM in done.output:
-        raise os_error(OSError(errno.ENOSPC, NO_ROOM), f"running {binary.name} in", instance.root)
+    if done.code != 0 and NO_ROOM.search(done.output):
+        raise os_error(OSError(errno.ENOSPC, "no room"), f"running {binary.name} in", instance.root)
     if check and done.code != 0:
         raise EngineFailed(f"{binary.name} exited with code {done.code}: {done.tail()}")
     return done

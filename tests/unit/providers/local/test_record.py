@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from chandlery.foundation.errors import QuotaExceeded
 from chandlery.providers.local import LocalProvider, ProcessSpec, instance
 from chandlery.providers.local.tools import run_tool
 
@@ -79,6 +80,13 @@ async def test_a_tool_finds_the_record_written(made):
         password = found.secret("admin")
         done = await run_tool(found, ["/bin/cat", str(found.root / "record.json")])
         assert json.loads(done.output)["secrets"] == {"admin": password}
+
+
+@pytest.mark.parametrize("words", ["No space left on device", "Disk quota exceeded"])
+async def test_a_tool_without_room_is_told_as_that(made, words):
+    found, _ = made
+    with pytest.raises(QuotaExceeded, match="no room left on the disk while running sh"):
+        await run_tool(found, ["/bin/sh", "-c", f"echo 'could not write file: {words}' >&2; exit 1"])
 
 
 async def test_nothing_comes_back_of_an_instance_that_was_removed_meanwhile(made):
