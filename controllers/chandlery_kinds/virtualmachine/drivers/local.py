@@ -11,7 +11,7 @@ from chandlery.model.base import DeletionPolicy
 from chandlery.providers.local import Instance, LocalProvider, adoption
 from chandlery.providers.local.files import make_dir
 from chandlery_kinds.virtualmachine.drivers.local_machine import Machine
-from chandlery_kinds.virtualmachine.drivers.local_tell import events_key
+from chandlery_kinds.virtualmachine.drivers.local_tell import console_key, events_key
 from chandlery_kinds.virtualmachine.guest import tiny
 from chandlery_kinds.virtualmachine.model import VirtualMachine
 from chandlery_kinds.virtualmachine.parameters import MachineParameters
@@ -90,6 +90,7 @@ class VirtualMachineDriver:
         keep = obj.spec.deletion_policy is DeletionPolicy.RETAIN
         await instance.remove(keep_data=keep)
         instance.provider.background.forget(events_key(instance))
+        await instance.provider.background.end(console_key(instance))
         if keep:
             ctx.event("Normal", "Retained", instance.kept())
         return True

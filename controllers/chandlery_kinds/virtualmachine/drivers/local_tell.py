@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from chandlery.driver.protocol import Binding, Difference, Observation
+from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import Endpoint
 from chandlery.providers.local import Instance, downloads
@@ -18,7 +19,8 @@ from chandlery.providers.local.engines import InstallingEngine
 from chandlery_kinds.virtualmachine.command import ForwardArgs
 from chandlery_kinds.virtualmachine.drivers.local_disks import WantedDisk
 from chandlery_kinds.virtualmachine.drivers.local_images import Image
-from chandlery_kinds.virtualmachine.drivers.local_look import HOST, Look
+from chandlery_kinds.virtualmachine.drivers.local_look import HOST, Look, booted
+from chandlery_kinds.virtualmachine.guest import tiny
 from chandlery_kinds.virtualmachine.power import Power, why_off
 from chandlery_kinds.virtualmachine.qmp import Qmp
 
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from chandlery_kinds.virtualmachine.drivers.local_machine import Machine
 
 STARTING_POLL = 0.05
+MOST_STARTING_POLL = 0.5
+STARTING_PART = 1 / 40
+"""Each look at a guest that boots costs it some time: between two of them is this part of what has gone by."""
+CONSOLE_POLL = 0.02
 INSTALLING_POLL = 0.5
 STOPPING_POLL = 0.2
 READY_POLL = 30.0
@@ -116,9 +122,16 @@ def _poll_after(machine: Machine, seen: Look, found: Power, *, ready: bool, inst
     if found is Power.OFF:
         waits = max(seen.state.wait, float(machine.record.get("not_before", 0.0)) - machine.now())
         return max(STARTING_POLL, waits)
-    if found is Power.STARTING and machine.now() - float(machine.record.get("started_at", 0.0)) < LONG_BOOT:
-        return STARTING_POLL
+    age = machine.now() - float(machine.record.get("started_at", 0.0))
+    if found is Power.STARTING and age < LONG_BOOT:
+        if seen.status == "running" and machine.record.get("tells_ready") and not _booted(machine):
+            return MOST_STARTING_POLL  # its console wakes us
+        return min(MOST_STARTING_POLL, max(STARTING_POLL, age * STARTING_PART))
     return UNREADY_POLL
+
+
+def _booted(machine: Machine) -> bool:
+    return booted(machine.instance, int(machine.record.get("console_from", 0)), tiny.READY_MARK)
 
 
 def _facts(
@@ -194,9 +207,27 @@ def events_key(instance: Instance) -> tuple[str, str]:
     return ("vm-events", instance.name)
 
 
+def console_key(instance: Instance) -> tuple[str, str]:
+    """Under which name the reading of the console is known."""
+    return ("vm-console", instance.name)
+
+
 def watch(machine: Machine) -> None:
-    """Hear QEMU's events for as long as it runs, and wake the loop for those that matter."""
+    """Hear QEMU's events for as long as it runs, and the guest that says when it has booted; wake the loop then."""
     provider, instance = machine.instance.provider, machine.instance
+    age = machine.now() - float(machine.record.get("started_at", 0.0))
+    if machine.record.get("tells_ready") and age < LONG_BOOT and not _booted(machine):
+
+        async def read(_job: Job) -> None:
+            clock = ambient()
+            deadline = clock.monotonic() + LONG_BOOT
+            while clock.monotonic() < deadline:
+                if _booted(machine):
+                    provider.notify(instance.name)
+                    return
+                await clock.sleep(CONSOLE_POLL)
+
+        provider.background.start(console_key(instance), f"console of {instance.name}", read)
     key = events_key(instance)
     known = provider.background.get(key)
     if known is not None and known.running:
