@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import threading
 
 import pytest
 
 from chandlery.controlplane.cache import Cache
 from chandlery.controlplane.plane import ControlPlane, ControlPlaneError
 from chandlery.controlplane.settings import ControlPlaneSettings
+from chandlery.controlplane.store import checkpoints
 from chandlery.controlplane.store import sqlite as sqlite_store
 from chandlery.controlplane.store.base import StoreError
 from chandlery.controlplane.store.sqlite import FORMAT, SqliteStore, backup
@@ -134,6 +136,45 @@ async def test_writes_that_come_together_share_a_commit(tmp_path):
     await asyncio.gather(*(put(store, f"/cm/ns/{number}") for number in range(100)))
     assert sum(published) == 100
     assert len(published) < 20
+    await store.close()
+
+
+async def test_what_is_written_is_brought_in_while_writing(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "PAGES", 50)
+    path = tmp_path / "store.db"
+    store = SqliteStore(path)
+    await store.open(lambda changes: None)
+    for number in range(200):
+        await put(store, f"/cm/ns/{number}", b"x" * 8000)
+    # SQLite by itself would not have done it yet.
+    assert checkpoints.MOST_PAGES * 4096 > 200 * 8000
+    rev = 0
+    async with asyncio.timeout(120):
+        while path.stat().st_size < 200 * 8000:
+            rev = await put(store, "/cm/ns/more", b"y" * 8000, rev)
+    await store.close()
+    assert "checkpoints" not in {thread.name for thread in threading.enumerate()}
+    assert not path.with_name("store.db-wal").exists()
+    reopened = SqliteStore(path)
+    held = {change.key for change in await reopened.open(lambda changes: None)}
+    assert {f"/cm/ns/{number}" for number in range(200)} <= held
+    await reopened.close()
+
+
+async def test_writing_goes_on_when_nothing_can_be_brought_in(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(checkpoints, "PAGES", 10)
+
+    def broken(_db: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(checkpoints, "_checkpoint", broken)
+    store = SqliteStore(tmp_path / "store.db")
+    await store.open(lambda changes: None)
+    number = 0
+    async with asyncio.timeout(120):
+        while caplog.text.count("stays in the WAL") < 4:
+            number += 1
+            await put(store, f"/cm/ns/{number}", b"x" * 8000)
     await store.close()
 
 

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from chandlery.controlplane.store.base import Change, Conflict, LocalStore, Make, Publish, StoreError
+from chandlery.controlplane.store.checkpoints import MOST_PAGES, Checkpoints
 from chandlery.controlplane.store.writer import Writer
 from chandlery.controlplane.types import Obj
 
@@ -78,6 +79,7 @@ class SqliteStore(LocalStore):
         self._publish: Publish | None = None
         self._db: sqlite3.Connection | None = None
         self._writer: Writer | None = None
+        self._checkpoints: Checkpoints | None = None
         self._batch: Batch = []
         self._seen = self._quiet = 0
         self._flushing = False
@@ -86,7 +88,8 @@ class SqliteStore(LocalStore):
         self._idle: asyncio.Future[None] | None = None
 
     async def open(self, publish: Publish) -> Iterable[Change]:
-        self._writer = Writer("store")
+        writer = self._writer = Writer("store")
+        self._checkpoints = Checkpoints(self.path, self._synchronous, writer.post)
         loop = asyncio.get_running_loop()
         try:
             rows = await loop.run_in_executor(self._writer, self._open)
@@ -113,7 +116,7 @@ class SqliteStore(LocalStore):
         if mode != "wal":
             raise StoreError(f"{self.path} can't be used in WAL mode (it is {mode}): use a local disk")
         db.execute(f"PRAGMA synchronous={self._synchronous}")
-        db.execute("PRAGMA wal_autocheckpoint=4000")
+        db.execute(f"PRAGMA wal_autocheckpoint={MOST_PAGES}")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         application = db.execute("PRAGMA application_id").fetchone()[0]
         if version == 0 and application == 0:
@@ -206,6 +209,8 @@ class SqliteStore(LocalStore):
             self._commit(rows)
         except Exception as error:  # noqa: BLE001 - whatever it was, somebody waits to hear of it
             failure = error
+        if self._checkpoints is not None and self._db is not None:
+            self._checkpoints.wrote(self._db, sum([len(row[3]) for row in rows]))
         loop.call_soon_threadsafe(self._committed, failure, batch)
 
     def _commit(self, rows: list[Row]) -> None:
@@ -216,12 +221,12 @@ class SqliteStore(LocalStore):
                 # One statement is a transaction of its own. The interpreter's lock is let go and asked for again around
                 # each step of a statement, and beside a busy loop each asking is a wait: one step instead of dozens.
                 db.execute(_insert(len(rows)), [cell for row in rows for cell in row])
-                return
-            db.execute("BEGIN IMMEDIATE")
-            for first in range(0, len(rows), _AT_ONCE):
-                some = rows[first : first + _AT_ONCE]
-                db.execute(_insert(len(some)), [cell for row in some for cell in row])
-            db.execute("COMMIT")
+            else:
+                db.execute("BEGIN IMMEDIATE")
+                for first in range(0, len(rows), _AT_ONCE):
+                    some = rows[first : first + _AT_ONCE]
+                    db.execute(_insert(len(some)), [cell for row in some for cell in row])
+                db.execute("COMMIT")
         except sqlite3.Error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
@@ -295,6 +300,8 @@ class SqliteStore(LocalStore):
             await self._idle
         self._publish = None
         writer, self._writer = self._writer, None
+        if self._checkpoints is not None:
+            await asyncio.to_thread(self._checkpoints.close)
         await asyncio.get_running_loop().run_in_executor(writer, self._close)
         writer.shutdown()
 
