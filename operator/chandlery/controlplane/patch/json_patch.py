@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from chandlery.controlplane.schema.defaulting import copy_json
 from chandlery.controlplane.types import ApiError, Obj
 
 MAX_OPERATIONS: Final = 10_000
@@ -100,7 +101,7 @@ class _Work:
                 self.replace(self.path(op, "path"), op)
             case "move":
                 parent, key = self.find(self.path(op, "from"))
-                value = _get(parent, key)
+                value = copy_json(_get(parent, key))  # whoever tidies its new place must not reach the old document
                 self.remove(parent, key)
                 self.add(self.path(op, "path"), value)
             case "copy":

@@ -139,3 +139,13 @@ def test_what_was_added_is_there_and_can_be_taken_away(doc: Obj, path: str, valu
     if not path.endswith("/-"):
         assert json_patch(added, [{"op": "test", "path": path, "value": value}]) == added
         assert json_patch(added, [{"op": "remove", "path": path}]) is not added
+
+
+def test_what_is_moved_may_be_tidied_where_it_came_to() -> None:
+    doc = {"metadata": {"name": "x", "labels": {"a": "b"}}, "list": [{"k": 1}]}
+    made = json_patch(doc, [{"op": "move", "from": "/metadata", "path": "/spec"}])
+    made["spec"]["labels"].clear()
+    del made["spec"]["name"]
+    made = json_patch(doc, [{"op": "move", "from": "/list", "path": "/other"}])
+    made["other"][0].clear()
+    assert doc == {"metadata": {"name": "x", "labels": {"a": "b"}}, "list": [{"k": 1}]}
