@@ -139,6 +139,21 @@ def fill(free: Iterable[int], owned: Mapping[int, Iterable[int]], shards: int) -
     return found
 
 
+def extend(free: Iterable[int], owned: Mapping[int, Iterable[int]]) -> dict[int, list[int]]:
+    """As `fill`, where shards own only slots with keys, as after a restore: each takes what follows on its own.
+
+    So there are as few ranges as may be: servers tell them all to every client. `moves` evens the shares out.
+    """
+    owner = {slot: shard for shard, slots in owned.items() for slot in slots}
+    last = owner[min(owner)]
+    wanted, found = set(free), dict[int, list[int]]()
+    for slot in range(SLOTS):
+        last = owner.get(slot, last)
+        if slot in wanted:
+            found.setdefault(last, []).append(slot)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """Slots that go from one shard to another."""

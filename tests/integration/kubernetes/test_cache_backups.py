@@ -10,11 +10,13 @@ import pytest
 import redis.asyncio as redis
 from kubernetes_cluster import eventually
 
+from chandlery.driver.objects import ResourceType
 from chandlery.providers.kubernetes.types import CLAIMS, CRON_JOBS, JOBS, PODS, STATEFUL_SETS
 
 pytestmark = pytest.mark.engine
 HEAVY = pytest.mark.skipif(not os.environ.get("CHANDLERY_HEAVY"), reason="takes a while: CHANDLERY_HEAVY=1")
 VOLUME = {"volume": {"claimName": "safe", "path": "ships/caches"}}
+EVENTS = ResourceType("", "v1", "events", "Event")
 ASKED = "chandlery.dev/backup-requested-at"
 
 
@@ -110,3 +112,65 @@ async def _noted(kube, name):
 
 async def _exists(path):
     return path.exists()
+
+
+@HEAVY
+@pytest.mark.usefixtures("cluster_nodes")
+async def test_shards_are_backed_up_and_more_shards_begin_with_it(kube):
+    spec = {"memory": "32Mi", "mode": "sharded", "shards": 3, "replicas": 1}
+    await kube.apply("Cache", "old", {**spec, "backup": {"destination": VOLUME}, "deletionPolicy": "Snapshot"})
+    await kube.ready("Cache", "old", 180)
+    async with shards(kube, "old") as cache:
+        for number in range(200):
+            await cache.set(f"key-{number}", number)
+    await kube.delete("Cache", "old", 180)
+
+    more = {**spec, "shards": 4, "persistence": {"mode": "append-only", "storage": {"size": "1Gi"}}}
+    await kube.apply("Cache", "new", {**more, "restoreFrom": {"destination": VOLUME}})
+    await kube.ready("Cache", "new", 180)
+
+    async def even():
+        found = await condition(kube, "new", "SlotsBalanced")
+        return found["status"] == "True"
+
+    await eventually(even, 120)
+    async with shards(kube, "new") as cache:
+        assert [int(await cache.get(f"key-{number}") or -1) for number in range(200)] == list(range(200))
+
+
+@contextlib.asynccontextmanager
+async def shards(kube, name):
+    """As `client`, speaking the cluster's protocol."""
+    binding = await kube.secret(name)
+    places = await eventually(lambda: kube.workloads.behind(kube.namespace, f"{name}-cache"))
+    host, port = places[0]
+    async with redis.RedisCluster(host=host, port=port, password=binding["password"], decode_responses=True) as made:
+        yield made
+
+
+@HEAVY
+async def test_a_backup_that_fails_is_told_and_harms_nothing(kube):
+    # a file stands where the folder should be
+    place = kube.workloads.folder / "claims" / kube.namespace / "safe"
+    place.mkdir(parents=True)
+    (place / "ships").write_text("not a folder")
+    await kube.apply("Cache", "one", {"memory": "32Mi", "backup": {"destination": VOLUME}}, annotations={ASKED: "now"})
+    await kube.ready("Cache", "one")
+
+    async def told():
+        found = await condition(kube, "one", "BackedUp")
+        return found["message"] if found is not None and found["reason"] == "Failed" else None
+
+    assert "ships" in await eventually(told, 120)
+    status = await kube.ready("Cache", "one")
+    assert [entry["phase"] for entry in status["backup"]["list"]] == ["Failed"]
+    events = (await kube.api.list(EVENTS, kube.namespace)).items
+    assert [e for e in events if e.get("reason") == "BackupFailed"]
+    async with client(kube, "one") as cache:
+        assert await cache.ping()
+    (place / "ships").unlink()
+    await kube.apply(
+        "Cache", "one", {"memory": "32Mi", "backup": {"destination": VOLUME}}, annotations={ASKED: "mended"}
+    )
+    await backed_up(kube, "one")
+    assert (await condition(kube, "one", "BackedUp"))["status"] == "True"

@@ -44,6 +44,11 @@ def test_the_page_names_the_poolers_image():
     assert f"| `pgbouncer` | `{DatabaseInputs.of(an(Database, {}), DatabaseParameters(), {}).pooler}` |" in TEXT
 
 
+def test_the_page_names_the_image_of_our_own_program():
+    assert f"| `chandlery` | `{IMAGES['valkey']().tool}` |" in TEXT
+    assert IMAGES["nats"]().tool == IMAGES["valkey"]().tool
+
+
 @pytest.mark.parametrize("engine", IMAGES)
 def test_the_page_names_the_image(engine):
     made = IMAGES[engine]()

@@ -458,7 +458,10 @@ class ClusterPods(ValkeyWorkload):
 
     async def _assign(self) -> None:
         """Give slots that nobody has to shards."""
-        for shard, slots in cluster.fill(self.map.free(), self.map.owned(), self.shards).items():
+        free, owned = self.map.free(), self.map.owned()
+        begun = self.inputs.restore is not None and owned
+        shares = cluster.extend(free, owned) if begun else cluster.fill(free, owned, self.shards)
+        for shard, slots in shares.items():
             primary = self.map.primary(shard)
             if primary is None:
                 raise Unavailable(f"shard {shard} has no primary yet", retry_after=0.1)

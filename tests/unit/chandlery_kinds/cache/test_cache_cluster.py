@@ -68,3 +68,15 @@ def test_slots_that_nobody_has_go_to_those_with_least(free, shards):
         owned[shard] |= set(slots)
     assert cluster.unowned(owned.values()) == set()
     assert [len(owned[n]) for n in range(shards)] == cluster.shares(shards)
+
+
+def test_slots_without_keys_follow_those_with_keys():
+    owned = {0: [3, 100], 1: [6000], 2: [12000, 16000]}
+    shares = cluster.extend(cluster.unowned(owned.values()), owned)
+    whole = {shard: sorted([*owned[shard], *shares[shard]]) for shard in owned}
+    assert {shard: cluster.ranges(slots) for shard, slots in whole.items()} == {
+        0: [(0, 5999)],
+        1: [(6000, 11999)],
+        2: [(12000, 16383)],
+    }
+    assert cluster.unowned(whole.values()) == set()
