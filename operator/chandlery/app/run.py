@@ -23,6 +23,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 READY_SECONDS = 120.0
 POLL = 0.02
+TIDY_FIRST, TIDY_LATER = 10.0, 600.0
+"""Seconds until memory that is free is given back for the first time, and between later times."""
 
 
 async def wait_for_api(options: argparse.Namespace) -> None:
@@ -54,6 +56,17 @@ async def wait_for_api(options: argparse.Namespace) -> None:
     )
 
 
+async def tidy() -> None:
+    """Give back what starting took, and now and then what a busy time left."""
+    from chandlery.foundation.collector import give_back
+
+    pause = TIDY_FIRST
+    while True:
+        await asyncio.sleep(pause)
+        await asyncio.to_thread(give_back)
+        pause = TIDY_LATER
+
+
 async def serve(options: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; 1 when the operator ended by itself."""
     from chandlery.app.compose import make_operator, preload
@@ -75,9 +88,11 @@ async def serve(options: argparse.Namespace) -> int:
     operator = make_operator(kubeconfig=options.kubeconfig, data_dir=options.data_dir)
     await operator.start()
     settle()
+    tidying = asyncio.ensure_future(tidy())
     try:
         await stopping
     finally:
+        tidying.cancel()
         await operator.stop()
     return 0
 

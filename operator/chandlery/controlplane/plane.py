@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 5.0
 _TICK_SECONDS = 2.0
+_QUIET_TICKS = 3
 
 
 class ControlPlaneError(RuntimeError):
@@ -45,10 +47,15 @@ class ControlPlane:
     """An embedded Kubernetes API server: `await start()`, use `kubeconfig`, `await stop()`.
 
     Also an async context manager. `start` returns once requests are answered.
+
+    Args:
+        settings: all that can be set.
+        alone: nothing else is in this process, so that it may be forked.
     """
 
-    def __init__(self, settings: ControlPlaneSettings) -> None:
+    def __init__(self, settings: ControlPlaneSettings, *, alone: bool = False) -> None:
         self.settings = settings
+        self._alone = alone
         self.ready = asyncio.Event()
         self.url = ""
         self.port = 0
@@ -89,6 +96,10 @@ class ControlPlane:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._take_lock(folder)
         sock = self._bind(folder)
+        service_ip = str(next(ipaddress.ip_network(settings.service_cluster_ip_range).hosts()))
+        pki = settings.tls_folder or folder / "pki"
+        hosts = tls.server_hosts(settings.host, service_ip)
+        prepared = tls.prepare_apart(pki, hosts) if self._alone else partial(tls.prepare, pki, hosts)
         # Everything heavy is imported after the socket is bound: clients may already connect and wait.
         from chandlery.controlplane.audit import AuditLog
         from chandlery.controlplane.auth import (
@@ -109,9 +120,7 @@ class ControlPlane:
         from chandlery.controlplane.server.quick import Quick
         from chandlery.controlplane.verbs.pods import binding_handler
 
-        service_ip = str(next(ipaddress.ip_network(settings.service_cluster_ip_range).hosts()))
-        pki = settings.tls_folder or folder / "pki"
-        certificates = tls.prepare(pki, tls.server_hosts(settings.host, service_ip))
+        certificates = prepared()
         ca = certificates.ca.read_bytes()
 
         store = _make_store(settings)
@@ -259,7 +268,7 @@ class ControlPlane:
         assert self.core is not None
         store = self.core.store
         marks: deque[tuple[float, int]] = deque()
-        tidied = store.revision
+        tidied, seen, quiet = -1, store.revision, 0
         every = max(1.0, self.settings.history_seconds / 10)
         while True:
             await asyncio.sleep(_TICK_SECONDS)
@@ -269,13 +278,15 @@ class ControlPlane:
             except Exception:
                 # One connection in an odd state must not end the housekeeping of all others.
                 log.exception("connections were not looked through; trying again")
+            quiet = quiet + 1 if store.revision == seen else 0
+            seen = store.revision
+            if quiet >= _QUIET_TICKS and tidied != seen:  # nobody writes: a good time
+                tidied = seen
+                await asyncio.to_thread(give_back)
             now = time.monotonic()
             if not marks or now - marks[-1][0] >= every:
                 for table in self.core.cache.tables().values():
                     table.trim(now)
-                if marks and marks[-1][1] == store.revision != tidied:  # nobody writes: a good time
-                    tidied = store.revision
-                    await asyncio.to_thread(give_back)
                 marks.append((now, store.revision))
                 old = 0
                 while marks and now - marks[0][0] > self.settings.history_seconds:
@@ -406,7 +417,7 @@ async def serve(settings: ControlPlaneSettings, *, announce: bool = True) -> Non
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with ControlPlane(settings) as plane:
+    async with ControlPlane(settings, alone=True) as plane:
         if announce:
             print(f"ready: {plane.url} (KUBECONFIG={plane.kubeconfig})", flush=True)  # noqa: T201 - for people and scripts
         await stop.wait()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import signal
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from chandlery.controlplane.files import write_private
 
 _RENEW_SECONDS = 30 * 86_400
 _LEAF_SECONDS = 365 * 86_400
+_NOTE = "issued.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +39,60 @@ def prepare(folder: Path, hosts: tuple[str, ...]) -> Certificates:
     A note beside them says until when they are good: as long as it matches, nothing needs to be
     parsed at start-up, and the package that makes certificates is not even imported.
     """
-    found = Certificates(
-        *(folder / name for name in ("ca.crt", "apiserver.crt", "apiserver.key", "admin.crt", "admin.key"))
-    )
-    note = folder / "issued.json"
-    try:
-        told = json.loads(note.read_text())
-        if (
-            told["until"] - time.time() > _RENEW_SECONDS
-            and set(hosts) <= set(told["hosts"])
-            and told["digest"] == _digest(found)
-        ):
-            return found
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # something is missing or was exchanged: make anew what depends on it
+    found = _files(folder)
+    if _are_good(found, folder, hosts):
+        return found
     from chandlery.controlplane.pki import Authority
 
     authority = Authority(folder)
     authority.issue("apiserver", "kube-apiserver", hosts=hosts)
     authority.issue("admin", "admin", organizations=("system:masters",))
     told = {"until": int(time.time()) + _LEAF_SECONDS, "hosts": list(hosts), "digest": _digest(found)}
-    write_private(note, json.dumps(told).encode())
+    write_private(folder / _NOTE, json.dumps(told).encode())
     return found
+
+
+def prepare_apart(folder: Path, hosts: tuple[str, ...]) -> Callable[[], Certificates]:
+    """Begin with `prepare` in a child process, where there is something to make; what is returned waits for it.
+
+    The package that makes certificates takes 8 MB, which this process would carry for as long as it runs, and a tenth
+    of a second, for which it has something else to do. Only for a process that has no threads yet.
+    """
+    found = _files(folder)
+    if _are_good(found, folder, hosts):
+        return lambda: found
+    child = os.fork()
+    if not child:
+        try:
+            signal.set_wakeup_fd(-1)  # the parent's event loop is told by this one
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            prepare(folder, hosts)
+        finally:
+            os._exit(0)  # whatever went wrong goes wrong for the parent as well, which can tell of it
+
+    def wait() -> Certificates:
+        os.waitpid(child, 0)
+        return prepare(folder, hosts)
+
+    return wait
+
+
+def _files(folder: Path) -> Certificates:
+    names = ("ca.crt", "apiserver.crt", "apiserver.key", "admin.crt", "admin.key")
+    return Certificates(*(folder / name for name in names))
+
+
+def _are_good(found: Certificates, folder: Path, hosts: tuple[str, ...]) -> bool:
+    try:
+        told = json.loads((folder / _NOTE).read_text())
+        return (
+            told["until"] - time.time() > _RENEW_SECONDS
+            and set(hosts) <= set(told["hosts"])
+            and told["digest"] == _digest(found)
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # something is missing or was exchanged: make anew what depends on it
 
 
 def _digest(files: Certificates) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Protocol
 
 from chandlery.driver.objects import ResourceType as ResourceType  # noqa: PLC0414 - told on: the room speaks of it
 from chandlery.foundation.errors import Conflict
-from chandlery.model.base import Names
+
+if TYPE_CHECKING:  # the command line speaks to API servers too, and pydantic takes longer to load than all of the rest
+    from chandlery.model.base import Names
 
 Obj = dict[str, Any]
 GROUP: Final = "chandlery.dev"
