@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -45,6 +46,8 @@ class Images:
         self.folder = folder
         self.network = network
         self.engines = Engines(shared_cache())
+        self.moment = 0.0
+        """When the last one was done, by the monotonic clock; now while one is being made, which may take minutes."""
         self._made: dict[str, Image] = {}
         self._lock = threading.Lock()
         self._makers: dict[str, Callable[[Path], Image]] = {
@@ -72,7 +75,11 @@ class Images:
     def _once(self, name: str) -> Image:
         with self._lock:
             if name not in self._made:
-                self._made[name] = self._make(name)
+                self.moment = float("inf")
+                try:
+                    self._made[name] = self._make(name)
+                finally:
+                    self.moment = time.monotonic()
             return self._made[name]
 
     def _make(self, name: str) -> Image:
