@@ -74,6 +74,7 @@ async def test_copies_of_a_template_are_clusters_of_their_own(local, synced):
     assert len({identifier_of(control(local, obj)) for obj in (first, second, third)}) == 3
     assert len({control(local, obj)[257:289] for obj in (first, second, third)}) == 3
     assert synced == [local.instance(obj).data_dir for obj in (first, second, third)]
+    assert [path.name for path in local.instance(second).data_dir.iterdir()] == ["node-0"]
 
     # a damaged template is not used, and goes
     (template / "data" / "PG_VERSION").unlink()

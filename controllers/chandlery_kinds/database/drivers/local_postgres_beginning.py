@@ -15,7 +15,7 @@ from chandlery.driver.protocol import Difference
 from chandlery.providers.local.files import remove_tree
 from chandlery.providers.local.trees import sync_tree
 from chandlery_kinds.database.drivers.local_postgres_node import BORROWED, Node
-from chandlery_kinds.database.drivers.local_postgres_template import SPARE, Template
+from chandlery_kinds.database.drivers.local_postgres_template import SPARE, UNFINISHED, Template
 from chandlery_kinds.database.postgres.configuration import ADMIN
 from chandlery_kinds.database.postgres.scram import verifier
 from chandlery_kinds.database.postgres.sql import ident, literal
@@ -67,6 +67,7 @@ class Beginning:
         unfinished = self._instance.data_dir / f"{node.name}.unfinished"
         remove_tree(unfinished)
         borrowed = await Template(files).copy_to(unfinished)
+        remove_tree(self._instance.data_dir / UNFINISHED)  # of an operator that was cut short
         if borrowed is None:
             await files.initdb(files.engine, unfinished, self._instance.secret("admin"))
             self._instance.drop_secret(BORROWED)

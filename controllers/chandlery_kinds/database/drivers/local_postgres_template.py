@@ -43,6 +43,8 @@ SPARE = "chandlery_spare"
 FORGOTTEN_DAYS = 30.0
 """A template that nobody has copied for so long goes when another one is made."""
 MAKE_SECONDS = 120.0
+UNFINISHED = "template.unfinished"
+"""In the data of the instance that makes one."""
 _ABOUT = "template.json"
 _CONTROL = "global/pg_control"
 
@@ -134,7 +136,7 @@ class Template:
 
     async def _make(self, _job: Job) -> None:
         template = self._folder / self.name
-        made = self._instance.data_dir / "template.unfinished"
+        made = self._instance.data_dir / UNFINISHED
         arriving = self._folder / f".{template.name}.{secrets.token_hex(4)}"
         password = generate_password()
         try:
