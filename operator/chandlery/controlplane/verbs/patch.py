@@ -111,12 +111,14 @@ def check_patched(
     Raises ApiError 422 that names the whole patch when the document doesn't fit, or fieldValidation is Strict.
     """
     resource = ctx.resource
-    try:
-        before = orjson.dumps(obj)
-        if before.count(b"{") + before.count(b"[") > MAX_DEPTH:
-            check_depth(obj)
-    except (TypeError, JsonError):  # nests too deeply to be stored
-        raise refused() from None
+    before = b""
+    if clean is None or content_type != MERGE_PATCH:  # what is merged nests no deeper than its two parts
+        try:
+            before = orjson.dumps(obj)
+            if before.count(b"{") + before.count(b"[") > MAX_DEPTH:
+                check_depth(obj)
+        except (TypeError, JsonError):  # nests too deeply to be stored
+            raise refused() from None
     if obj.get("metadata") is None:
         obj["metadata"] = {}
     text = _mistyped(ctx, content_type, obj)
@@ -168,14 +170,14 @@ def _mistyped(ctx: RequestContext, content_type: str, obj: Obj) -> str | None:
 def invalid_patch(
     ctx: RequestContext, content_type: str, before: bytes, served: bytes, body: Any, text: str
 ) -> ApiError:
-    """The answer to a patch of `served` whose result, `before`, can't be an object of the type."""
+    """The answer to a patch of `served` whose result can't be an object of the type; `before` b"": make it again."""
     if content_type == STRATEGIC_PATCH:
         value = go_value(body)
         resource = ctx.resource
         if not text.startswith("strict decoding error"):
             text = restore_error(orjson.loads(before), resource.schema, resource.definitions) or text
     else:
-        doc = orjson.loads(before)
+        doc = orjson.loads(before) if before else make_patched(ctx, content_type, orjson.loads(served), body)
         if ctx.resource.builtin:  # the fields that the patch left alone stand in the order of their type
             doc = orjson.loads(served)
             ctx.resource.strategy.decode(doc)

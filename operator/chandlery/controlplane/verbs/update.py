@@ -34,6 +34,8 @@ def same(left: Any, right: Any) -> bool:
 def unchanged(obj: Obj, live: Obj) -> bool:
     """Whether storing `obj` would change nothing but the times in managedFields."""
     meta, before = obj["metadata"], live["metadata"]
+    if meta.get("generation") != before.get("generation"):
+        return False
     fields, fields_before = meta.get("managedFields"), before.get("managedFields")
     if fields != fields_before:
         if _timeless(fields) != _timeless(fields_before):
