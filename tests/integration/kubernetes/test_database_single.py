@@ -195,8 +195,10 @@ async def test_a_backup_is_made_and_another_database_begins_with_it(kube, method
         found = (await kube.get("Database", "old"))["status"].get("backup", {})
         return found if found.get("lastSuccessfulTime") else None
 
-    [entry] = (await eventually(made, 60))["list"]
+    [entry] = (await eventually(made, 120))["list"]
     assert entry["phase"] == "Completed"
+    conditions = {c["type"]: c["status"] for c in (await kube.get("Database", "old"))["status"]["conditions"]}
+    assert conditions["BackedUp"] == "True"
     async with client(kube, "old", "old-database") as app:
         await app.execute("INSERT INTO ships VALUES ('Ghost')")
 

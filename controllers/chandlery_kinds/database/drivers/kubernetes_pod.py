@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.driver.schedule import due, requested, stamp
-from chandlery.foundation.errors import AlreadyExists, DependencyNotReady, EngineFailed, NotSupported, Unavailable
+from chandlery.foundation.errors import NotSupported, Unavailable
 from chandlery.foundation.validation.quantity import Quantity
-from chandlery.model.base import Condition, DeletionPolicy, Endpoint
+from chandlery.model.base import Condition, Endpoint
 from chandlery.model.parts import ExposureType
 from chandlery.providers.kubernetes import certificates
+from chandlery.providers.kubernetes.backing import DONE, PAYLOADS, TOLD, Backed, source_of
 from chandlery.providers.kubernetes.certificates import Certificates
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.driver import AUTH
@@ -40,8 +39,7 @@ from chandlery.providers.kubernetes.types import (
     Obj,
 )
 from chandlery_kinds.database.drivers.kubernetes_pass import ContentLike, DatabasePass
-from chandlery_kinds.database.kubernetes.backup import REQUESTED, SUFFIX, job
-from chandlery_kinds.database.kubernetes.backup import facts as backups
+from chandlery_kinds.database.kubernetes.backup import template as backup_template
 from chandlery_kinds.database.kubernetes.children import children
 from chandlery_kinds.database.kubernetes.inputs import ENGINES, Inputs
 from chandlery_kinds.database.kubernetes.pooler import SUFFIX as POOLER
@@ -62,14 +60,14 @@ KINDS = (
     PODS,
     CLAIMS,
 )
-BACKUP = "chandlery.dev/backup-requested-at"
-"""Annotation: any text; a new one is a backup."""
+_NOTES = {DONE: "backup", TOLD: "backup-told"}
+"""Where what `Backed` keeps stands in the record."""
 STARTING_POLL = 0.5
 DRIFT_POLL = 30.0
 """What is inside of the engine tells nobody when it changes."""
 
 
-class DatabasePod(DatabasePass):
+class DatabasePod(Backed, DatabasePass):
     """Everything that one pass does with one database. Made anew each time; keeps nothing."""
 
     kinds: ClassVar = KINDS
@@ -170,38 +168,26 @@ class DatabasePod(DatabasePass):
             await self.certificates.ensure()
         if self.spec.restore_from is not None and "restore" not in self.notes:
             # on record, so that the object whose backup it is may go
-            self.notes["restore"] = await self._restore()
+            source = await source_of(self.ctx, self.obj)
+            self.notes["restore"] = {key: source[key] for key in ("claim", "path", "name") if key in source}
             self.inputs = replace(self.inputs, restore=self.notes["restore"])
         self._begin()
         await self._save()
         await self.act_all((await self._desired())[0])
 
+    def backup_template(self) -> Obj:
+        assert self.spec.backup is not None
+        return backup_template(self.inputs, self.spec.backup)
+
+    def note_of(self, key: str) -> str:
+        return str(self.notes.get(_NOTES[key]) or "")
+
+    async def take_note_of(self, key: str, text: str) -> None:
+        self.notes[_NOTES[key]] = text
+        await self._save()
+
     def _begin(self) -> None:
         """Put on record what is read at creation only."""
-
-    async def _restore(self) -> dict[str, str]:
-        """Where the backup is.
-
-        Raises:
-            DependencyNotReady: the object that made it isn't there.
-            NotSupported: it isn't in a claim.
-        """
-        given = self.spec.restore_from
-        assert given is not None
-        destination: Any = given.destination
-        field = "spec.restoreFrom.destination"
-        if given.object_name is not None:
-            field = "spec.restoreFrom.objectName"
-            group, kind = self.obj.names.group, self.obj.names.kind
-            other = await self.ctx.reader.get(group, kind, self.owner.namespace, given.object_name)
-            if other is None:
-                raise DependencyNotReady(f"the Database {given.object_name} isn't there", field=field)
-            backup = type(self.obj).model_validate(other).spec.backup
-            destination = backup.destination if backup is not None else None
-        if destination is None or destination.volume is None:
-            raise NotSupported("databases on Kubernetes begin with backups in a claim only", field=field)
-        name = {"name": str(given.backup)} if given.backup else {}
-        return {"claim": str(destination.volume.claim_name), "path": str(destination.volume.path).strip("/"), **name}
 
     async def _desired(self) -> tuple[list[Obj], Kept]:
         stateful = stateful_set(self.inputs, self.stateful)
@@ -242,13 +228,14 @@ class DatabasePod(DatabasePass):
                 conditions = await self._further(inside)
             except Unavailable as error:  # it has just gone down
                 self.live, self.error = {}, error.message
-        found += self._backup_differences()
+        found += self.backup_differences(serves=bool(self.live))
         found += self._restart_differences(found)
         host = self._host()
         reached = bool(self.live and host) and is_ready(self.pod)
         ready = reached and not inside and await self._client_works(passwords)
         ready = ready and await self._pooler_works(passwords)
         reason, message = ("", "") if ready else self._explain(inside, host)
+        facts = self._facts(ready)
         owner = self.spec.owner_of(self.spec.databases[0])
         port, where = self.inputs.service_port, host or self._name()
         names = {role: f"{self.owner.name}-role-{secret_part(role)}" for role in passwords}
@@ -262,11 +249,12 @@ class DatabasePod(DatabasePass):
             endpoint=Endpoint(host=where, port=port),
             binding=self._binding(owner, where, port, passwords),
             user_bindings={name: self._binding(role, where, port, passwords) for role, name in names.items()},
-            facts={**self._facts(ready), **self._told(content.facts())},
+            facts={**facts, **self._told(content.facts())},
             conditions=(
                 *upgrade_condition(self.address, kept.newer, self.opens),
                 *exporter_condition(self.there.pods),
                 *conditions,
+                *self.backup_conditions(facts),
             ),
             poll_after=self.poll(DRIFT_POLL if ready else STARTING_POLL, kept.newer),
         )
@@ -379,14 +367,6 @@ class DatabasePod(DatabasePass):
             return Disruption.RESTART
         return Disruption.NONE
 
-    def _backup_differences(self) -> list[Difference]:
-        """A backup that a person asks for, once."""
-        backup, done = self.spec.backup, self.notes.get("backup")
-        asked = requested(self.obj.metadata.annotations, BACKUP, done) if backup is not None else None
-        if asked is None or not self.live:
-            return []
-        return [Difference("backup", asked, str(done or "none"), payload=("backup", asked))]
-
     def _name(self) -> str:
         suffix = POOLER if self.inputs.pooled else ""
         return f"{self.owner.base}{suffix}.{self.owner.namespace}.svc"
@@ -437,18 +417,7 @@ class DatabasePod(DatabasePass):
         }
         if self.inputs.pooled:
             facts["poolerReady"] = self.pooler_ready
-        backup = self.spec.backup
-        if backup is not None:
-            told = backups(self.there.all(JOBS), self.there.pods, self.there.get(CRON_JOBS, SUFFIX))
-            now, zone = self.ctx.base.now(), str(backup.time_zone)
-            coming = due(
-                str(backup.schedule) if backup.schedule else None,
-                since=now,
-                now=now,
-                zone=zone,
-                suspended=backup.suspended,
-            ).next
-            facts["backup"] = told | ({"nextScheduledTime": stamp(coming)} if coming is not None else {})
+        facts |= self.backup_facts()
         for claim in self.there.all(CLAIMS):
             capacity = (claim.get("status") or {}).get("capacity", {}).get("storage")
             if capacity:
@@ -481,8 +450,8 @@ class DatabasePod(DatabasePass):
             if what == "auth":
                 await self.ensure_auth()
                 return
-            if what == "backup":
-                await self._back_up(rest[0])
+            if what in PAYLOADS:
+                await self.act_on_backup(change.payload)
             elif what in ("rotate", "anchor"):
                 await self.rotate(change.payload)
                 rotated = True
@@ -516,53 +485,19 @@ class DatabasePod(DatabasePass):
         payload = change.payload
         return isinstance(payload, tuple) and bool(payload) and payload[0] in _ORDER
 
-    async def _back_up(self, asked: str) -> None:
-        assert self.spec.backup is not None
-        with contextlib.suppress(AlreadyExists):
-            await self.session.create(job(self.inputs, self.spec.backup, asked))
-        self.notes["backup"] = asked
-
     # -- delete
 
     async def delete(self) -> bool:
         """With `Snapshot` a last backup comes first."""
-        last = self.spec.deletion_policy is DeletionPolicy.SNAPSHOT and not await self._last_backup()
-        return False if last else await super().delete()
-
-    async def _last_backup(self) -> bool:
-        """Whether a backup that began after the deletion did is whole, or there is nothing to back up.
-
-        Raises:
-            EngineFailed: it could not be made.
-        """
-        if self.stateful is None:
-            return True  # never made, or already on its way out behind a last backup
-        assert self.spec.backup is not None  # else it is refused
-        again = self.obj.metadata.annotations.get(BACKUP, "")
-        asked = f"deletion {self.obj.metadata.deletion_timestamp} {again}".strip()
-        for one in self.there.all(JOBS):
-            if (one["metadata"].get("annotations") or {}).get(REQUESTED) != asked:
-                continue
-            [told] = backups([one], self.there.pods, None)["list"]
-            if told["phase"] == "Failed":
-                raise EngineFailed(
-                    f"the last backup failed: {told.get('message') or one['metadata']['name']}",
-                    field="spec.deletionPolicy",
-                    value="Snapshot",
-                    hint=f"Mend it and give the annotation {BACKUP} another text to have it tried again; or set "
-                    "deletionPolicy to Delete.",
-                    retry_after=30.0,
-                )
-            return bool(told["phase"] == "Completed")
-        with contextlib.suppress(AlreadyExists):
-            await self.session.create(job(self.inputs, self.spec.backup, asked))
-        return False
+        if not await self.last_backup(exists=self.stateful is not None):
+            return False
+        return await super().delete()
 
 
 _ORDER = {
     **dict.fromkeys(("grow", "auth", "rotate", "anchor", certificates.PAYLOAD), 0),
     **dict.fromkeys(("apply", "delete"), 1),
-    **dict.fromkeys(("backup", "tls-reload", "restart", "set", "own", "again", "script"), 2),
+    **dict.fromkeys((*PAYLOADS, "tls-reload", "restart", "set", "own", "again", "script"), 2),
 }
 """Words that payloads of this driver begin with, and when it is their turn."""
 

@@ -99,7 +99,7 @@ class Backed:
         """Do what one of `PAYLOADS` says."""
         what, *rest = payload
         if what == "backup":
-            await self._begin(str(rest[0]))
+            await self._begin_backup(str(rest[0]))
             await self.take_note_of(DONE, str(rest[0]))
             return
         if what == "restored":
@@ -110,7 +110,7 @@ class Backed:
         there = {one["metadata"]["name"] for one in self.backup_jobs}
         await self.take_note_of(TOLD, " ".join([*(n for n in self.note_of(TOLD).split() if n in there), str(rest[0])]))
 
-    async def _begin(self, asked: str) -> None:
+    async def _begin_backup(self, asked: str) -> None:
         with contextlib.suppress(AlreadyExists):
             await self.session.create(builders.job(self.owner, self.backup_template(), asked))
 
@@ -162,7 +162,7 @@ class Backed:
                     retry_after=30.0,
                 )
             return bool(told["phase"] == "Completed")
-        await self._begin(asked)
+        await self._begin_backup(asked)
         return False
 
 
