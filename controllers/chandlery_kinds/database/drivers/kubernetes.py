@@ -15,11 +15,11 @@ from chandlery_kinds.database.drivers import kubernetes_cnpg as cnpg
 from chandlery_kinds.database.drivers import kubernetes_mariadb as mariadb
 from chandlery_kinds.database.drivers import kubernetes_mariadb_cluster as mariadb_cluster
 from chandlery_kinds.database.drivers.kubernetes_postgres import PostgresPod
-from chandlery_kinds.database.drivers.kubernetes_scripts import needs_login
 from chandlery_kinds.database.kubernetes.inputs import Inputs
 from chandlery_kinds.database.kubernetes.parameters import DatabaseParameters
 from chandlery_kinds.database.model import Database, DatabaseEngine, DatabaseSpec
 from chandlery_kinds.database.postgres.pooler import refused as pooler_refused
+from chandlery_kinds.database.postgres.scripts import needs_login
 
 
 class DatabaseDriver(KubernetesDriver[Database, DatabaseParameters]):

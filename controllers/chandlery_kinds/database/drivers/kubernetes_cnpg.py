@@ -43,7 +43,6 @@ from chandlery.providers.kubernetes.types import (
     Obj,
 )
 from chandlery_kinds.database.drivers.kubernetes_delegate import BACKUP, DRIFT_POLL, POLL, Delegated
-from chandlery_kinds.database.drivers.kubernetes_scripts import Scripts
 from chandlery_kinds.database.kubernetes.cluster import AUTH, POOLER, PORT, SUPERUSER, children, pooled
 from chandlery_kinds.database.kubernetes.cluster_backup import CRD as PLUGIN_CRD
 from chandlery_kinds.database.kubernetes.cluster_backup import asked_for
@@ -52,6 +51,7 @@ from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.binding import binding, encrypted, secret_part
 from chandlery_kinds.database.postgres.connection import connect
 from chandlery_kinds.database.postgres.content import Content
+from chandlery_kinds.database.postgres.scripts import Scripts
 from chandlery_kinds.database.spec_parts import BackupMethod, PoolMode
 
 CRD = "clusters.postgresql.cnpg.io"

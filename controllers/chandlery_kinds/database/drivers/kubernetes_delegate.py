@@ -18,9 +18,9 @@ from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.types import SECRETS, Obj
 from chandlery_kinds.database.drivers.kubernetes_pass import ContentLike, DatabasePass
-from chandlery_kinds.database.drivers.kubernetes_scripts import PAYLOAD as SCRIPT
 from chandlery_kinds.database.kubernetes.cluster import ADMIN
 from chandlery_kinds.database.model import Database
+from chandlery_kinds.database.postgres.scripts import PAYLOAD as SCRIPT
 
 POLL = 10.0
 """The other operator's objects wake us when they change; this is for what they don't tell."""

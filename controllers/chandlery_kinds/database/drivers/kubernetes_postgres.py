@@ -13,8 +13,6 @@ from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.types import CONFIG_MAPS, DEPLOYMENTS, Obj
 from chandlery_kinds.database.drivers.kubernetes_pass import ContentLike
 from chandlery_kinds.database.drivers.kubernetes_pod import DatabasePod
-from chandlery_kinds.database.drivers.kubernetes_scripts import PAYLOAD as SCRIPT
-from chandlery_kinds.database.drivers.kubernetes_scripts import Scripts
 from chandlery_kinds.database.kubernetes import pooler
 from chandlery_kinds.database.kubernetes.config import revision, split
 from chandlery_kinds.database.kubernetes.inputs import METRICS_USER, PORT
@@ -25,6 +23,8 @@ from chandlery_kinds.database.postgres.connection import certificate_of, connect
 from chandlery_kinds.database.postgres.content import Content
 from chandlery_kinds.database.postgres.live_settings import KEPT, setting_differences, statement
 from chandlery_kinds.database.postgres.scram import matches, verifier
+from chandlery_kinds.database.postgres.scripts import PAYLOAD as SCRIPT
+from chandlery_kinds.database.postgres.scripts import Scripts
 from chandlery_kinds.database.postgres.sql import ident, literal
 from chandlery_kinds.database.settings import TABLES
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
 from chandlery.foundation.errors import ChandleryError
-from chandlery.model.base import Endpoint
+from chandlery.model.base import Condition, Endpoint
 from chandlery.providers.local import Instance
 from chandlery.providers.local.backups import Backups
 from chandlery.providers.local.files import remove_tree
@@ -25,7 +25,6 @@ from chandlery_kinds.database.drivers.local_postgres_node import HOST, Node, Nod
 from chandlery_kinds.database.drivers.local_postgres_pooler import PORT as POOLER_PORT
 from chandlery_kinds.database.drivers.local_postgres_pooler import Pooler
 from chandlery_kinds.database.drivers.local_postgres_replication import Copies
-from chandlery_kinds.database.drivers.local_postgres_scripts import Scripts, ScriptsView
 from chandlery_kinds.database.drivers.local_postgres_settings import Settings
 from chandlery_kinds.database.drivers.local_postgres_tls import Encryption
 from chandlery_kinds.database.drivers.local_postgres_upgrade import Upgrade
@@ -33,6 +32,7 @@ from chandlery_kinds.database.drivers.local_postgres_view import entries_of, exp
 from chandlery_kinds.database.drivers.local_roles import passwords, rotation_of, secret_part, with_times
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.content import Content
+from chandlery_kinds.database.postgres.scripts import Scripts
 
 STARTING_POLL = 0.02
 DRIFT_POLL = 15.0
@@ -54,7 +54,6 @@ class PostgresServers:
         self.beginning = Beginning(self)
         self.settings = Settings(self)
         self.pooler = Pooler(self)
-        self.scripts = Scripts(self)
         self.rotation = rotation_of(ctx, obj, instance)
         self.copies = Copies(self)
         self.archive = Archive(self)
@@ -102,9 +101,8 @@ class PostgresServers:
     async def create(self) -> None:
         """The primary only; copies are made of it when it serves."""
         node = self.node(self.primary_index)
-        restored = self.spec.restore_from is not None
-        self.scripts.begin(restored=restored)
-        if restored and not self.files.made(node):
+        self.scripts.begin()
+        if self.spec.restore_from is not None and not self.files.made(node):
             await self.restore.begin(node)
             return
         await self.beginning.make(node)
@@ -155,7 +153,7 @@ class PostgresServers:
         differences = self._server_differences(nodes, primary)
         serves = primary.answers and not primary.standby
         inside: list[Difference] = []
-        archive, scripts = ArchiveView(), ScriptsView()
+        archive, scripts, initialized = ArchiveView(), list[Difference](), tuple[Condition, ...]()
         settled = serves and not any(change.payload[0] == "promote" for change in differences)
         if settled:
             differences += self.beginning.differences()
@@ -163,7 +161,7 @@ class PostgresServers:
             inside = await content.differences()
             self.beginning.taken(content.catalog.databases)
             archive = self.archive.look(primary)
-            scripts = self.scripts.look()
+            scripts, initialized = self.scripts.look()
             differences += self.rotation.differences()
         backups = await self.backups.look(serves=settled and bool(self.instance.record.get("replicator")))
         for node in nodes:
@@ -173,7 +171,7 @@ class PostgresServers:
         reader, pooler = reader_of(nodes, primary), self.pooler.look()
         tls = await self.encryption.observe(reader.port if reader else None)
         fronts = tls.ready and pooler.ready
-        works = serves and not inside and fronts and scripts.done and await self._client_works(secrets)
+        works = serves and not inside and fronts and not scripts and await self._client_works(secrets)
         ready = works and not behind
         known = bool(self.instance.record.get("served"))
         if ready and not known:
@@ -182,7 +180,7 @@ class PostgresServers:
         reason, message = explain(nodes, primary, behind, inside)
         if serves and not ready:
             told = [(view.reason, view.message) for view in (tls, pooler) if view.message and not view.ready]
-            told += [("Initializing", c.message) for c in scripts.conditions if not scripts.done]
+            told += [("Initializing", c.message) for c in initialized if scripts]
             reason, message = told[0] if told else (reason, message)
         changes = (
             *upgrade.differences,
@@ -208,13 +206,13 @@ class PostgresServers:
             ready=ready,
             reason="" if ready else reason,
             message="" if ready else message,
-            differences=(*changes, *(scripts.differences if not inside else ()), *backups.differences),
+            differences=(*changes, *(scripts if not inside else ()), *backups.differences),
             external_name=self.instance.name,
             endpoint=self._endpoint(reader),
             binding=self._binding(self.spec.owner_of(self.spec.databases[0]), secrets),
             user_bindings={names[name]: self._binding(name, secrets) for name in secrets},
             facts=facts,
-            conditions=(*upgrade.conditions, *backups.conditions, *archive.conditions, *scripts.conditions),
+            conditions=(*upgrade.conditions, *backups.conditions, *archive.conditions, *initialized),
             poll_after=self.rotation.poll(backups.poll(self._poll_after(ready, nodes))),
         )
 
@@ -234,7 +232,19 @@ class PostgresServers:
         record = self.instance.record.setdefault("content", {})
         return Content(self.spec, self._connect, secrets, record, spare=self.beginning.spare)
 
-    async def _connect(self, database: str) -> Any:
+    @property
+    def scripts(self) -> Scripts:
+        """The scripts of the beginning, as they are on record now."""
+        record = self.instance.record.setdefault("scripts", {})
+        return Scripts(self.ctx, self.obj, record, self._save, self._connect)
+
+    async def _save(self) -> None:
+        self.instance.save()
+
+    async def _connect(self, database: str, role: str = "", password: str = "") -> Any:
+        """As the driver's own user, or as a client does."""
+        if role:
+            return await self.connect_as_client(database, role, password)
         return await self.files.connect(self.client_port, database)
 
     def _endpoint(self, reader: Node | None) -> Endpoint:

@@ -1,4 +1,4 @@
-"""spec.initialization.sqlSecrets on Kubernetes: scripts that run once, as the owner, in the first database.
+"""spec.initialization.sqlSecrets: scripts that run once, as the owner, in the first database.
 
 Each runs in one transaction whose number is on record before it commits. After a crash PostgreSQL itself says what
 became of it, so no script runs twice and none is left out. A script that can't be in a transaction (CREATE DATABASE)
