@@ -117,6 +117,12 @@ async def test_a_guest_serves_through_its_forward_and_goes_away_whole(local):
     again = await local.converge(obj)
     assert (pid_of(local, obj), again.binding.entries["port"], local.plans) == (pid, str(port), [])
 
+    # Made a second time, by one that didn't hear how the first ended: nothing that is known of its start changes.
+    known = dict(local.instance(obj).record["vm"])
+    await local.driver.create(local.ctx, obj)
+    local.instance(obj).reload()
+    assert (local.instance(obj).record["vm"], pid_of(local, obj)) == (known, pid)
+
     # A QEMU that is killed comes back on the same port, and status tells.
     await kill(pid)
     seen = await local.converge(obj, BOOT)

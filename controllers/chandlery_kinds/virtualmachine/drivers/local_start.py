@@ -80,6 +80,8 @@ class Start:
 
     async def begin(self) -> None:
         """Start the machine, or begin to fetch what it needs."""
+        if self.machine.process.state().running:
+            return  # what its record says is of its start, and stays true
         want = wanted(self.machine.spec, self.machine.ctx.parameters)
         missing = None
         engine = image = None
