@@ -51,8 +51,10 @@ def preload(data_dir: Path | None) -> None:
     """Load the code that will be needed in any case.
 
     Raises:
-        InvalidConfiguration: a kind that the settings name doesn't exist.
+        InvalidConfiguration: a setting is wrong, told before anything is waited for.
     """
+    for each in (LogSettings, TelemetrySettings, LoopSettings, KubernetesSettings):
+        load(each)
     for kind in switched_on(load(RunSettings).kinds):
         if data_dir is not None and "local" in kind.drivers:
             kind.load_driver("local")
@@ -85,6 +87,8 @@ def make_operator(*, kubeconfig: Path | None, data_dir: Path | None) -> Operator
     telemetry.configure(tracing.traces, endpoint=tracing.endpoint, sample=tracing.sample, with_metrics=tracing.metrics)
     # kopf tells of each event that a handler took; our own lines say what was done.
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    # And it warns, at each start, that it leaves signals to us, as it should.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     run = load(RunSettings)
     loop = load(LoopSettings)
     if loop.routine_events is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chandlery.reconcile.server import Listen
+from chandlery.reconcile.settings import LoopSettings
 
 
 async def test_protection_is_refused_at_the_door_and_lifted(run, kubectl, namespace):
@@ -34,3 +35,34 @@ async def test_a_time_zone_that_does_not_exist_is_refused(run, kubectl, namespac
         said = await kubectl("apply", "-f", "-", stdin=manifest, ok=False)
         assert "spec.maintenanceWindow.timeZone" in said
         assert "must be a time zone of the IANA database" in said
+
+
+async def test_a_class_with_a_misspelt_parameter_is_refused_with_the_nearest_name(run, kubectl, namespace):
+    manifest = {
+        "apiVersion": "platform.chandlery.dev/v1alpha1",
+        "kind": "ResourceClass",
+        "metadata": {"name": f"{namespace}-poor"},
+        "spec": {"kind": "Cache", "driver": "memory", "parameters": {"unsuported": ["memory"]}},
+    }
+    async with run(webhook=Listen(port=0), lease_namespace=namespace):
+        said = await kubectl("apply", "-f", "-", stdin=manifest, ok=False)
+        assert "spec.parameters.unsuported" in said
+        assert "did you mean unsupported?" in said
+        manifest["spec"]["parameters"] = {"unsupported": ["memory"]}
+        await kubectl("apply", "-f", "-", stdin=manifest)
+        await kubectl("delete", "resourceclass", f"{namespace}-poor")
+
+
+async def test_a_namespace_goes_with_what_is_protected_in_it(run, kubectl, namespace):
+    """Nobody could lift the protection in time, so the resource stays, and the namespace ends."""
+    manifest = {
+        "apiVersion": "data.chandlery.dev/v1alpha1",
+        "kind": "Cache",
+        "metadata": {"name": "one", "namespace": namespace},
+        "spec": {"memory": "64Mi", "deletionProtection": True},
+    }
+    quick = LoopSettings(namespace_deletion_wait=1.0)
+    async with run(webhook=Listen(port=0), lease_namespace="default", loop=quick):
+        await kubectl("apply", "-f", "-", stdin=manifest)
+        await kubectl("wait", "--for=condition=Ready", "cache/one", "-n", namespace, "--timeout=60s")
+        await kubectl("delete", "namespace", namespace, "--timeout=90s")

@@ -176,3 +176,15 @@ async def test_a_worker_outlives_a_pass_that_throws():
     made.queue.add(A)
     await made.step(await made.queue.get())
     assert made.queue.failures(A) == 1
+
+
+def test_what_somebody_did_meanwhile_comes_with_our_own_answer_and_is_not_missed():
+    made, _ = engine()
+    made.feed("Cache", "ADDED", obj(1, meta={"generation": 1}))
+    assert drain(made.queue) == [A]
+    made.stored(A, obj(2, meta={"generation": 1, "annotations": {MADE_BY: "x"}}))
+    assert drain(made.queue) == [], "our own write alone"
+    deleted = {"generation": 2, "deletionTimestamp": "2026-01-01T00:00:00Z", "annotations": {MADE_BY: "x"}}
+    made.stored(A, obj(4, meta=deleted))
+    made.feed("Cache", "MODIFIED", obj(3, meta=deleted))  # its own event is late
+    assert drain(made.queue) == [A]
