@@ -113,7 +113,7 @@ class Engine:
         obj["metadata"].pop("managedFields", None)
         before = self.store.get(key)
         if self.store.put(key, obj):
-            if before is not None and _asked(before) != _asked(obj):
+            if before is not None and _differs(before, obj):
                 self.queue.add(key)
             self._dependents(key)
 
@@ -214,10 +214,3 @@ def _foreign(meta: Mapping[str, Any]) -> dict[str, str]:
 def _marks(meta: Mapping[str, Any]) -> frozenset[str]:
     marks = {FINALIZER} & set(meta.get("finalizers") or ())
     return frozenset(marks | ({MADE_BY} & set(meta.get("annotations") or ())))
-
-
-def _asked(obj: Obj) -> tuple[Any, ...]:
-    """What others ask of an object: by its spec, a deletion, an annotation. None of our own writes changes it."""
-    meta = obj["metadata"]
-    annotations = {name: value for name, value in (meta.get("annotations") or {}).items() if name != MADE_BY}
-    return meta.get("generation"), meta.get("deletionTimestamp"), annotations
