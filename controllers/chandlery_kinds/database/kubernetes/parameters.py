@@ -10,8 +10,8 @@ from pydantic import Field
 from chandlery.driver.parameters import OneOf
 from chandlery.providers.kubernetes.parameters import Image, Program, WorkloadParameters
 
-_IMAGES: Final = OneOf("postgres", "mariadb", "postgres-exporter", "mysqld-exporter", "pgbouncer", "chandlery")
-_PROGRAMS: Final = OneOf("postgres_exporter", "mysqld_exporter", "pgbouncer", "chandlery-python")
+_IMAGES: Final = OneOf("postgres", "mariadb", "postgres-exporter", "mysqld-exporter", "pgbouncer")
+_PROGRAMS: Final = OneOf("postgres_exporter", "mysqld_exporter", "pgbouncer")
 
 
 class DatabaseParameters(WorkloadParameters):
