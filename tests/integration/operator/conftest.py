@@ -141,7 +141,7 @@ def kubectl(kubeconfig: Path, tmp_path: Path) -> Callable[..., Any]:
             stderr=subprocess.PIPE,
         )
         given = json.dumps(stdin).encode() if stdin is not None else None
-        out, err = await asyncio.wait_for(process.communicate(given), 30)
+        out, err = await asyncio.wait_for(process.communicate(given), 150)  # more than any --timeout it is given
         text = out.decode() + err.decode()
         assert (process.returncode == 0) == ok, f"kubectl {' '.join(args)}: {text}"
         return text
