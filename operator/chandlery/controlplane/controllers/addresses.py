@@ -28,6 +28,11 @@ def _addresses(service: Obj | None) -> list[str]:
     return [one for one in spec.get("clusterIPs") or () if one and one != "None"]
 
 
+def _told(parent: Obj | None) -> Obj:
+    """What a reference says: an empty field is as good as none."""
+    return {field: value for field, value in (parent or {}).items() if value}
+
+
 class AddressController(Controller[str]):
     """Keys are addresses."""
 
@@ -70,7 +75,7 @@ class AddressController(Controller[str]):
             return
         parent = {"group": "", "resource": "services", "namespace": owner[0], "name": owner[1]}
         if known is not None:
-            if known["spec"].get("parentRef") == {field: value for field, value in parent.items() if value}:
+            if _told(known["spec"].get("parentRef")) == _told(parent):
                 return
             uid = known["metadata"]["uid"]
             await self.api.delete(GROUP, "ipaddresses", "", key, user=API_SERVER, uid=uid)

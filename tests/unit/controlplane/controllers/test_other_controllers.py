@@ -1,10 +1,11 @@
-"""Quota status, aggregated roles, events that expire, volumes in use."""
+"""Quota status, aggregated roles, events that expire, volumes in use, addresses of Services."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
+from chandlery.controlplane.controllers.addresses import AddressController
 from chandlery.controlplane.controllers.eventttl import EventTtlController
 
 RBAC = "rbac.authorization.k8s.io"
@@ -98,3 +99,15 @@ async def test_the_systems_namespaces_come_back(world):
         lambda: (now := world.get("namespaces", "kube-node-lease", "")) and now["metadata"]["uid"] != before
     )
     assert found
+
+
+async def test_addresses_of_services_are_left_alone_when_the_server_starts_again(world):
+    address, group = "10.96.0.9", "networking.k8s.io"
+    spec = {"clusterIP": address, "clusterIPs": [address], "ports": [{"port": 80, "protocol": "TCP"}]}
+    await world.create("services", "told", spec=spec)
+    made = await world.until(lambda: world.get("ipaddresses", address, namespace="", group=group))
+    controller = AddressController(world.api)
+    controller.resync()
+    await controller.sync(address)
+    again = world.get("ipaddresses", address, namespace="", group=group)
+    assert again["metadata"]["uid"] == made["metadata"]["uid"]
