@@ -24,7 +24,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 READY_SECONDS = 120.0
 POLL = 0.02
 TIDY_FIRST, TIDY_LATER = 10.0, 600.0
-"""Seconds until memory that is free is given back for the first time, and between later times."""
+"""Seconds until memory that is free is given back for the first time, and between later times; each pause in between is
+twice the one before, since engines may be installed and images built long after the first."""
 
 
 async def wait_for_api(options: argparse.Namespace) -> None:
@@ -64,7 +65,7 @@ async def tidy() -> None:
     while True:
         await asyncio.sleep(pause)
         await asyncio.to_thread(give_back)
-        pause = TIDY_LATER
+        pause = min(2 * pause, TIDY_LATER)
 
 
 async def serve(options: argparse.Namespace) -> int:

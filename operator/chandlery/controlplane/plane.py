@@ -352,9 +352,11 @@ def _tokens(api: Local, key_file: Path, issuer: str) -> Any:
 
 
 def _warm_up() -> None:
-    """Import what the first CRD, token or YAML body would have to wait for."""
-    import chandlery.controlplane.auth.tokens
-    import chandlery.controlplane.codec.yamlbody
+    """Import what the first CRD would have to wait for.
+
+    What signs tokens and reads YAML is left until somebody asks for it: 12 MB that most servers never need, since
+    kubectl sends JSON and local operators come with a certificate.
+    """
     import chandlery.controlplane.crd  # noqa: F401
 
 

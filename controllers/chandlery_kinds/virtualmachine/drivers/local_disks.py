@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +34,7 @@ from chandlery_kinds.virtualmachine.command import (
 )
 from chandlery_kinds.virtualmachine.drivers.local_images import Image, disk_format
 from chandlery_kinds.virtualmachine.drivers.local_look import Look
+from chandlery_kinds.virtualmachine.guest import seed
 from chandlery_kinds.virtualmachine.qmp import Qmp, Refused
 
 if TYPE_CHECKING:
@@ -332,8 +336,26 @@ def digest(text: bytes) -> str:
     return hashlib.sha256(text).hexdigest()[:16]
 
 
-async def iso_off_loop(files: Mapping[str, str]) -> bytes:
-    """The seed's CD, made in a thread: it takes longer than the event loop may stand still."""
-    from chandlery_kinds.virtualmachine.guest.seed import iso
+async def iso_apart(files: Mapping[str, str]) -> bytes:
+    """The seed's CD, as `seed.iso` makes it, in a process that ends with it: this one would carry the package for good.
 
-    return await asyncio.to_thread(iso, files)
+    The files hold secrets of users, so they go through pipes.
+
+    Raises:
+        EngineFailed: the process could not be started, or ended without a CD.
+    """
+    command = [sys.executable, "-P", seed.__file__]
+    try:
+        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    except OSError as error:
+        raise EngineFailed(f"the seed's CD was not made: {sys.executable} could not be started: {error}") from error
+    try:
+        made, told = await process.communicate(json.dumps(dict(files)).encode())
+    finally:
+        if process.returncode is None:  # cancelled
+            process.kill()
+            await process.wait()
+    if process.returncode or not made:
+        last = told.decode(errors="replace").strip().rpartition("\n")[2]
+        raise EngineFailed(f"the seed's CD was not made: {last or f'exit status {process.returncode}'}")
+    return made

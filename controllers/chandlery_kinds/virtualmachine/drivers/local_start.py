@@ -17,7 +17,7 @@ from chandlery.providers.local.ports import is_free
 from chandlery_kinds.virtualmachine import command
 from chandlery_kinds.virtualmachine.command import MachineArgs
 from chandlery_kinds.virtualmachine.drivers import local_accel, local_tell
-from chandlery_kinds.virtualmachine.drivers.local_disks import WantedDisk, digest, iso_off_loop, slots_at_start
+from chandlery_kinds.virtualmachine.drivers.local_disks import WantedDisk, digest, iso_apart, slots_at_start
 from chandlery_kinds.virtualmachine.drivers.local_images import Image, Wanted, wanted
 from chandlery_kinds.virtualmachine.power import RESTART_ANNOTATION, Ended
 from chandlery_kinds.virtualmachine.spec_parts import Firmware
@@ -166,7 +166,7 @@ class Start:
 
     async def write_seed(self) -> None:
         files = await self.machine.seed()
-        self.machine.instance.write_config("seed.iso", await iso_off_loop(files))
+        self.machine.instance.write_config("seed.iso", await iso_apart(files))
         self.machine.record["seed"] = digest(repr(sorted(files.items())).encode())
         self.machine.save()
 

@@ -1,12 +1,16 @@
 """What goes into a guest: archives, the order of modules, the seed."""
 
 import io
+import json
 import subprocess
+import sys
 
 import pycdlib
 import pytest
 import yaml
 
+from chandlery.foundation.errors import EngineFailed
+from chandlery_kinds.virtualmachine.drivers import local_disks
 from chandlery_kinds.virtualmachine.guest import modules
 from chandlery_kinds.virtualmachine.guest.cpio import Archive
 from chandlery_kinds.virtualmachine.guest.seed import Seed, contents, iso
@@ -101,6 +105,35 @@ def test_the_seed_is_a_cd_with_the_label_that_cloud_init_looks_for():
         disc.get_file_from_iso_fp(out, rr_path=f"/{name}")
         assert out.getvalue().decode() == content
     disc.close()
+
+
+def test_the_package_that_makes_cds_stays_out_of_the_operator():
+    program = """
+import asyncio, json, sys
+from chandlery_kinds.virtualmachine.drivers.local_disks import iso_apart
+made = asyncio.run(iso_apart(json.load(sys.stdin)))
+assert not [name for name in sys.modules if name.partition(".")[0] == "pycdlib"]
+sys.stdout.buffer.write(made)
+"""
+    files = contents(Seed("id-1", "web", "#!/bin/sh\necho h\u00e9llo\n"))
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=json.dumps(files).encode(), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    disc = pycdlib.PyCdlib()
+    disc.open_fp(io.BytesIO(done.stdout))
+    out = io.BytesIO()
+    disc.get_file_from_iso_fp(out, rr_path="/user-data")
+    assert out.getvalue().decode() == files["user-data"]
+    disc.close()
+
+
+async def test_a_cd_that_is_not_made_is_told_of(monkeypatch, tmp_path):
+    broken = tmp_path / "seed.py"
+    broken.write_text("raise SystemExit('no room for it')")
+    monkeypatch.setattr(local_disks.seed, "__file__", str(broken))
+    with pytest.raises(EngineFailed, match="the seed's CD was not made: no room for it"):
+        await local_disks.iso_apart({"user-data": "x"})
 
 
 def test_the_guests_first_process_is_a_valid_script():
