@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from chandlery.driver.facts import unknown_facts
 from chandlery.driver.health import NoRoom
@@ -16,6 +17,7 @@ from chandlery.driver.plan import NO_PLAN, Window, window_of
 from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation, Plan
 from chandlery.foundation.context import Context, Logger
 from chandlery.foundation.errors import ChandleryError, DeletionProtected, InvalidSpec, Unauthenticated, as_error
+from chandlery.foundation.resilience import Backoff
 from chandlery.model.base import AnyResource
 from chandlery.reconcile.api import FINALIZER, Key, Obj
 from chandlery.reconcile.classes import Place, made_by, recorded_class
@@ -24,6 +26,8 @@ from chandlery.reconcile.deletion import Deletion
 from chandlery.reconcile.env import NO_ROOM, Environment, traced_pass
 from chandlery.reconcile.parse import SpecCache
 from chandlery.reconcile.status import Outcome, status_of
+
+_UNFINISHED: Final = Backoff(initial=0.02, maximum=30.0, floor=0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class Job:
     again: bool = False
     created: bool = False
     """This pass made it, for the first time."""
+    acted: bool = False
+    """This pass made or changed something."""
 
 
 @dataclass(slots=True)
@@ -62,6 +68,14 @@ class _Newborn:
     created: bool = False
 
 
+@dataclass(slots=True)
+class _Unfinished:
+    """What the last pass left to be done although it did what it could, and how many passes before it left the same."""
+
+    fields: frozenset[str]
+    passes: int = 0
+
+
 class Loop:
     """`reconcile(key)` is all there is to it."""
 
@@ -70,6 +84,7 @@ class Loop:
         self._specs = SpecCache()
         self._deletion = Deletion(env, self._specs)
         self._newborn: dict[Key, _Newborn] = {}
+        self._unfinished: dict[Key, _Unfinished] = {}
         self._unfit: set[tuple[str, str]] = set()
 
     async def reconcile(self, key: Key) -> Next:
@@ -82,6 +97,7 @@ class Loop:
         with traced_pass(key, raw, self._env.clock):
             if raw["metadata"].get("deletionTimestamp"):
                 self._newborn.pop(key, None)
+                self._unfinished.pop(key, None)
                 return Next(await self._deletion.run(key, raw))
             return await self._living(Job(key, self._env.kinds[key.kind], raw))
 
@@ -202,6 +218,7 @@ class Loop:
             )
             job.observed = await driver.observe(ctx, job.obj)
             raise
+        job.acted = True
         job.observed = await driver.observe(ctx, job.obj)
 
     def _made(self, job: Job, ctx: DriverContext) -> None:
@@ -317,7 +334,25 @@ class Loop:
         after = next_look(
             job.obj, job.observed, job.plan, now=now, window=job.window, interval=interval, jitter=self._env.random()
         )
-        return Next(after)
+        soon = self._goes_on(job)
+        return Next(after if soon is None else min(after, soon))
+
+    def _goes_on(self, job: Job) -> float | None:
+        """Seconds until the next step of a change that takes several; None when this pass left nothing to do.
+
+        Whether an event tells of our own writes depends on what comes first, the answer or the event: nothing may
+        depend on it. What doesn't get on is looked at ever more rarely.
+        """
+        held = {difference.field for difference in job.plan.held}
+        differences = job.observed.differences if job.observed is not None else ()
+        left = frozenset(difference.field for difference in differences if difference.field not in held)
+        if not job.acted or not left:
+            self._unfinished.pop(job.key, None)
+            return None
+        known = self._unfinished.get(job.key)
+        passes = known.passes + 1 if known is not None and known.fields == left else 0
+        self._unfinished[job.key] = _Unfinished(left, passes)
+        return _UNFINISHED.delay(passes, self._env.random)
 
     def _logger(self, job: Job) -> Logger:
         words = {"kind": job.key.kind, "namespace": job.key.namespace, "name": job.key.name}

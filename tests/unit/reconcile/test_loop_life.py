@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 
 from chandlery.foundation.errors import Unavailable
 from chandlery.model.examples import example_spec
+from chandlery.providers.memory.driver import MemoryDriver
 from chandlery_kinds import KINDS
 
 ALL = [kind.name for kind in KINDS]
@@ -205,3 +209,44 @@ async def test_the_secret_follows_its_name(stage):
     assert status["binding"] == {"name": "two"}
     assert await stage.secret("one") is None
     assert await stage.secret("two") is not None
+
+
+async def test_a_change_of_several_steps_goes_on_without_an_event(stage, monkeypatch):
+    """Each pass does one of the changes and nothing tells the loop of it: the answers came before the events."""
+    whole = MemoryDriver.update
+    steps = []
+
+    async def one_step(self, ctx, obj, observed):
+        steps.append([change.field for change in observed.plan.changes])
+        first = replace(observed.plan, changes=observed.plan.changes[:1])
+        await whole(self, ctx, obj, replace(observed, plan=first))
+
+    monkeypatch.setattr(MemoryDriver, "update", one_step)
+    await stage.start()
+    await stage.apply("Cache")
+    await stage.ready("Cache")
+    await stage.apply("Cache", spec={"memory": "128Mi", "evictionPolicy": "allkeys-lru", "replicas": 0})
+    began = stage.clock.monotonic()
+    await stage.until(
+        lambda obj: obj["status"]["phase"] == "Ready" and obj["status"]["observedGeneration"] == 2, "Cache"
+    )
+    assert [len(fields) for fields in steps] == [3, 2, 1]
+    assert stage.clock.monotonic() - began < 1.0
+
+
+async def test_what_does_not_get_on_is_looked_at_ever_more_rarely(stage, monkeypatch):
+    tries = []
+
+    async def nothing(self, ctx, obj, observed):
+        tries.append(stage.clock.monotonic())
+
+    await stage.start()
+    await stage.apply("Cache")
+    await stage.ready("Cache")
+    monkeypatch.setattr(MemoryDriver, "update", nothing)
+    await stage.apply("Cache", spec={"memory": "128Mi"})
+    await stage.clock.advance(300.0)
+    assert 10 < len(tries) < 30
+    pauses = [after - before for before, after in pairwise(tries)]
+    assert pauses[0] < 0.1
+    assert 15.0 <= pauses[-1] <= 45.0
