@@ -53,11 +53,13 @@ class Telling:
 
     def _some(self) -> None:
         waiting, end = self._waiting, time.perf_counter() + _SECONDS
-        while waiting and (len(waiting) > _WAITING or time.perf_counter() < end):
-            self._one()
-        self._under_way = bool(waiting)
-        if waiting:
-            asyncio.get_running_loop().call_soon(self._some)
+        try:
+            while waiting and (len(waiting) > _WAITING or time.perf_counter() < end):
+                self._one()
+        finally:  # whatever one watcher's connection raises, the next events are told
+            self._under_way = bool(waiting)
+            if waiting:
+                asyncio.get_running_loop().call_soon(self._some)
 
     def _one(self) -> None:
         table, event = self._waiting.popleft()
