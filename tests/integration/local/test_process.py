@@ -5,7 +5,9 @@ import os
 import shutil
 import signal
 import sys
+import uuid
 
+import psutil
 import pytest
 
 from chandlery.foundation.errors import AlreadyExists, EngineFailed
@@ -35,7 +37,7 @@ async def provider(tmp_path):
 
 @pytest.fixture
 def instance(provider):
-    found = provider.instance("cache-1234")
+    found = provider.instance(f"cache-{uuid.uuid4().hex}")  # processes are known by it all over the machine
     found.create(kind="Cache", namespace="default", name="a", uid="1234")
     return found
 
@@ -87,6 +89,8 @@ async def test_a_start_that_was_never_recorded_is_found_whatever_came_before(pro
     record = (instance.root / "record.json").read_bytes()
     pid = await process.start(SLEEPER)
     await until(lambda: process.pid_path.read_text().strip() == str(pid))
+    # while the shell becomes the program there is a moment without an environment, which a search can't see through
+    await until(lambda: psutil.Process(pid).cmdline()[:1] == [sys.executable])
     if file == "empty":
         process.pid_path.write_text("")  # the operator died before the shell had written it
     (instance.root / "record.json").write_bytes(record)

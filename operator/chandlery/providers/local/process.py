@@ -40,6 +40,7 @@ _GO = b"go\n"
 MARK = "CHANDLERY_INSTANCE"
 FIRST_BACKOFF = 0.5
 MAX_BACKOFF = 60.0
+_EXEC_LOOKS = 200
 DYING_SECONDS = 10.0
 """A process that was killed for its memory has ended within so many seconds, on a busy machine, too."""
 STABLE_AFTER = 60.0
@@ -191,7 +192,11 @@ class Process:
             return None
         if pid is None or pid == known:
             return None
-        started = pids.start_time(pid)
+        for _ in range(_EXEC_LOOKS):
+            started = pids.start_time(pid)
+            if started is None or pids.environ(pid):
+                break
+            os.sched_yield()  # between two programs: it has just become the engine, and has no environment yet
         return (pid, started) if started is not None and self._carries_mark(pid) else None
 
     def _carries_mark(self, pid: int) -> bool:
