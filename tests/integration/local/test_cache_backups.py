@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from local_harness import Harness, kill, until
 from redis.asyncio.cluster import RedisCluster
 
 from chandlery.foundation.errors import ChandleryError
+from chandlery.providers.local.backup_store import Store
 from chandlery_kinds.cache.drivers.local import CacheDriver
 from chandlery_kinds.cache.model import Cache
 
@@ -124,6 +126,28 @@ async def test_a_last_backup_is_made_before_it_goes(local, folder):
     seen = await local.converge(twin(local, obj, folder))
     async with client(seen.binding) as cache:
         assert await cache.get("kept") == "yes"
+
+
+async def test_a_backup_that_only_tidies_up_is_listed_once(local, folder, monkeypatch):
+    whole, tidied = Store.thin_out, threading.Event()
+
+    def waits(self, *args):
+        assert tidied.wait(60)
+        return whole(self, *args)
+
+    monkeypatch.setattr(Store, "thin_out", waits)
+    obj = local.object(backup=to(folder))
+    await local.converge(obj)
+    asked = annotated(obj, "chandlery.dev/backup-requested-at", "now")
+
+    async def listed():
+        phases = [one["phase"] for one in (await local.converge(asked)).facts["backup"]["list"]]
+        return phases if "Completed" in phases else None
+
+    try:
+        assert await until(listed, 60) == ["Completed"]
+    finally:
+        tidied.set()
 
 
 async def test_a_backup_that_cant_be_used_is_refused_by_name(local, folder):

@@ -191,7 +191,7 @@ class Backups:
             for entry in reversed(entries)
         ]
         failed = self._record.get("failed")
-        if running is not None and running.result is None:
+        if running is not None and running.result not in {entry.name for entry in entries}:  # else it only tidies up
             listed.insert(0, {"name": running.progress or "backup", "phase": "Running"})
         elif failed:
             listed.insert(0, {"name": failed["name"], "phase": "Failed", **failed})
@@ -257,6 +257,7 @@ class Backups:
         hand_over(self.instance, store.folder, folder)
         facts = await self._take(folder, job)
         await asyncio.to_thread(store.finish, name, folder, started, self.ctx.base.now(), {**owner, **facts})
+        job.result = name
         gone = await asyncio.to_thread(store.thin_out, self.spec.retention, self.ctx.base.now())
         if self._thinned is not None:
             await self._thinned(store, await asyncio.to_thread(store.entries))
