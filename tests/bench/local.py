@@ -159,7 +159,7 @@ def raw(engines: Engines, kind: str, home: Path, backend: int) -> tuple[list[str
             return argv, lambda: use_balancer("127.0.0.1", port)
     engine = engines.find("postgres")
     (home / "pw").write_text("secret")
-    initdb = f"{engine.tool('initdb')} -D {home}/data -U app --pwfile={home}/pw -A scram-sha-256 --locale=C -N"
+    initdb = f"{engine.tool('initdb')} -D {home}/data -U app --pwfile={home}/pw -A scram-sha-256 --locale=C"
     start = f"exec {engine.binary} -D {home}/data -p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
     argv = ["/bin/sh", "-c", f"{initdb} >/dev/null && {start}"]
     if os.geteuid() == 0:
