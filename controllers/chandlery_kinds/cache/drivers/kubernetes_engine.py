@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import orjson
 
-from chandlery.driver.objects import ResourceType
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation, Plan
 from chandlery.foundation.errors import ChandleryError, EngineFailed, Unauthenticated, Unavailable
 from chandlery.foundation.validation.quantity import Quantity
 from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import certificates
-from chandlery.providers.kubernetes.backing import PAYLOADS, Backed, source_of
+from chandlery.providers.kubernetes.backing import PAYLOADS, BackedEngine
 from chandlery.providers.kubernetes.children import Children
-from chandlery.providers.kubernetes.engine import EngineWorkload
 from chandlery.providers.kubernetes.types import (
-    CRON_JOBS,
-    JOBS,
     SECRETS,
     STATEFUL_SETS,
     Obj,
@@ -42,10 +37,9 @@ ANSWER_SECONDS = 2.0
 _QUESTIONS: Sequence[tuple[str, ...]] = (("INFO",), ("CONFIG", "GET", "*"), ("ACL", "LIST"))
 
 
-class ValkeyWorkload(Backed, EngineWorkload[Cache, Inputs]):
+class ValkeyWorkload(BackedEngine[Cache, Inputs]):
     """The part of a pass that doesn't ask who is primary."""
 
-    kinds: ClassVar[Sequence[ResourceType]] = (*EngineWorkload.kinds, CRON_JOBS, JOBS)
     application: ClassVar[str] = acl.DEFAULT
     questions: ClassVar[Sequence[tuple[str, ...]]] = ()
     """Further commands that every node is asked."""
@@ -80,7 +74,6 @@ class ValkeyWorkload(Backed, EngineWorkload[Cache, Inputs]):
 
     def __init__(self, ctx: DriverContext, obj: Cache, there: Children, inputs: Inputs) -> None:
         super().__init__(ctx, obj, there, inputs)
-        self.inputs = replace(self.inputs, restore=self.known_source())
         self.settings = self._settings()
 
     @classmethod
@@ -110,7 +103,7 @@ class ValkeyWorkload(Backed, EngineWorkload[Cache, Inputs]):
     @property
     def defaults(self) -> dict[str, str]:
         """What settings of spec.configuration were before they were set; they go back to it when taken out."""
-        found: dict[str, str] = orjson.loads(self._note(DEFAULTS) or "{}")
+        found: dict[str, str] = orjson.loads(self.note_of(DEFAULTS) or "{}")
         return found
 
     def auth_keys(self) -> list[str]:
@@ -139,10 +132,6 @@ class ValkeyWorkload(Backed, EngineWorkload[Cache, Inputs]):
 
     # -- backups, and the one that it begins with
 
-    @property
-    def noted_on(self) -> Obj | None:
-        return self.stateful
-
     def backup_template(self) -> Obj:
         return backup.template(self.inputs)
 
@@ -160,19 +149,6 @@ class ValkeyWorkload(Backed, EngineWorkload[Cache, Inputs]):
             await self.act_on_backup(payload)
         else:
             await self.there.act(*payload)
-
-    async def create(self) -> None:
-        if self.spec.restore_from is not None and self.inputs.restore is None:
-            # with the StatefulSet it is on record, so that the object whose backup it is may go
-            source = await source_of(self.ctx, self.obj)
-            self.inputs = replace(self.inputs, restore={**source, "image": self.inputs.tool})
-        await super().create()
-
-    async def delete(self) -> bool:
-        """With `Snapshot` a last backup comes first."""
-        if not await self.last_backup(exists=self.stateful is not None):
-            return False
-        return await super().delete()
 
     async def first(self) -> list[Obj]:
         desired, _ = await self._desired()
@@ -340,9 +316,6 @@ class ValkeyWorkload(Backed, EngineWorkload[Cache, Inputs]):
         if live is not None and seen:
             note = f"{acl.digest(acl.render_file(users))}:{seen}"
             await self.session.merge(live, {"metadata": {"annotations": {ACL_SEEN: note}}})
-
-    def _note(self, key: str) -> str:
-        return str(((self.stateful or {}).get("metadata", {}).get("annotations") or {}).get(key, ""))
 
     def _node(self, name: str) -> Node:
         return next(node for node in self._nodes() if node.name == name)

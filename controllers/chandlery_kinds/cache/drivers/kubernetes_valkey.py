@@ -53,12 +53,12 @@ class ValkeyPods(ValkeyWorkload):
 
     @property
     def primary_name(self) -> str:
-        return self._note(PRIMARY)
+        return self.note_of(PRIMARY)
 
     @property
     def alone(self) -> bool:
         """Whether the primary on record may take writes without a copy."""
-        return bool(self.primary_name) and self._note(ALONE) == self.primary_name
+        return bool(self.primary_name) and self.note_of(ALONE) == self.primary_name
 
     # -- settings
 

@@ -67,7 +67,7 @@ DRIFT_POLL = 30.0
 """What is inside of the engine tells nobody when it changes."""
 
 
-class DatabasePod(Backed, DatabasePass):
+class DatabasePod(Backed[Database], DatabasePass):
     """Everything that one pass does with one database. Made anew each time; keeps nothing."""
 
     kinds: ClassVar = KINDS
@@ -150,10 +150,6 @@ class DatabasePod(Backed, DatabasePass):
         return [*self.own_keys, *(["metrics"] if self.inputs.metrics else []), *self.generated().values()]
 
     # -- what is there
-
-    @property
-    def stateful(self) -> Obj | None:
-        return self.there.get(STATEFUL_SETS)
 
     @property
     def pod(self) -> Obj | None:
@@ -484,14 +480,6 @@ class DatabasePod(Backed, DatabasePass):
         """Whether its payload is a word and what belongs to it; those of the inside are statements."""
         payload = change.payload
         return isinstance(payload, tuple) and bool(payload) and payload[0] in _ORDER
-
-    # -- delete
-
-    async def delete(self) -> bool:
-        """With `Snapshot` a last backup comes first."""
-        if not await self.last_backup(exists=self.stateful is not None):
-            return False
-        return await super().delete()
 
 
 _ORDER = {

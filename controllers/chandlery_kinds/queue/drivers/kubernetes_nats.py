@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import orjson
 
-from chandlery.driver.objects import ResourceType
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
 from chandlery.foundation.errors import (
     AlreadyExists,
@@ -23,16 +21,14 @@ from chandlery.foundation.errors import (
 from chandlery.model.base import Endpoint
 from chandlery.providers.kubernetes import backup as backups
 from chandlery.providers.kubernetes import certificates
-from chandlery.providers.kubernetes.backing import PAYLOADS, Backed, source_of
+from chandlery.providers.kubernetes.backing import PAYLOADS, BackedEngine
 from chandlery.providers.kubernetes.backup import RESTORE
-from chandlery.providers.kubernetes.children import Children, Cost
+from chandlery.providers.kubernetes.children import Cost
 from chandlery.providers.kubernetes.drift import digest
 from chandlery.providers.kubernetes.driver import AUTH
-from chandlery.providers.kubernetes.engine import EngineWorkload
 from chandlery.providers.kubernetes.ownership import annotated
 from chandlery.providers.kubernetes.templates import Kept, keep
 from chandlery.providers.kubernetes.types import (
-    CRON_JOBS,
     JOBS,
     SECRETS,
     STATEFUL_SETS,
@@ -69,15 +65,10 @@ class Server:
         self.problem = ""
 
 
-class NatsPods(Backed, EngineWorkload[Queue, Inputs]):
+class NatsPods(BackedEngine[Queue, Inputs]):
     """Everything that one pass does with one queue. Made anew each time; keeps nothing."""
 
     application: ClassVar[str] = APPLICATION
-    kinds: ClassVar[Sequence[ResourceType]] = (*EngineWorkload.kinds, CRON_JOBS, JOBS)
-
-    def __init__(self, ctx: DriverContext, obj: Queue, there: Children, inputs: Inputs) -> None:
-        super().__init__(ctx, obj, there, inputs)
-        self.inputs = replace(self.inputs, restore=self.known_source())
 
     @property
     def name(self) -> str:
@@ -153,19 +144,6 @@ class NatsPods(Backed, EngineWorkload[Queue, Inputs]):
             if entry["phase"] == "Failed":
                 return str(entry.get("message") or "its pod said nothing")
         return ""
-
-    async def create(self) -> None:
-        if self.spec.restore_from is not None and self.inputs.restore is None:
-            # with the StatefulSet it is on record, so that the object whose backup it is may go
-            source = await source_of(self.ctx, self.obj)
-            self.inputs = replace(self.inputs, restore={**source, "image": self.inputs.tool})
-        await super().create()
-
-    async def delete(self) -> bool:
-        """With `Snapshot` a last backup comes first."""
-        if not await self.last_backup(exists=self.stateful is not None):
-            return False
-        return await super().delete()
 
     # -- verbs
 

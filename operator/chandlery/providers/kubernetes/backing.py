@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar, Generic
 
 import orjson
 
+from chandlery.driver.objects import ResourceType
 from chandlery.driver.protocol import Difference, DriverContext
 from chandlery.driver.schedule import due, requested, stamp
 from chandlery.foundation.errors import AlreadyExists, DependencyNotReady, EngineFailed, NotSupported
@@ -16,9 +19,9 @@ from chandlery.model.base import DeletionPolicy
 from chandlery.providers.kubernetes import backup as builders
 from chandlery.providers.kubernetes.backup import REQUESTED, RESTORE, SUFFIX
 from chandlery.providers.kubernetes.children import Children
-from chandlery.providers.kubernetes.ownership import Owner
-from chandlery.providers.kubernetes.session import KubernetesSession
-from chandlery.providers.kubernetes.types import CRON_JOBS, JOBS, STATEFUL_SETS, Obj
+from chandlery.providers.kubernetes.driver import R, Workload
+from chandlery.providers.kubernetes.engine import EngineWorkload, I
+from chandlery.providers.kubernetes.types import CRON_JOBS, JOBS, Obj
 
 ANNOTATION = "chandlery.dev/backup-requested-at"
 """Any text; a new one is a backup."""
@@ -30,45 +33,23 @@ RESTORED = "chandlery.dev/restored"
 """Annotation of the workload: the data of that backup are there."""
 
 
-class Backed:
-    """Beside `Workload`. A kind gives the pod that makes one backup, and keeps two texts on record."""
+class Backed(Workload[R]):
+    """A kind gives the pod that makes one backup, and keeps two texts on record."""
 
-    ctx: DriverContext
-    obj: Any
-    spec: Any
-    there: Children
-    session: KubernetesSession
-    owner: Owner
-
+    @abstractmethod
     def backup_template(self) -> Obj:
         """The pod that makes one backup."""
-        raise NotImplementedError
-
-    @property
-    def noted_on(self) -> Obj | None:
-        """The workload that holds the notes."""
-        return self.there.get(STATEFUL_SETS)
 
     def note_of(self, key: str) -> str:
         """A text on record."""
-        return str(((self.noted_on or {}).get("metadata", {}).get("annotations") or {}).get(key, ""))
+        return str(((self.stateful or {}).get("metadata", {}).get("annotations") or {}).get(key, ""))
 
     async def take_note_of(self, key: str, text: str) -> None:
         """On record."""
-        live = self.noted_on
+        live = self.stateful
         if live is not None:
             await self.session.merge(live, {"metadata": {"annotations": {key: text}}})
             await self.there.look()
-
-    @property
-    def restored(self) -> bool:
-        """Whether the data of the backup that it begins with are there."""
-        return bool(self.note_of(RESTORED))
-
-    def known_source(self) -> dict[str, str] | None:
-        """The backup that it begins with, as on record; None without one."""
-        noted = self.note_of(RESTORE)
-        return dict(orjson.loads(noted)) if noted else None
 
     @property
     def backup_jobs(self) -> list[Obj]:
@@ -164,6 +145,35 @@ class Backed:
             return bool(told["phase"] == "Completed")
         await self._begin_backup(asked)
         return False
+
+    async def delete(self) -> bool:
+        """With `Snapshot` a last backup comes first."""
+        if not await self.last_backup(exists=self.stateful is not None):
+            return False
+        return await super().delete()
+
+
+class BackedEngine(Backed[R], EngineWorkload[R, I], Generic[R, I]):
+    """An engine in pods of ours whose StatefulSet tells which backup it began with."""
+
+    kinds: ClassVar[Sequence[ResourceType]] = (*EngineWorkload.kinds, CRON_JOBS, JOBS)
+
+    def __init__(self, ctx: DriverContext, obj: R, there: Children, inputs: I) -> None:
+        super().__init__(ctx, obj, there, inputs)
+        noted = self.note_of(RESTORE)
+        self.inputs = replace(self.inputs, restore=orjson.loads(noted) if noted else None)
+
+    @property
+    def restored(self) -> bool:
+        """Whether the data of the backup that it begins with are there."""
+        return bool(self.note_of(RESTORED))
+
+    async def create(self) -> None:
+        if self.spec.restore_from is not None and self.inputs.restore is None:
+            # with the StatefulSet it is on record, so that the object whose backup it is may go
+            source = await source_of(self.ctx, self.obj)
+            self.inputs = replace(self.inputs, restore={**source, "image": self.inputs.tool})
+        await super().create()
 
 
 async def source_of(ctx: DriverContext, obj: Any) -> dict[str, str]:

@@ -22,7 +22,7 @@ from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.session import Key, KubernetesSession
 from chandlery.providers.kubernetes.templates import ANY, UPGRADE
-from chandlery.providers.kubernetes.types import CLAIMS, SECRETS, Obj
+from chandlery.providers.kubernetes.types import CLAIMS, SECRETS, STATEFUL_SETS, Obj
 from chandlery.providers.local.rotation import Rotation
 
 R = TypeVar("R", bound=AnyResource)
@@ -132,7 +132,7 @@ class AuthRecord:
         self.changed = False
 
 
-class Workload(Generic[R]):
+class Workload(ABC, Generic[R]):
     """The part of a pass that is the same for every engine: children, passwords, deletion."""
 
     application: ClassVar[str] = "app"
@@ -150,6 +150,11 @@ class Workload(Generic[R]):
         self.there = there
         self.session: KubernetesSession = there.session
         self.owner: Owner = there.owner
+
+    @property
+    def stateful(self) -> Obj | None:
+        """The workload with the engine; where there are several, the one that holds the notes."""
+        return self.there.get(STATEFUL_SETS)
 
     # -- passwords
 

@@ -77,10 +77,6 @@ class EngineWorkload(Workload[R], Generic[R, I]):
         await self.act_all(await self.first())
 
     @property
-    def stateful(self) -> Obj | None:
-        return self.there.get(STATEFUL_SETS)
-
-    @property
     def host(self) -> str:
         """Where clients connect."""
         return str(self.spec.exposure.hostname or f"{self.owner.base}.{self.owner.namespace}.svc")
