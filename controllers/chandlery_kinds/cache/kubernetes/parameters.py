@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Final
-
-from pydantic import Field
+from typing import Annotated
 
 from chandlery.driver.parameters import OneOf
-from chandlery.providers.kubernetes.parameters import Image, Program, WorkloadParameters
+from chandlery.providers.kubernetes.parameters import WorkloadParameters
 
-_IMAGES: Final = OneOf("valkey", "redis", "memcached", "redis-exporter", "chandlery")
-_PROGRAMS: Final = OneOf(
-    "valkey-server", "valkey-cli", "redis-server", "redis-cli", "memcached", "redis_exporter", "chandlery-python"
-)
+ImageName = Annotated[str, OneOf("valkey", "redis", "memcached", "redis-exporter", "chandlery")]
+ProgramName = Annotated[
+    str,
+    OneOf(
+        "valkey-server", "valkey-cli", "redis-server", "redis-cli", "memcached", "redis_exporter", "chandlery-python"
+    ),
+]
 
 
-class CacheParameters(WorkloadParameters):
+class CacheParameters(WorkloadParameters[ImageName, ProgramName]):
     """Images, programs and who may connect."""
-
-    images: Annotated[
-        Mapping[Annotated[str, _IMAGES], Image],
-        Field(description="Images by name; they win over `image`."),
-    ] = Field(default_factory=dict)
-    commands: Annotated[
-        Mapping[Annotated[str, _PROGRAMS], Program],
-        Field(description="How a program is started where an image has it in another place: a list of words."),
-    ] = Field(default_factory=dict)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import Field
 
 from chandlery.driver.parameters import OneOf
 from chandlery.model.base import Model
 from chandlery.model.words import Name
-from chandlery.providers.kubernetes.parameters import Image, Program, WorkloadParameters
+from chandlery.providers.kubernetes.parameters import WorkloadParameters
 
-_IMAGES: Final = OneOf("haproxy")
-_PROGRAMS: Final = OneOf("haproxy")
+ImageName = Annotated[str, OneOf("haproxy")]
+ProgramName = Annotated[str, OneOf("haproxy")]
 
 
 class GatewayParameter(Model):
@@ -22,17 +21,9 @@ class GatewayParameter(Model):
     class_name: Annotated[Name, Field(description="Name of the GatewayClass.")]
 
 
-class LoadBalancerParameters(WorkloadParameters):
+class LoadBalancerParameters(WorkloadParameters[ImageName, ProgramName]):
     """Images, programs and who may connect."""
 
-    images: Annotated[
-        Mapping[Annotated[str, _IMAGES], Image],
-        Field(description="Images by name; they win over `image`."),
-    ] = Field(default_factory=dict)
-    commands: Annotated[
-        Mapping[Annotated[str, _PROGRAMS], Program],
-        Field(description="How a program is started where an image has it in another place: a list of words."),
-    ] = Field(default_factory=dict)
     gateway: Annotated[
         GatewayParameter | None,
         Field(description="Load balancers are made by an implementation of the Gateway API in place of HAProxy."),

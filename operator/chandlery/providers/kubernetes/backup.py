@@ -18,7 +18,7 @@ from chandlery.providers.kubernetes.children import GENERATED
 from chandlery.providers.kubernetes.drift import digest
 from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.ownership import Owner, annotated
-from chandlery.providers.kubernetes.parameters import WorkloadParameters
+from chandlery.providers.kubernetes.parameters import AnyWorkload
 from chandlery.providers.kubernetes.types import CRON_JOBS, JOBS, OWNER_UID, Obj
 
 SUFFIX: Final = "-backup"
@@ -40,7 +40,7 @@ _IMAGE: Final = "ghcr.io/chandlery/chandlery:0.1.0"
 _SHOWN: Final = ("tls.crt", "ca.crt", "previous.crt", "client.crt", "client.key")
 
 
-def program_image(parameters: WorkloadParameters, catalogue: Mapping[str, str]) -> str:
+def program_image(parameters: AnyWorkload, catalogue: Mapping[str, str]) -> str:
     """The image with our own program: the operator's, which the chart names."""
     return pods.image("chandlery", _IMAGE, parameters, catalogue, engine=False)[0]
 
@@ -189,7 +189,7 @@ def container(
     module: str,
     words: Sequence[str],
     task: Mapping[str, Any],
-    parameters: WorkloadParameters,
+    parameters: AnyWorkload,
     **more: Any,
 ) -> dict[str, Any]:
     """One that runs a module of ours with a task. Nothing in the task is secret: passwords are in files.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from chandlery.model.parts import Tls
 from chandlery.providers.kubernetes import metrics
 from chandlery.providers.kubernetes.ownership import Owner
-from chandlery.providers.kubernetes.parameters import WorkloadParameters
+from chandlery.providers.kubernetes.parameters import AnyWorkload
 from chandlery.providers.kubernetes.services import HEADLESS
 
 S = TypeVar("S", bound=Any)
@@ -29,7 +29,7 @@ class EngineInputs(ABC, Generic[S]):
     pull_secrets: tuple[str, ...] = ()
     exporter: str = ""
     exporter_said: str = ""
-    parameters: WorkloadParameters = field(default_factory=WorkloadParameters)
+    parameters: AnyWorkload = field(default_factory=AnyWorkload)
     tool: str = ""
     """The image with our own program, for backups."""
     restore: Mapping[str, str] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 from pydantic import BeforeValidator, Field
 
@@ -77,15 +77,19 @@ def _switch(value: Any) -> Any:
     return value
 
 
-class WorkloadParameters(Parameters):
-    """Of drivers that make pods. A driver narrows `images` and `commands` to the names that it knows."""
+ImageName = TypeVar("ImageName", bound=str)
+ProgramName = TypeVar("ProgramName", bound=str)
+
+
+class WorkloadParameters(Parameters, Generic[ImageName, ProgramName]):
+    """Of drivers that make pods, which say what names of images and programs they know."""
 
     image: Annotated[Image | None, Field(description="Image of the engine, for every object of the class.")] = None
-    images: Annotated[Mapping[str, Image], Field(description="Images by name; they win over `image`.")] = Field(
+    images: Annotated[Mapping[ImageName, Image], Field(description="Images by name; they win over `image`.")] = Field(
         default_factory=dict
     )
     commands: Annotated[
-        Mapping[str, Program],
+        Mapping[ProgramName, Program],
         Field(description="How a program is started where an image has it in another place: a list of words."),
     ] = Field(default_factory=dict)
     pull_secrets: Annotated[
@@ -103,11 +107,16 @@ class WorkloadParameters(Parameters):
 
     def image_of(self, name: str, *, engine: bool = True) -> str:
         """What the class says of an image; empty when it says nothing. `image` speaks of engines only."""
-        return str(self.images.get(name) or (self.image if engine else "") or "")
+        images: Mapping[Any, str] = self.images
+        return str(images.get(name) or (self.image if engine else "") or "")
 
     def commands_said(self) -> dict[str, list[str]]:
         """For a template's digest."""
         return {name: list(words) for name, words in self.commands.items()}
+
+
+AnyWorkload = WorkloadParameters[str, str]
+"""Of a driver that doesn't matter here."""
 
 
 class KubernetesParameters(Parameters):

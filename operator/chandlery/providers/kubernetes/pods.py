@@ -8,7 +8,7 @@ from typing import Any
 from chandlery.foundation.validation.quantity import Quantity
 from chandlery.model.parts import Placement, Resources, SpreadPolicy
 from chandlery.providers.kubernetes.ownership import Owner
-from chandlery.providers.kubernetes.parameters import WorkloadParameters
+from chandlery.providers.kubernetes.parameters import AnyWorkload
 from chandlery.providers.kubernetes.types import BUDGETS, Obj
 
 USER = 999
@@ -120,7 +120,7 @@ def scratch(name: str, size: str = "16Mi") -> dict[str, Any]:
     return {"name": name, "emptyDir": {"sizeLimit": size}}
 
 
-def program(name: str, default: Sequence[str], parameters: WorkloadParameters) -> list[str]:
+def program(name: str, default: Sequence[str], parameters: AnyWorkload) -> list[str]:
     """How a program is started: the words before its arguments.
 
     Images put their programs in different places: a class says so with `commands.<name>`, a list of words.
@@ -160,7 +160,7 @@ def budget(owner: Owner, instances: int) -> list[Obj]:
 
 
 def image(
-    name: str, default: str, parameters: WorkloadParameters, catalogue: Mapping[str, str], *, engine: bool = True
+    name: str, default: str, parameters: AnyWorkload, catalogue: Mapping[str, str], *, engine: bool = True
 ) -> tuple[str, str]:
     """The image of an engine or of what runs beside one, and what people said of it (empty: the driver's own choice).
 
