@@ -83,7 +83,11 @@ def apiserver_argv(
         "--authorization-mode=RBAC",
         f"--anonymous-auth={'true' if settings.anonymous_auth else 'false'}",
         f"--cert-dir={pki}",
+        # nobody makes ServiceAccounts beside it, and without one of them the plugin lets no pod be made
+        "--disable-admission-plugins=ServiceAccount",
     ]
+    if settings.host not in ("", "0.0.0.0", "::"):  # noqa: S104 - else it finds its own, where there is a default route
+        argv.append(f"--advertise-address={settings.host}")
     if settings.token_auth_file is not None:
         argv.append(f"--token-auth-file={settings.token_auth_file}")
     return argv
