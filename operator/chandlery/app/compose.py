@@ -6,7 +6,9 @@ import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
+from chandlery.app.home import Home
 from chandlery.app.settings import LocalSettings, RunSettings
 from chandlery.driver.kind import Kind
 from chandlery.driver.provider import ProviderFactory, third_party_factories
@@ -22,6 +24,8 @@ from chandlery.reconcile.credentials import load as load_credentials
 from chandlery.reconcile.operator import Operator, OperatorSettings
 from chandlery.reconcile.server import Listen
 from chandlery.reconcile.settings import LoopSettings
+
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 def switched_on(wanted: str) -> list[Kind]:
@@ -75,6 +79,23 @@ def providers(data_dir: Path | None) -> dict[str, ProviderFactory]:
     return found
 
 
+def admission(run: RunSettings, kubeconfig: Path | None, data_dir: Path | None) -> tuple[Listen, Path | None]:
+    """Where webhooks are served, and the folder with the certificate for them, where somebody made one.
+
+    Beside an embedded control plane they always are: it is on this machine, and has made a certificate for us.
+    """
+    listen = Listen(run.webhook_host, run.webhook_port, run.webhook_certificate, run.webhook_key)
+    if not run.webhooks:
+        return replace(listen, port=None), None
+    if data_dir is None or kubeconfig != Home(data_dir).kubeconfig:
+        return listen, None
+    if listen.port is None:
+        listen = replace(listen, port=0)
+    made = Home(data_dir).controlplane / "pki"
+    found = listen.certificate is None and listen.host in _LOOPBACK and (made / "webhook.crt").exists()
+    return listen, made if found else None
+
+
 def make_operator(*, kubeconfig: Path | None, data_dir: Path | None) -> Operator:
     """An operator, ready to start.
 
@@ -93,6 +114,7 @@ def make_operator(*, kubeconfig: Path | None, data_dir: Path | None) -> Operator
     loop = load(LoopSettings)
     if loop.routine_events is None:
         loop = replace(loop, routine_events=data_dir is not None)
+    webhook, files = admission(run, kubeconfig, data_dir)
     settings = OperatorSettings(
         loop=loop,
         # One data directory has one operator: its lock says so already, and a Lease would cost the first second.
@@ -101,7 +123,8 @@ def make_operator(*, kubeconfig: Path | None, data_dir: Path | None) -> Operator
         lease_seconds=run.lease_seconds,
         shards=run.shards if run.sharding else 0,
         plain=Listen(run.metrics_host, run.metrics_port),
-        webhook=Listen(run.webhook_host, run.webhook_port, run.webhook_certificate, run.webhook_key),
+        webhook=webhook,
+        webhook_files=files,
         webhook_service=run.webhook_service,
         webhook_registration=run.webhook_registration,
         namespace=run.namespace,

@@ -17,10 +17,12 @@ class RunSettings:
     """Where metrics and probes are served."""
     metrics_port: int = 0
     """Their port; 0 takes a free one, which is in the log."""
+    webhooks: bool = True
+    """Refuse at the door what the loop would refuse later; false serves no admission webhooks, wherever it is said."""
     webhook_host: str = "127.0.0.1"
     """Where admission webhooks are served."""
     webhook_port: int | None = None
-    """Their port; without it none are served."""
+    """Their port; 0 takes a free one. Without it none are served, but under `chandlery up`, which takes a free one."""
     webhook_certificate: Path | None = None
     """File with the certificate chain for webhooks, PEM."""
     webhook_key: Path | None = None

@@ -20,6 +20,7 @@ from chandlery.controlplane.files import write_private
 _RENEW_SECONDS = 30 * 86_400
 _LEAF_SECONDS = 365 * 86_400
 _NOTE = "issued.json"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,9 @@ class Certificates:
     server_key: Path
     admin_cert: Path
     admin_key: Path
+    webhook_cert: Path
+    """For webhooks that are served on this machine: whoever can read it need not make certificates of their own."""
+    webhook_key: Path
 
 
 def prepare(folder: Path, hosts: tuple[str, ...]) -> Certificates:
@@ -47,6 +51,7 @@ def prepare(folder: Path, hosts: tuple[str, ...]) -> Certificates:
     authority = Authority(folder)
     authority.issue("apiserver", "kube-apiserver", hosts=hosts)
     authority.issue("admin", "admin", organizations=("system:masters",))
+    authority.issue("webhook", "webhook", hosts=LOOPBACK)
     told = {"until": int(time.time()) + _LEAF_SECONDS, "hosts": list(hosts), "digest": _digest(found)}
     write_private(folder / _NOTE, json.dumps(told).encode())
     return found
@@ -79,7 +84,7 @@ def prepare_apart(folder: Path, hosts: tuple[str, ...]) -> Callable[[], Certific
 
 
 def _files(folder: Path) -> Certificates:
-    names = ("ca.crt", "apiserver.crt", "apiserver.key", "admin.crt", "admin.key")
+    names = ("ca.crt", "apiserver.crt", "apiserver.key", "admin.crt", "admin.key", "webhook.crt", "webhook.key")
     return Certificates(*(folder / name for name in names))
 
 
@@ -97,6 +102,7 @@ def _are_good(found: Certificates, folder: Path, hosts: tuple[str, ...]) -> bool
 
 def _digest(files: Certificates) -> str:
     parts = (files.ca, files.server_cert, files.server_key, files.admin_cert, files.admin_key)
+    parts += (files.webhook_cert, files.webhook_key)
     return hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()
 
 

@@ -18,6 +18,8 @@ from chandlery.model.platform import GROUP, PLATFORM
 from chandlery.reconcile.parse import parse
 
 NAMESPACE_CONTROLLER = "system:serviceaccount:kube-system:namespace-controller"
+WEBHOOK_CONFIGURATION = "chandlery"
+"""The ValidatingWebhookConfiguration that the operator makes itself."""
 WEBHOOK_NAME = "validate.chandlery.dev"
 SETTINGS_NAME = "settings.chandlery.dev"
 """Asks about ResourceClasses and ProviderConfigs."""
@@ -123,7 +125,7 @@ def configuration(kinds: Mapping[str, Kind], client: Mapping[str, Any]) -> dict[
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": "chandlery", "labels": {"app.kubernetes.io/managed-by": "chandlery"}},
+        "metadata": {"name": WEBHOOK_CONFIGURATION, "labels": {"app.kubernetes.io/managed-by": "chandlery"}},
         # Two of them: a chart may have objects refused while no operator answers, but not the classes that it brings.
         "webhooks": [_hook(WEBHOOK_NAME, client, rules), _hook(SETTINGS_NAME, client, [settings])],
     }

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from chandlery.driver.kind import Kind
@@ -58,6 +59,8 @@ class OperatorSettings:
     """`name.namespace` of the Service before the replicas' webhooks; without it the API server is given a URL."""
     webhook_registration: str = ""
     """A ValidatingWebhookConfiguration that somebody else keeps: only the CA is written into it."""
+    webhook_files: Path | None = None
+    """A folder with webhook.crt, webhook.key and ca.crt, where somebody else made them for this machine."""
     namespace: str = ""
     """The only namespace to work in; "" for all."""
 
@@ -135,7 +138,7 @@ class Operator:
             await self._elector.release()
         await self.server.stop()
         if self._webhook is not None:
-            self._webhook.remove()
+            await self._webhook.remove()
         await self.api.close()
 
     # Probes
@@ -266,6 +269,7 @@ class Operator:
             namespace=self.settings.lease_namespace or self._credentials.namespace,
             service=self.settings.webhook_service,
             registration=self.settings.webhook_registration,
+            files=self.settings.webhook_files,
             host=listen.host,
             clock=self._clock,
             logger=self._logger,

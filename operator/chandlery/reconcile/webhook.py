@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ from chandlery.driver.kind import Kind
 from chandlery.foundation.clock import Clock
 from chandlery.foundation.context import Logger
 from chandlery.foundation.errors import ChandleryError
-from chandlery.reconcile.admission import PATH, SETTINGS_NAME, WEBHOOK_NAME, configuration
+from chandlery.reconcile.admission import PATH, SETTINGS_NAME, WEBHOOK_CONFIGURATION, WEBHOOK_NAME, configuration
 from chandlery.reconcile.api import Api, ResourceType
 from chandlery.reconcile.certificates import Certificate, shared_certificate
 
@@ -38,6 +39,8 @@ class Webhook:
         namespace: where the certificate's Secret is.
         service: `name.namespace` of the Service before the replicas; without it the API server is given a URL.
         host: address in that URL.
+        files: a folder with webhook.crt, webhook.key and ca.crt that somebody else made, for this machine alone; the
+            registration goes with us then. Without it a certificate is made and shared through a Secret.
         registration: a configuration that somebody else keeps, as a chart; without it we make our own.
         clock: the only source of time.
         logger: for what goes wrong.
@@ -52,6 +55,7 @@ class Webhook:
         service: str,
         host: str,
         registration: str = "",
+        files: Path | None = None,
         clock: Clock,
         logger: Logger,
     ) -> None:
@@ -63,19 +67,24 @@ class Webhook:
         self._registration = registration
         self._clock = clock
         self._logger = logger
-        self._folder = Path(tempfile.mkdtemp(prefix="chandlery-webhook-"))
+        self._files = files
+        self._folder = files or Path(tempfile.mkdtemp(prefix="chandlery-webhook-"))
         self._current: Certificate | None = None
 
     @property
     def certificate(self) -> Path:
-        return self._folder / "tls.crt"
+        return self._folder / ("webhook.crt" if self._files else "tls.crt")
 
     @property
     def key(self) -> Path:
-        return self._folder / "tls.key"
+        return self._folder / ("webhook.key" if self._files else "tls.key")
 
     async def prepare(self) -> None:
         """A certificate in files, for the server to load."""
+        if self._files is not None:
+            chain, key, authority = self.certificate, self.key, self._files / "ca.crt"
+            self._current = Certificate(chain.read_bytes(), key.read_bytes(), authority.read_bytes())
+            return
         hosts = [f"{self._service}.svc"] if self._service else [self._host]
         made = await shared_certificate(self._api, self._namespace, _SECRET, hosts, self._clock.now())
         if made != self._current:
@@ -120,12 +129,16 @@ class Webhook:
             try:
                 await self.prepare()
                 await self.register(port)
-            except ChandleryError as error:
+            except (ChandleryError, OSError) as error:
                 self._logger.warning("the webhook's certificate could not be checked", error=error)
 
-    def remove(self) -> None:
-        """Remove the files."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+    async def remove(self) -> None:
+        """Remove our files; and the registration, where no other replica answers to it."""
+        if self._files is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return
+        with contextlib.suppress(ChandleryError):  # the API server may have been stopped before us
+            await self._api.delete(CONFIGURATIONS, "", WEBHOOK_CONFIGURATION)
 
 
 def _write(path: Path, content: bytes) -> None:

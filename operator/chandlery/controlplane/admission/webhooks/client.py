@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import importlib
-import io
 import json
+import socket
 import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,18 +14,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from chandlery.controlplane.admission.review import WebhookError
+from chandlery.controlplane.admission.webhooks.https import BrokenAnswerError, Https, Target
 from chandlery.controlplane.codec import gojson
 from chandlery.controlplane.types import Obj
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from chandlery.controlplane.types import LocalApi
 
 ServiceResolver = Callable[[str, str, int], str]
 """(namespace, name, port) of a Service -> `host:port` to connect to. Raises LookupError."""
 
-_LARGE = 1024 * 1024
 _LARGEST_ANSWER = 3 * 1024 * 1024
 _STATUS_TEXTS = {
     400: "the server rejected our request for an unknown reason",
@@ -78,42 +75,23 @@ class WebhookClient:
 
     def __init__(self, resolve: ServiceResolver) -> None:
         self._resolve = resolve
-        self._session: aiohttp.ClientSession | None = None
+        self._https: Https | None = None
         self._contexts: dict[str, ssl.SSLContext] = {}
 
     async def call(self, client: Obj, timeout: int, review: Obj, *, limit: int = _LARGEST_ANSWER) -> Any:
         """POST a review and return the answer, of at most so many bytes, as decoded JSON. Raises WebhookError."""
-        url, shown, server_name = self._target(client, timeout)
-        body = orjson.dumps(review)
-        if self._session is None:
-            # Imported by the first call, in a thread: a third of what a start would take, and few have webhooks.
-            await asyncio.to_thread(importlib.import_module, "aiohttp")
-        import aiohttp
-
-        if self._session is None:
-            # No proxies and no cookies from the environment: a webhook is called directly or not at all.
-            self._session = aiohttp.ClientSession(
-                trust_env=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                connector=aiohttp.TCPConnector(limit=100, limit_per_host=20),
-            )
+        target, shown = self._target(client, timeout)
+        context = self._context(client.get("caBundle") or "")
+        if self._https is None:
+            self._https = Https()
         try:
-            async with self._session.post(
-                url,
-                data=body if len(body) < _LARGE else io.BytesIO(body),
-                headers={"Content-Type": "application/json", "Accept": "application/json, */*"},
-                ssl=self._context(client.get("caBundle") or ""),
-                server_hostname=server_name,
-                timeout=aiohttp.ClientTimeout(total=timeout),
-                allow_redirects=False,
-            ) as response:
-                answer = await _read(response.content, limit + 1)
-                status = response.status
+            async with asyncio.timeout(timeout):
+                status, answer = await self._https.post(target, orjson.dumps(review), context=context, limit=limit + 1)
         except TimeoutError as error:
             message = f"failed to call webhook: Post {json.dumps(shown)}: context deadline exceeded"
             raise WebhookError(message) from error
-        except (aiohttp.ClientError, OSError) as error:
-            message = f"failed to call webhook: Post {json.dumps(shown)}: {_network_text(error)}"
+        except OSError as error:
+            message = f"failed to call webhook: Post {json.dumps(shown)}: {_network_text(error, target)}"
             raise WebhookError(message) from error
         if len(answer) > limit:
             raise WebhookError(f"failed to call webhook: the response is larger than {limit >> 20} MiB")
@@ -125,13 +103,13 @@ class WebhookClient:
             text = f"failed to call webhook: couldn't get version/kind; json parse error: {error}"
             raise WebhookError(text) from error
 
-    def _target(self, client: Obj, timeout: int) -> tuple[str, str, str | None]:
-        """The URL to post to and to show, and the name that its certificate must carry (None: the URL's host)."""
+    def _target(self, client: Obj, timeout: int) -> tuple[Target, str]:
+        """Where to post to, and the URL to show."""
         if client.get("url"):
             url = str(client["url"])
             mark = "&" if "?" in url else "?"
             url = f"{url}{mark}timeout={timeout}s"
-            return url, url, None
+            return Target.of(url), url
         service = client["service"]
         namespace, name, port = service["namespace"], service["name"], service.get("port") or 443
         try:
@@ -139,8 +117,8 @@ class WebhookClient:
         except LookupError as error:
             raise WebhookError(f"failed to call webhook: {error.args[0]}") from error
         path = f"{(service.get('path') or '/').lstrip('/')}?timeout={timeout}s"
-        host = f"{name}.{namespace}.svc"
-        return f"https://{address}/{path}", f"https://{host}:{port}/{path}", host
+        url = f"https://{name}.{namespace}.svc:{port}/{path}"
+        return Target.of(url, address=address), url
 
     def _context(self, bundle: str) -> ssl.SSLContext:
         context = self._contexts.get(bundle)
@@ -157,18 +135,9 @@ class WebhookClient:
         return context
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
-
-async def _read(content: aiohttp.StreamReader, size: int) -> bytes:
-    """The whole body, or its first `size` bytes and maybe more."""
-    chunks = []
-    while size > 0 and (chunk := await content.readany()):
-        chunks.append(chunk)
-        size -= len(chunk)
-    return b"".join(chunks)
+        if self._https is not None:
+            self._https.close()
+            self._https = None
 
 
 def _status_text(status: int, body: bytes) -> str:
@@ -180,27 +149,22 @@ def _status_text(status: int, body: bytes) -> str:
     return f"the server responded with the status code {status} but did not return more information"
 
 
-def _certificate_text(error: aiohttp.ClientConnectorCertificateError) -> str:
+def _certificate_text(error: ssl.SSLCertVerificationError) -> str:
     """Why a webhook's certificate isn't trusted."""
-    problem = error.certificate_error
-    code = getattr(problem, "verify_code", 0)
-    if code in (18, 19, 20, 21):  # self-signed, or an issuer that the bundle doesn't hold
+    if error.verify_code in (18, 19, 20, 21):  # self-signed, or an issuer that the bundle doesn't hold
         return "x509: certificate signed by unknown authority"
-    if code == 10:
+    if error.verify_code == 10:
         return "x509: certificate has expired or is not yet valid"
-    return f"x509: {getattr(problem, 'verify_message', '') or problem}"
+    return f"x509: {error.verify_message or error}"
 
 
-def _network_text(error: BaseException) -> str:
-    import aiohttp
-
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+def _network_text(error: OSError, target: Target) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
         return f"tls: failed to verify certificate: {_certificate_text(error)}"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error
-        if isinstance(reason, ConnectionRefusedError):
-            return f"dial tcp {error.host}:{error.port}: connect: connection refused"
-        return f"dial tcp {error.host}:{error.port}: {reason.strerror or reason}"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "EOF"
-    return str(error) or type(error).__name__
+    if isinstance(error, BrokenAnswerError | ConnectionResetError | BrokenPipeError):
+        return str(error) or "EOF"
+    if isinstance(error, socket.gaierror):
+        return f"dial tcp: lookup {target.host}: {error.strerror or error}"
+    if isinstance(error, ConnectionRefusedError):
+        return f"dial tcp {target.host}:{target.port}: connect: connection refused"
+    return f"dial tcp {target.host}:{target.port}: {error.strerror or error}"
