@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import waiting
 
 from chandlery.controlplane.admission.webhooks.https import BrokenAnswerError, Https, Target
 from chandlery.controlplane.pki import Authority
@@ -113,7 +114,7 @@ async def test_what_nobody_uses_for_a_while_is_closed(
 ) -> None:
     monkeypatch.setattr("chandlery.controlplane.admission.webhooks.https._IDLE_SECONDS", 0.01)
     await post(https, hook, trusting)
-    assert await until(lambda: https.idle == 0)
+    await waiting.eventually(lambda: https.idle == 0)
     assert await post(https, hook, trusting) == (200, b"ok")
 
 
