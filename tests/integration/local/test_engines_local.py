@@ -64,6 +64,10 @@ async def test_packages_that_an_interrupted_installation_left_are_gone_on_with()
     again = await apt.fetch(debs)
     assert hashlib.sha256(again[0].read_bytes()).hexdigest() == debs[0].sha256
     apt.drop(debs)
+    # Parts of an engine that the system has belong into its tree all the same; its libraries and the rest don't.
+    names = [deb.package for deb in await apt.resolve(["util-linux"])]
+    assert "libuuid1" in names
+    assert "libc6" not in names
 
 
 async def test_an_older_line_is_installed_beside_the_one_that_is_here(tmp_path):

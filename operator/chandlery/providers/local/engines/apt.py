@@ -88,6 +88,8 @@ class Apt:
                 hint="Look at /etc/apt/sources.list, or install the engine yourself; it is found on PATH.",
             )
         names = [*packages, *(found[1] for line in output.splitlines() if (found := _INST.match(line)))]
+        if not only:
+            names += await self._programs_of_the_system(packages)
         wanted = [name for name in dict.fromkeys(names) if not only or re.fullmatch(only, name)]
         code, output = await self._apt("download", "--print-uris", *wanted)
         located = [place for line in output.splitlines() if (place := _URI.match(line))]
@@ -95,6 +97,26 @@ class Apt:
         if code != 0 or len(debs) < len(wanted):
             raise Unavailable(f"apt could not say where {', '.join(wanted)} come from: {_last(output)}")
         return debs
+
+    async def _programs_of_the_system(self, packages: Sequence[str]) -> list[str]:
+        """What these packages need and the system has, as far as it holds parts of the engine itself.
+
+        apt leaves out what is installed, which is right for libraries: they are found wherever they are. An engine's own
+        programs are looked for in its tree. redis-server is a link to a program of redis-tools, and psql of
+        PostgreSQL 15 belongs to postgresql-client-15: each comes from the same source package as what was asked for.
+        """
+        nothing = ("-o", "Dir::State::status=/dev/null")
+        code, output = await self._apt("install", "--simulate", "--no-install-recommends", *nothing, *packages)
+        needed = [found[1] for line in output.splitlines() if (found := _INST.match(line))]
+        if code != 0 or not needed:
+            return []
+        form = "${db:Status-Status} ${source:Package} ${Package}\n"
+        # Its code only says that some of them aren't installed.
+        _, output = await run(["dpkg-query", "--show", "--showformat", form, *needed, *packages], cwd=self.directory)
+        installed = [words[1:] for line in output.splitlines() if (words := line.split())[:1] == ["installed"]]
+        code, output = await self._apt_cache("show", "--no-all-versions", *packages)
+        sources = set(packages) | {line.split()[1] for line in output.splitlines() if line.startswith("Source: ")}
+        return [name for source, name in installed if source in sources]
 
     async def _refresh(self, *, force: bool = False) -> None:
         stamp = self.directory / "updated"
@@ -172,6 +194,12 @@ class Apt:
     # -- running
 
     async def _apt(self, *arguments: str, cwd: Path | None = None) -> tuple[int, str]:
+        return await self._run("apt-get", "-q", *arguments, cwd=cwd)
+
+    async def _apt_cache(self, *arguments: str) -> tuple[int, str]:
+        return await self._run("apt-cache", "-q", *arguments)
+
+    async def _run(self, program: str, *arguments: str, cwd: Path | None = None) -> tuple[int, str]:
         # Not where downloads are, unless it downloads: apt says nothing of a package whose file lies there already.
         options = {
             "Dir::State::lists": str(self.directory / "lists"),
@@ -182,7 +210,7 @@ class Apt:
             "Acquire::Retries": "2",
             "Acquire::Languages": "none",
         }
-        argv = ["apt-get", "-q", *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
+        argv = [program, *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
         return await run([*argv, *arguments], cwd=cwd or self.directory)
 
 

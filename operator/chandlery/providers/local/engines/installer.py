@@ -146,7 +146,11 @@ class Installer:
     async def _check(self, entry: EngineEntry, source: Source, root: Path) -> None:
         binary = tree_binary(root, source)
         if binary is None:
-            raise EngineFailed(f"{source} doesn't hold {source.binary}", retry_after=None)
+            raise EngineFailed(
+                f"{source} doesn't hold {source.binary}",
+                hint=f"Install {entry.name} with this system's package manager; it is found on PATH.",
+                retry_after=None,
+            )
         await version_of(entry, binary, tree_environment(root), strict=True)
 
 
