@@ -145,18 +145,7 @@ async def test_a_client_gets_what_the_operators_made(kube, handed_over, tmp_path
         status = await kube.ready("Queue", "real", 180)
         assert status["members"][0]["name"] == "real-queue-server-0"
         binding = await kube.secret("real")
-        connection = await aio_pika.connect(
-            host=pod["status"]["podIP"],
-            login=binding["username"],
-            password=binding["password"],
-            virtualhost=binding["virtual-host"],
-        )
-        async with connection:
-            channel = await connection.channel()
-            exchange = await channel.get_exchange(binding["exchange"], ensure=False)
-            await exchange.publish(aio_pika.Message(b"one"), binding["routing-key"])
-            queue = await channel.get_queue(binding["queue"], ensure=False)
-            assert (await queue.get(timeout=10, no_ack=True)).body == b"one"
+        await one_message(pod, binding)
     finally:
         played.cancel()
         await asyncio.gather(played, return_exceptions=True)
@@ -183,24 +172,27 @@ async def test_the_cluster_operators_servers_speak_tls_only(kube, handed_over, t
         assert (binding["port"], binding["uri"].partition(":")[0]) == ("5671", "amqps")
         trust = ssl.create_default_context(cadata=binding["ca.crt"])
         trust.check_hostname = False  # it is reached by its address here
-        connection = await aio_pika.connect(
-            host=pod["status"]["podIP"],
-            port=5671,
-            ssl=True,
-            ssl_context=trust,
-            login=binding["username"],
-            password=binding["password"],
-            virtualhost=binding["virtual-host"],
-        )
-        async with connection:
-            channel = await connection.channel()
-            exchange = await channel.get_exchange(binding["exchange"], ensure=False)
-            await exchange.publish(aio_pika.Message(b"one"), binding["routing-key"])
-            queue = await channel.get_queue(binding["queue"], ensure=False)
-            assert (await queue.get(timeout=10, no_ack=True)).body == b"one"
+        await one_message(pod, binding, port=5671, ssl=True, ssl_context=trust)
     finally:
         played.cancel()
         await asyncio.gather(played, return_exceptions=True)
+
+
+async def one_message(pod, binding, **how):
+    """As an application does: in by the exchange, out of the queue."""
+    connection = await aio_pika.connect(
+        host=pod["status"]["podIP"],
+        login=binding["username"],
+        password=binding["password"],
+        virtualhost=binding["virtual-host"],
+        **how,
+    )
+    async with connection:
+        channel = await connection.channel()
+        exchange = await channel.get_exchange(binding["exchange"], ensure=False)
+        await exchange.publish(aio_pika.Message(b"one"), binding["routing-key"])
+        queue = await channel.get_queue(binding["queue"], ensure=False)
+        assert (await queue.get(timeout=10, no_ack=True)).body == b"one"
 
 
 async def broker(kube, cluster):
