@@ -7,7 +7,6 @@ real connection to the primary, as its superuser, by the same rules as everywher
 from __future__ import annotations
 
 import contextlib
-import ssl
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -21,10 +20,9 @@ from chandlery.foundation.errors import (
     DependencyNotReady,
     FailedPrecondition,
     NotSupported,
-    Unavailable,
 )
 from chandlery.model.base import Condition, DeletionPolicy, Endpoint
-from chandlery.model.parts import ClientAuthentication, ExposureType
+from chandlery.model.parts import ExposureType
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.foreign import look
 from chandlery.providers.kubernetes.ownership import Owner, base_name
@@ -42,14 +40,14 @@ from chandlery.providers.kubernetes.types import (
     SERVICES,
     Obj,
 )
-from chandlery_kinds.database.drivers.kubernetes_delegate import BACKUP, DRIFT_POLL, POLL, Delegated
+from chandlery_kinds.database.drivers.kubernetes_delegate import BACKUP, DRIFT_POLL, POLL, Delegated, not_handed_over
 from chandlery_kinds.database.kubernetes.cluster import AUTH, POOLER, PORT, SUPERUSER, children, pooled
 from chandlery_kinds.database.kubernetes.cluster_backup import CRD as PLUGIN_CRD
 from chandlery_kinds.database.kubernetes.cluster_backup import asked_for
 from chandlery_kinds.database.kubernetes.cluster_backup import facts as backup_facts
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.binding import binding, encrypted, secret_part
-from chandlery_kinds.database.postgres.connection import connect
+from chandlery_kinds.database.postgres.connection import connect, serves
 from chandlery_kinds.database.postgres.content import Content
 from chandlery_kinds.database.postgres.scripts import Scripts
 from chandlery_kinds.database.spec_parts import BackupMethod, PoolMode
@@ -71,17 +69,11 @@ def refused(obj: Database) -> list[Unsupported]:
     if spec.pooler is not None and spec.pooler.enabled and spec.pooler.mode is PoolMode.STATEMENT:
         no("spec.pooler.mode", "statement", "CloudNativePG's pooler knows session and transaction")
     tls = spec.tls
-    if tls is not None and tls.enabled:
-        if tls.issuer_ref is not None:
-            why = "CloudNativePG takes certificates from a Secret: name cert-manager's as certificateSecret"
-            no("spec.tls.issuerRef", tls.issuer_ref.name, why)
-        if tls.client_authentication is not ClientAuthentication.NONE:
-            why = "CloudNativePG lets clients in by password"
-            no("spec.tls.clientAuthentication", tls.client_authentication.value, why)
+    if tls is not None and tls.enabled and tls.issuer_ref is not None:
+        why = "CloudNativePG takes certificates from a Secret: name cert-manager's as certificateSecret"
+        no("spec.tls.issuerRef", tls.issuer_ref.name, why)
+    found += not_handed_over(spec, "CloudNativePG")
     exposure = spec.exposure
-    if exposure.allowed_cidrs and exposure.type is not ExposureType.LOAD_BALANCER:
-        why = "pods of CloudNativePG get no NetworkPolicy from here: write one, or use a load balancer"
-        no("spec.exposure.allowedCidrs", "set", why)
     if exposure.port is not None and exposure.type is ExposureType.INTERNAL:
         no("spec.exposure.port", exposure.port, f"CloudNativePG's Services have the port {PORT}")
     if spec.deletion_policy is not DeletionPolicy.DELETE:
@@ -118,12 +110,10 @@ class CnpgCluster(Delegated):
 
     superuser: ClassVar[str] = SUPERUSER
     by: ClassVar[tuple[str, str, str]] = ("PostgreSQL", "CloudNativePG", "https://cloudnative-pg.io/docs")
+    port: ClassVar[int] = PORT
 
     def __init__(self, ctx: DriverContext, obj: Database, there: Children, *, served: bool) -> None:
         super().__init__(ctx, obj, there, served=served)
-        self.version = ""
-        self.error = ""
-        self.authority: str | None = None
         self.scripts = Scripts(ctx, obj, self.notes.setdefault("scripts", {}), self._save, self._connect)
 
     @classmethod
@@ -190,17 +180,8 @@ class CnpgCluster(Delegated):
 
     # -- the primary
 
-    @property
-    def primary(self) -> Obj | None:
-        """Its pod."""
-        name = ((self.live or {}).get("status") or {}).get("currentPrimary")
-        return next((p for p in self.there.pods if p["metadata"]["name"] == name), None)
-
     async def _connect(self, database: str, user: str = "", password: str = "") -> Any:
-        pod = self.primary
-        if pod is None:
-            raise Unavailable("CloudNativePG has not named a primary yet", retry_after=1.0)
-        host, port = self.session.resolve(pod, PORT)
+        host, port, tls = await self._where_and_how()
         seconds = max(self.ctx.base.remaining() or 60.0, 1.0)
         return await connect(
             host,
@@ -209,26 +190,16 @@ class CnpgCluster(Delegated):
             user=user or SUPERUSER,
             password=password or self._admin()["password"],
             command_seconds=seconds,
-            tls=await self._context(),
+            tls=tls,
         )
 
-    async def _context(self) -> ssl.SSLContext | None:
-        """By the CA that signed the servers' certificates; None where there is none."""
-        authority = await self._ca()
-        if not authority:
-            return None
-        context = ssl.create_default_context(cadata=authority)
-        context.check_hostname = False  # the pod is asked by its address
-        return context
+    def _authority_secret(self) -> str:
+        tls = self.spec.tls
+        given = tls.certificate_secret if tls is not None and tls.enabled else None
+        return str(given.name) if given is not None else self.owner.base + CA
 
-    async def _ca(self) -> str:
-        if self.authority is None:
-            tls = self.spec.tls
-            given = tls.certificate_secret if tls is not None and tls.enabled else None
-            name = given.name if given is not None else self.owner.base + CA
-            data = await self.ctx.reader.secret(self.owner.namespace, str(name))
-            self.authority = (data or {}).get("ca.crt", b"").decode()
-        return self.authority
+    async def _serves(self, database: str, user: str, password: str) -> bool:
+        return await serves(self._connect(database, user, password))
 
     def _content(self, passwords: Mapping[str, str]) -> Content:
         return Content(self.spec, self._connect, passwords, self.notes.setdefault("content", {}))
@@ -296,25 +267,6 @@ class CnpgCluster(Delegated):
             return [], ()
         left, conditions = self.scripts.look()
         return inside or left, conditions
-
-    async def _client_works(self, passwords: Mapping[str, str]) -> bool:
-        if self.first_owner not in passwords:
-            return True
-        item = self.spec.databases[0]
-        try:
-            connection = await self._connect(item.name, self.first_owner, passwords[self.first_owner])
-        except ChandleryError:
-            return False
-        try:
-            return bool(await connection.fetchval("SELECT 1") == 1)
-        except Exception:  # noqa: BLE001 - it may go down in any way
-            return False
-        finally:
-            await connection.close(timeout=2)
-
-    @property
-    def _encrypted(self) -> bool:
-        return self.spec.tls is not None and self.spec.tls.enabled
 
     def _where(self) -> tuple[str, int]:
         """Where clients connect; an empty host while the cluster hasn't given an address yet."""

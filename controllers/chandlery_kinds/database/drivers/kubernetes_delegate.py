@@ -7,19 +7,21 @@ as everywhere.
 from __future__ import annotations
 
 import secrets
+import ssl
 from abc import abstractmethod
 from base64 import b64decode
 from collections.abc import Mapping
 from typing import ClassVar
 
-from chandlery.driver.protocol import Difference, DriverContext, Observation
-from chandlery.foundation.errors import FailedPrecondition
+from chandlery.driver.protocol import Difference, DriverContext, Observation, Unsupported
+from chandlery.foundation.errors import FailedPrecondition, Unavailable
+from chandlery.model.parts import ClientAuthentication, ExposureType
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.types import SECRETS, Obj
 from chandlery_kinds.database.drivers.kubernetes_pass import ContentLike, DatabasePass
 from chandlery_kinds.database.kubernetes.cluster import ADMIN
-from chandlery_kinds.database.model import Database
+from chandlery_kinds.database.model import Database, DatabaseSpec
 from chandlery_kinds.database.postgres.scripts import PAYLOAD as SCRIPT
 
 POLL = 10.0
@@ -31,21 +33,47 @@ _WORDS = frozenset({"auth", "rotate", "anchor", "password", "backup", SCRIPT, "a
 """What payloads of ours begin with; those of the inside are statements."""
 
 
+def not_handed_over(spec: DatabaseSpec, operator: str) -> list[Unsupported]:
+    """What neither of the operators takes."""
+    found, tls, exposure = [], spec.tls, spec.exposure
+    if tls is not None and tls.enabled and tls.client_authentication is not ClientAuthentication.NONE:
+        why = f"{operator} lets clients in by password"
+        found.append(Unsupported("spec.tls.clientAuthentication", tls.client_authentication.value, why))
+    if exposure.allowed_cidrs and exposure.type is not ExposureType.LOAD_BALANCER:
+        why = f"pods of {operator} get no NetworkPolicy from here: write one, or use a load balancer"
+        found.append(Unsupported("spec.exposure.allowedCidrs", "set", why))
+    return found
+
+
 class Delegated(DatabasePass):
     """Made anew each time; keeps nothing."""
 
     superuser: ClassVar[str]
     by: ClassVar[tuple[str, str, str]]
     """Engine, the operator that runs several instances of it, and where to learn about that."""
+    port: ClassVar[int]
+    """Where its servers listen."""
 
     def __init__(self, ctx: DriverContext, obj: Database, there: Children, *, served: bool) -> None:
         super().__init__(ctx, obj, there)
         self.served = served
+        self.version = ""
+        """Of the primary; empty while it doesn't answer, and `error` tells why."""
+        self.error = ""
+        self._authority: str | None = None
 
     @property
     @abstractmethod
-    def primary(self) -> Obj | None:
-        """The pod that takes writes."""
+    def live(self) -> Obj | None:
+        """The other operator's object."""
+
+    @abstractmethod
+    def _authority_secret(self) -> str:
+        """The Secret with the CA of the servers' certificates; empty without one."""
+
+    @abstractmethod
+    async def _serves(self, database: str, user: str, password: str) -> bool:
+        """Whether the primary answers to this user."""
 
     @abstractmethod
     def _wanted(self) -> list[Obj]:
@@ -66,6 +94,52 @@ class Delegated(DatabasePass):
 
     async def _run_script(self, name: str, field: str) -> None:
         """A script at the beginning."""
+
+    # -- the primary
+
+    @property
+    def primary(self) -> Obj | None:
+        """The pod that takes writes."""
+        name = ((self.live or {}).get("status") or {}).get("currentPrimary")
+        return next((p for p in self.there.pods if p["metadata"]["name"] == name), None)
+
+    @property
+    def _encrypted(self) -> bool:
+        return self.spec.tls is not None and self.spec.tls.enabled
+
+    async def _where_and_how(self) -> tuple[str, int, ssl.SSLContext | None]:
+        """Address and port of the primary, and with what it is asked.
+
+        Raises:
+            Unavailable: there is none.
+        """
+        pod = self.primary
+        if pod is None:
+            raise Unavailable(f"{self.by[1]} has not named a primary yet", retry_after=1.0)
+        return *self.session.resolve(pod, self.port), await self._context()
+
+    async def _context(self) -> ssl.SSLContext | None:
+        """By the CA that signed the servers' certificates; None where there is none."""
+        authority = await self._ca()
+        if not authority:
+            return None
+        context = ssl.create_default_context(cadata=authority)
+        context.check_hostname = False  # the pod is asked by its address
+        return context
+
+    async def _ca(self) -> str:
+        name = self._authority_secret()
+        if not name:
+            return ""
+        if self._authority is None:
+            data = await self.ctx.reader.secret(self.owner.namespace, name)
+            self._authority = (data or {}).get("ca.crt", b"").decode()
+        return self._authority
+
+    async def _client_works(self, passwords: Mapping[str, str]) -> bool:
+        """The real thing: log in as the binding's role, into the binding's database."""
+        owner = self.first_owner
+        return owner not in passwords or await self._serves(self.spec.databases[0].name, owner, passwords[owner])
 
     # -- passwords
 

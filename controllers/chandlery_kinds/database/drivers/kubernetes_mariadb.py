@@ -7,20 +7,21 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Unsupported
-from chandlery.foundation.errors import ChandleryError, EngineFailed, Unavailable
+from chandlery.foundation.errors import ChandleryError, Unavailable
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.drift import stamped
 from chandlery.providers.kubernetes.types import CONFIG_MAPS
 from chandlery_kinds.database.drivers.kubernetes_pass import ContentLike
 from chandlery_kinds.database.drivers.kubernetes_pod import DatabasePod
 from chandlery_kinds.database.kubernetes.inputs import METRICS_USER
-from chandlery_kinds.database.kubernetes.mariadb_config import FILE, config, is_live, revisions, wanted_settings
+from chandlery_kinds.database.kubernetes.mariadb_config import FILE, config, revisions, wanted_settings
 from chandlery_kinds.database.kubernetes.mariadb_pod import PROBE_USER
 from chandlery_kinds.database.mariadb.binding import binding, encrypted
 from chandlery_kinds.database.mariadb.configuration import sql_value
-from chandlery_kinds.database.mariadb.connection import certificate_of, connect
+from chandlery_kinds.database.mariadb.connection import certificate_of, connect, serves
 from chandlery_kinds.database.mariadb.content import Content, fetch
 from chandlery_kinds.database.mariadb.rights import refused_roles
+from chandlery_kinds.database.mariadb.settings import differences, is_live, tell
 from chandlery_kinds.database.mariadb.sql import account, literal, stored
 from chandlery_kinds.database.model import Database
 
@@ -99,16 +100,7 @@ class MariaPod(DatabasePod):
         owner = self.spec.owner_of(item)
         if owner not in passwords or self.inputs.clients_show:
             return True  # an owner that can't log in, or must show a certificate that is its own
-        try:
-            connection = await self._connect(owner, passwords[owner], item.name)
-        except ChandleryError:
-            return False
-        try:
-            return await fetch(connection, "SELECT 1") == [(1,)]
-        except Exception:  # noqa: BLE001
-            return False
-        finally:
-            connection.close()
+        return await serves(self._connect(owner, passwords[owner], item.name))
 
     def _content(self, passwords: Mapping[str, str]) -> ContentLike:
         record = self.notes.setdefault("content", {})
@@ -130,16 +122,7 @@ class MariaPod(DatabasePod):
         return [found for found in self._changes() if found.disruption is Disruption.RESTART]
 
     def _changes(self) -> list[Difference]:
-        found = []
-        for name in sorted({*self.wanted, *self.applied}):
-            value, has = self.wanted.get(name), self.applied.get(name)
-            if has != value:
-                field = f"spec.configuration[{name}]" if name in self.spec.configuration or value is None else name
-                cost = Disruption.RELOAD if is_live(name) else Disruption.RESTART
-                found.append(
-                    Difference(field, value or "default", has or "default", cost, payload=("set", name, value))
-                )
-        return found
+        return differences(self.spec, self.wanted, self.applied)
 
     def _setting_differences(self) -> list[Difference]:
         found = [change for change in self._changes() if change.disruption is Disruption.RELOAD]
@@ -209,21 +192,7 @@ class MariaPod(DatabasePod):
             await self.there.apply(stamped(config(self.inputs)))
 
     async def _run(self, statement: str, change: Difference | None = None) -> None:
-        import pymysql
-
-        connection = await self._connect()
-        try:
-            await fetch(connection, statement)
-        except pymysql.err.MySQLError as error:
-            raise EngineFailed(
-                f"MariaDB refuses the value: {error.args[-1]}",
-                field=change.field if change else None,
-                value=change.desired if change else None,
-                hint="Correct it; the server goes on with the old value.",
-                retry_after=None,
-            ) from error
-        finally:
-            connection.close()
+        await tell(await self._connect(), statement, change)
 
     async def _reload_certificates(self) -> None:
         await self._run("FLUSH SSL")

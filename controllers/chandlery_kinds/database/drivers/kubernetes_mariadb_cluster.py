@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation, Unsupported
-from chandlery.foundation.errors import ChandleryError, Unavailable
+from chandlery.foundation.errors import ChandleryError
 from chandlery.model.base import DeletionPolicy, Endpoint
-from chandlery.model.parts import ClientAuthentication, ExposureType
+from chandlery.model.parts import ExposureType
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.session import KubernetesSession
 from chandlery.providers.kubernetes.types import CONFIG_MAPS, MARIADBS, PODS, SECRETS, SERVICES, Obj
-from chandlery_kinds.database.drivers.kubernetes_delegate import DRIFT_POLL, POLL, Delegated
+from chandlery_kinds.database.drivers.kubernetes_delegate import DRIFT_POLL, POLL, Delegated, not_handed_over
 from chandlery_kinds.database.kubernetes.mariadb_cluster import (
     BUNDLE,
     PORT,
@@ -25,7 +24,7 @@ from chandlery_kinds.database.kubernetes.mariadb_cluster import (
     cluster,
 )
 from chandlery_kinds.database.mariadb.binding import binding, encrypted
-from chandlery_kinds.database.mariadb.connection import connect
+from chandlery_kinds.database.mariadb.connection import connect, serves
 from chandlery_kinds.database.mariadb.content import Content, fetch
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.binding import secret_part
@@ -55,12 +54,8 @@ def refused(obj: Database) -> list[Unsupported]:
         for name, given in (("certificateSecret", tls.certificate_secret), ("issuerRef", tls.issuer_ref)):
             if given is not None:
                 no(f"spec.tls.{name}", given.name, "mariadb-operator makes the certificates")
-        if tls.client_authentication is not ClientAuthentication.NONE:
-            no("spec.tls.clientAuthentication", tls.client_authentication.value, "clients come by password")
+    found += not_handed_over(spec, "mariadb-operator")
     exposure = spec.exposure
-    if exposure.allowed_cidrs and exposure.type is not ExposureType.LOAD_BALANCER:
-        why = "pods of mariadb-operator get no NetworkPolicy from here: write one, or use a load balancer"
-        no("spec.exposure.allowedCidrs", "set", why)
     if exposure.port not in (None, PORT):
         no("spec.exposure.port", exposure.port, f"mariadb-operator's Services have the port {PORT}")
     if exposure.node_port is not None:
@@ -82,12 +77,7 @@ class MariaCluster(Delegated):
         "mariadb-operator",
         "https://github.com/mariadb-operator/mariadb-operator",
     )
-
-    def __init__(self, ctx: DriverContext, obj: Database, there: Children, *, served: bool) -> None:
-        super().__init__(ctx, obj, there, served=served)
-        self.version = ""
-        self.error = ""
-        self.authority: str | None = None
+    port: ClassVar[int] = PORT
 
     @classmethod
     async def of(cls, ctx: DriverContext, obj: Database) -> MariaCluster:
@@ -101,46 +91,24 @@ class MariaCluster(Delegated):
     def live(self) -> Obj | None:
         return self.there.get(MARIADBS)
 
-    @property
-    def primary(self) -> Obj | None:
-        name = ((self.live or {}).get("status") or {}).get("currentPrimary")
-        return next((p for p in self.there.pods if p["metadata"]["name"] == name), None)
-
     # -- the primary
 
-    @property
-    def _encrypted(self) -> bool:
-        return self.spec.tls is not None and self.spec.tls.enabled
-
     async def _connect(self, user: str = "", password: str = "", database: str = "") -> Any:
-        pod = self.primary
-        if pod is None:
-            raise Unavailable("mariadb-operator has not named a primary yet", retry_after=1.0)
-        host, port = self.session.resolve(pod, PORT)
+        host, port, tls = await self._where_and_how()
         return await connect(
             host,
             port,
             user=user or SUPERUSER,
             password=password or self._admin()["password"],
             database=database,
-            tls=await self._context(),
+            tls=tls,
         )
 
-    async def _context(self) -> ssl.SSLContext | None:
-        authority = await self._ca()
-        if not authority:
-            return None
-        context = ssl.create_default_context(cadata=authority)
-        context.check_hostname = False  # the pod is asked by its address
-        return context
+    def _authority_secret(self) -> str:
+        return self.owner.base + BUNDLE if self._encrypted else ""
 
-    async def _ca(self) -> str:
-        if not self._encrypted:
-            return ""
-        if self.authority is None:
-            data = await self.ctx.reader.secret(self.owner.namespace, self.owner.base + BUNDLE)
-            self.authority = (data or {}).get("ca.crt", b"").decode()
-        return self.authority
+    async def _serves(self, database: str, user: str, password: str) -> bool:
+        return await serves(self._connect(user, password, database))
 
     def _content(self, passwords: Mapping[str, str]) -> Content:
         return Content(self.spec, self._connect, passwords, self.notes.setdefault("content", {}))
@@ -199,20 +167,6 @@ class MariaCluster(Delegated):
         except ChandleryError as error:
             self.version, self.error = "", error.message
             return []
-
-    async def _client_works(self, passwords: Mapping[str, str]) -> bool:
-        if self.first_owner not in passwords:
-            return True
-        try:
-            connection = await self._connect(self.first_owner, passwords[self.first_owner], self.spec.databases[0].name)
-        except ChandleryError:
-            return False
-        try:
-            return await fetch(connection, "SELECT 1") == [(1,)]
-        except Exception:  # noqa: BLE001 - it may go down in any way
-            return False
-        finally:
-            connection.close()
 
     def _host(self) -> str:
         """Where clients connect; empty while the cluster hasn't given an address yet."""

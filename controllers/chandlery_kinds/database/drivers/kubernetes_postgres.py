@@ -19,7 +19,7 @@ from chandlery_kinds.database.kubernetes.inputs import METRICS_USER, PORT
 from chandlery_kinds.database.kubernetes.pooler import SUFFIX as POOLER
 from chandlery_kinds.database.model import Database
 from chandlery_kinds.database.postgres.binding import binding, encrypted
-from chandlery_kinds.database.postgres.connection import certificate_of, connect
+from chandlery_kinds.database.postgres.connection import certificate_of, connect, serves
 from chandlery_kinds.database.postgres.content import Content
 from chandlery_kinds.database.postgres.live_settings import KEPT, setting_differences, statement
 from chandlery_kinds.database.postgres.scram import matches, verifier
@@ -95,16 +95,7 @@ class PostgresPod(DatabasePod):
         owner = self.spec.owner_of(item)
         if owner not in passwords or self.inputs.clients_show:
             return True  # an owner that can't log in, or must show a certificate that is its own
-        try:
-            connection = await self._connect(item.name, owner, passwords[owner])
-        except ChandleryError:
-            return False
-        try:
-            return bool(await connection.fetchval("SELECT 1") == 1)
-        except Exception:  # noqa: BLE001
-            return False
-        finally:
-            await connection.close(timeout=2)
+        return await serves(self._connect(item.name, owner, passwords[owner]))
 
     # -- the pooler
 

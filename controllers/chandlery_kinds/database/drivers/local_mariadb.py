@@ -18,9 +18,11 @@ from chandlery.providers.local.driver import crash_loop
 from chandlery_kinds.database.drivers.local_mariadb_backup import Restore, take
 from chandlery_kinds.database.drivers.local_mariadb_server import HOST, MariaServer
 from chandlery_kinds.database.drivers.local_roles import passwords, rotation_of, secret_part, with_times
-from chandlery_kinds.database.mariadb.configuration import dynamic, settings, sql_value
+from chandlery_kinds.database.mariadb.configuration import settings, sql_value
+from chandlery_kinds.database.mariadb.connection import serves
 from chandlery_kinds.database.mariadb.content import Content, fetch
 from chandlery_kinds.database.mariadb.rights import refused_roles
+from chandlery_kinds.database.mariadb.settings import differences, tell
 from chandlery_kinds.database.model import Database
 
 STARTING_POLL = 0.02
@@ -166,14 +168,7 @@ class MariaServers:
         owner = self.spec.owner_of(item)
         if owner not in secrets or (self.certificates is not None and self.certificates.requires_clients):
             return True
-        try:
-            connection = await self.server.connect_as(owner, secrets[owner], item.name, self._context())
-        except (ChandleryError, ssl.SSLError):
-            return False
-        try:
-            return await fetch(connection, "SELECT 1") == [(1,)]
-        finally:
-            connection.close()
+        return await serves(self.server.connect_as(owner, secrets[owner], item.name, self._context()))
 
     def _context(self) -> ssl.SSLContext | None:
         if self.certificates is None:
@@ -223,11 +218,7 @@ class MariaServers:
     # -- differences
 
     def _server_differences(self, *, running: bool, wait: float) -> list[Difference]:
-        found = []
-        wanted = self.wanted_settings()
-        for name in sorted({*wanted, *self.applied}):
-            if self.applied.get(name) != wanted.get(name):
-                found.append(self._setting_difference(name, wanted.get(name)))
+        found = differences(self.spec, self.wanted_settings(), self.applied)
         port = self.spec.exposure.port
         if port is not None and port != self.server.port:
             cost = Disruption.RESTART
@@ -237,12 +228,6 @@ class MariaServers:
         if not running and wait <= 0:
             found.append(Difference("instance node-0", "running", "stopped", payload=("start",)))
         return found
-
-    def _setting_difference(self, name: str, value: str | None) -> Difference:
-        field = f"spec.configuration[{name}]" if name in self.spec.configuration or value is None else name
-        cost = Disruption.RELOAD if _is_live(name) else Disruption.RESTART
-        actual = self.applied.get(name, "default")
-        return Difference(field, value or "default", actual, cost, payload=("set", name, value))
 
     async def _live_differences(self, live: Mapping[str, Any]) -> list[Difference]:
         """What a running server must be told: files, certificates."""
@@ -330,21 +315,7 @@ class MariaServers:
             self._set(name, value)
 
     async def _execute(self, statement: str, change: Difference | None = None) -> None:
-        import pymysql
-
-        connection = await self.server.connect()
-        try:
-            await fetch(connection, statement)
-        except pymysql.err.MySQLError as error:
-            raise EngineFailed(
-                f"MariaDB refuses the value: {error.args[-1]}",
-                field=change.field if change else None,
-                value=change.desired if change else None,
-                hint="Correct it; the server goes on with the old value.",
-                retry_after=None,
-            ) from error
-        finally:
-            connection.close()
+        await tell(await self.server.connect(), statement, change)
 
     def _set(self, name: str, value: str | None) -> None:
         if value is None:
@@ -367,10 +338,6 @@ class MariaServers:
         if restart:
             await self.server.process.stop()
             await self.server.start()
-
-
-def _is_live(name: str) -> bool:
-    return name == "require_secure_transport" or dynamic(name)
 
 
 def _query(values: Mapping[str, str]) -> str:

@@ -13,7 +13,8 @@ from chandlery.providers.kubernetes.drift import digest
 from chandlery.providers.kubernetes.types import CONFIG_MAPS, Obj
 from chandlery_kinds.database.kubernetes.config import CONFIG
 from chandlery_kinds.database.kubernetes.inputs import DATA, MARIADB_RUN, TLS_MOUNT, Inputs
-from chandlery_kinds.database.mariadb.configuration import dynamic, render, settings
+from chandlery_kinds.database.mariadb.configuration import render, settings
+from chandlery_kinds.database.mariadb.settings import is_live
 
 FILE = "my.cnf"
 SOCKET = f"{MARIADB_RUN}/mariadb.sock"
@@ -24,11 +25,6 @@ def wanted_settings(inputs: Inputs) -> dict[str, str]:
     """What the spec asks for."""
     wanted = settings(inputs.spec, memory=inputs.memory)
     return {**wanted, "require_secure_transport": "ON" if inputs.only_tls else "OFF"}
-
-
-def is_live(name: str) -> bool:
-    """Whether the engine takes a new value while it runs."""
-    return name == "require_secure_transport" or dynamic(name)
 
 
 def _applied(inputs: Inputs) -> Mapping[str, str]:

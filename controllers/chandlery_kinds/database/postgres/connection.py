@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+from collections.abc import Awaitable
 from typing import Any
 
-from chandlery.foundation.errors import Unauthenticated, Unavailable
+from chandlery.foundation.errors import ChandleryError, Unauthenticated, Unavailable
 from chandlery_kinds.database.postgres.configuration import ADMIN
 
 
@@ -65,3 +66,17 @@ def certificate_of(connection: Any) -> str:
     found = connection._transport.get_extra_info("ssl_object")  # noqa: SLF001 - it has no other way
     shown = found.getpeercert(binary_form=True) if found is not None else None
     return hashlib.sha256(shown).hexdigest() if shown else ""
+
+
+async def serves(opening: Awaitable[Any]) -> bool:
+    """Whether a connection that is being opened comes about, and answers."""
+    try:
+        connection = await opening
+    except (ChandleryError, ssl.SSLError):
+        return False
+    try:
+        return bool(await connection.fetchval("SELECT 1") == 1)
+    except Exception:  # noqa: BLE001 - it may go down in any way
+        return False
+    finally:
+        await connection.close(timeout=2)

@@ -9,62 +9,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from chandlery.driver.protocol import Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, DependencyNotReady, InvalidSpec, NotFound, Unauthenticated
+from chandlery.foundation.errors import ChandleryError, NotFound, Unauthenticated
 from chandlery.model.base import DeletionPolicy
 from chandlery.providers.local import Instance
 from chandlery.providers.local.versions import VersionLine
 from chandlery_kinds.queue import jetstream as js
-from chandlery_kinds.queue.drivers.broker_tls import BrokerTls
 from chandlery_kinds.queue.drivers.guests import Guests
+from chandlery_kinds.queue.drivers.local_guest import Guest
 from chandlery_kinds.queue.drivers.local_nats import NatsQueue, Node
 from chandlery_kinds.queue.drivers.local_nats_broker import NatsBroker
-from chandlery_kinds.queue.drivers.references import Other, host_of
+from chandlery_kinds.queue.drivers.references import Other
 from chandlery_kinds.queue.model import Queue
 
 WAITING_POLL = 0.1
 
 
-class NatsGuest(NatsQueue):
+class NatsGuest(Guest[NatsBroker], NatsQueue):
     """A queue on the servers of another."""
 
-    def __init__(self, ctx: DriverContext, obj: Queue, instance: Instance) -> None:
-        super().__init__(ctx, obj, instance)
-        self.prefix = f"{self.name}~"
-        self._host: NatsBroker | None = None
-
-    async def find(self) -> NatsGuest:
-        """Find the servers first.
-
-        Raises:
-            DependencyNotReady: the Queue that has them isn't there yet.
-            InvalidSpec: it can't be shared like this.
-        """
-        self._use(await host_of(self.ctx, self.obj))
-        return self
-
-    def _use(self, found: Other) -> None:
-        self._host = NatsBroker(self.ctx, found.obj, found.instance)
-        have, want = self._host.count, self.spec.replicas
-        if want > have:
-            raise InvalidSpec(
-                f"{want} copies need {want} servers; Queue {self._host.name} has {have}",
-                field="spec.replicas",
-                value=want,
-                hint=f"Set replicas to {have} or fewer.",
-            )
-
-    @property
-    def host(self) -> NatsBroker:
-        assert self._host is not None, "find() comes first"
-        return self._host
-
-    @property
-    def broker(self) -> str:
-        return self.host.name
-
-    @property
-    def security(self) -> BrokerTls | None:
-        return self.host.security
+    def _host_in(self, found: Other) -> NatsBroker:
+        return NatsBroker(self.ctx, found.obj, found.instance)
 
     @property
     def versions(self) -> VersionLine:
@@ -75,9 +39,6 @@ class NatsGuest(NatsQueue):
 
     def nodes(self) -> list[Node]:
         return self.host.nodes()
-
-    def exists(self) -> bool:
-        return Guests(self.host.instance).get(self.obj.metadata.uid) is not None
 
     # -- the account
 
@@ -146,24 +107,9 @@ class NatsGuest(NatsQueue):
     def _poll_after(self, ready: bool, nodes: list[Node]) -> float:
         return super()._poll_after(ready, nodes) if ready else WAITING_POLL
 
-    async def leave(self) -> None:
-        """Take its own things out of the shared servers; what others have there stays.
-
-        Raises:
-            ChandleryError: the servers don't answer, and they are not about to go themselves.
-        """
-        try:
-            found = await host_of(self.ctx, self.obj)
-        except (DependencyNotReady, InvalidSpec):
-            return  # the servers are gone, and everything in them
-        self._host = NatsBroker(self.ctx, found.obj, found.instance)
-        if not self.exists():
+    async def _remove(self, found: Other) -> None:
+        if self.spec.deletion_policy is not DeletionPolicy.DELETE:
             return
-        if self.spec.deletion_policy is DeletionPolicy.DELETE:
-            await self._remove_streams(found)
-        Guests(self.host.instance).drop(self.obj.metadata.uid)
-
-    async def _remove_streams(self, found: Other) -> None:
         try:
             async with await self.connect_any() as api:
                 for stream in (self.stream, js.dead_name(self.name), js.given_up_name(self.name)):

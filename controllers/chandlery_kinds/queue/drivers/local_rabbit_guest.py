@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from chandlery.driver.protocol import Difference, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError, DependencyNotReady, InvalidSpec
+from chandlery.foundation.errors import ChandleryError, InvalidSpec
 from chandlery.model.base import DeletionPolicy
 from chandlery.providers.local import Instance
-from chandlery_kinds.queue.drivers.broker_tls import BrokerTls
 from chandlery_kinds.queue.drivers.guests import Guests
+from chandlery_kinds.queue.drivers.local_guest import Guest
 from chandlery_kinds.queue.drivers.local_rabbit import Inside, Node, RabbitQueue
 from chandlery_kinds.queue.drivers.local_rabbit_broker import RabbitBroker
-from chandlery_kinds.queue.drivers.references import Other, host_of
+from chandlery_kinds.queue.drivers.references import Other
 from chandlery_kinds.queue.model import Queue
 
 
-class RabbitGuest(RabbitQueue):
+class RabbitGuest(Guest[RabbitBroker], RabbitQueue):
     """A queue in the broker of another."""
 
-    def __init__(self, ctx: DriverContext, obj: Queue, instance: Instance) -> None:
-        super().__init__(ctx, obj, instance)
-        self.prefix = f"{self.name}~"
-        self._host: RabbitBroker | None = None
+    def _host_in(self, found: Other) -> RabbitBroker:
+        return RabbitBroker(self.ctx, found.obj, found.instance)
 
-    async def find(self) -> RabbitGuest:
-        """Find the broker first.
-
-        Raises:
-            DependencyNotReady: the Queue that has it isn't there yet.
-            InvalidSpec: it can't be shared like this.
-        """
-        found = await host_of(self.ctx, self.obj)
-        host = self._host = RabbitBroker(self.ctx, found.obj, found.instance)
-        if self.spec.replicas > host.count:
-            raise InvalidSpec(
-                f"{self.spec.replicas} copies need {self.spec.replicas} servers; Queue {host.name} has {host.count}",
-                field="spec.replicas",
-                value=self.spec.replicas,
-                hint=f"Set replicas to {host.count} or fewer.",
-            )
+    async def find(self) -> Self:
+        await super().find()
+        host = self.host
         for field, mine, theirs in (
             ("maxMessageSize", self.spec.max_message_size, host.spec.max_message_size),
             ("acknowledgementTimeout", self.spec.acknowledgement_timeout, host.spec.acknowledgement_timeout),
@@ -56,15 +41,6 @@ class RabbitGuest(RabbitQueue):
         return self
 
     @property
-    def host(self) -> RabbitBroker:
-        assert self._host is not None, "find() comes first"
-        return self._host
-
-    @property
-    def broker(self) -> str:
-        return self.host.name
-
-    @property
     def vhost(self) -> str:
         return f"{self.obj.metadata.namespace}.{self.name}"
 
@@ -76,15 +52,8 @@ class RabbitGuest(RabbitQueue):
     def admin_password(self) -> str:
         return self.host.admin_password
 
-    @property
-    def security(self) -> BrokerTls | None:
-        return self.host.security
-
     def nodes(self) -> list[Node]:
         return self.host.nodes()
-
-    def exists(self) -> bool:
-        return Guests(self.host.instance).get(self.obj.metadata.uid) is not None
 
     async def server_differences(self, nodes: list[Node], inside: Inside | None) -> list[Difference]:
         return []
@@ -110,22 +79,6 @@ class RabbitGuest(RabbitQueue):
     async def update(self, observed: Observation) -> None:
         await self.find()
         await super().update(observed)
-
-    async def leave(self) -> None:
-        """Take its own things out of the shared broker; what others have there stays.
-
-        Raises:
-            ChandleryError: the broker doesn't answer, and it is not about to go itself.
-        """
-        try:
-            found = await host_of(self.ctx, self.obj)
-        except (DependencyNotReady, InvalidSpec):
-            return  # the broker is gone, and everything in it
-        self._host = RabbitBroker(self.ctx, found.obj, found.instance)
-        if not self.exists():
-            return
-        await self._remove(found)
-        Guests(self.host.instance).drop(self.obj.metadata.uid)
 
     async def _remove(self, found: Other) -> None:
         try:
