@@ -179,7 +179,8 @@ def _resize(_: RequestContext, obj: Obj, old: Obj) -> None:
     for group in _CONTAINERS:
         if before.get(group):
             kept[group] = [_resized(new, was) for new, was in zip(spec[group], before[group], strict=True)]
-    obj["spec"] = kept
+    kept.pop("resources", None)
+    obj["spec"] = kept | {key: spec[key] for key in ("resources",) if key in spec}
     _keep_metadata(obj, old)
 
 

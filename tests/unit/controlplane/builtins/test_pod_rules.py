@@ -247,3 +247,157 @@ def test_the_class_of_a_pod_stays_when_its_status_leaves_it_out() -> None:
     assert changed(old, lambda p: p["status"].update(qosClass="Burstable"), "status") == [
         'status.qosClass: Invalid value: "Burstable": field is immutable'
     ]
+
+
+def with_rules(policy: str | None, *rules: Obj) -> Obj:
+    return {"restartPolicyRules": list(rules)} | ({} if policy is None else {"restartPolicy": policy})
+
+
+CODES = {"operator": "In", "values": [1]}
+FIRST = "spec.containers[0].restartPolicyRules[0]"
+OVERRIDE = "spec.hostnameOverride: Forbidden: may not be specified when"
+
+
+@pytest.mark.parametrize(
+    ("container", "want"),
+    [
+        (with_rules("Never", {"action": "Restart", "exitCodes": CODES}), []),
+        (
+            with_rules(None, {"action": "Restart", "exitCodes": CODES}),
+            [
+                (
+                    "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are "
+                    "used"
+                )
+            ],
+        ),
+        (
+            with_rules("Never", {"action": "Stop", "exitCodes": {"operator": "Is", "values": [1]}}),
+            [
+                f'{FIRST}.action: Unsupported value: "Stop": supported values: "Restart", "RestartAllContainers"',
+                f'{FIRST}.exitCodes.operator: Unsupported value: "Is": supported values: "In", "NotIn"',
+            ],
+        ),
+        (with_rules("Never", {"action": "Restart"}), [f"{FIRST}.exitCodes: Required value: must be specified"]),
+        (
+            with_rules("Never", *[{"action": "Restart", "exitCodes": CODES}] * 21),
+            ["spec.containers[0].restartPolicyRules: Too many: 21: must have at most 20 items"],
+        ),
+        (
+            {"env": [{"name": "E", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "p", "key": "K"}}}]},
+            ['spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName: Not found: "v"'],
+        ),
+    ],
+)
+def test_containers_say_when_they_are_started_again_and_where_values_come_from(container, want):
+    assert refused(pod(container=container)) == want
+
+
+def test_a_file_of_values_is_in_a_volume_of_the_pods_own():
+    env = [{"name": "E", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "p", "key": "K"}}}]
+    here = "spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName"
+    own = {"container": {"env": env}, "volumes": [{"name": "v", "emptyDir": {}}]}
+    assert refused(pod(**own)) == []
+    own["volumes"] = [{"name": "v", "configMap": {"name": "c"}}]
+    assert refused(pod(**own)) == [f'{here}: Invalid value: "v": referenced volume must be of type emptyDir']
+
+
+def test_a_sidecar_has_no_rules():
+    init = {"name": "s", "image": "i", **with_rules("Always", {"action": "Restart", "exitCodes": CODES})}
+    assert refused(pod(initContainers=[init])) == [
+        (
+            "spec.initContainers[0].restartPolicyRules: Forbidden: restartPolicyRules are not allowed for init containers "
+            "with restart policy Always"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "want"),
+    [
+        ({"hostUsers": False, "hostPID": True}, ["spec.HostPID: Forbidden: when `hostUsers` is false"]),
+        ({"hostnameOverride": "a", "setHostnameAsFQDN": True}, [f"{OVERRIDE} setHostnameAsFQDN is true"]),
+        ({"hostnameOverride": "a", "hostNetwork": True}, [f"{OVERRIDE} hostNetwork is true"]),
+        ({"hostnameOverride": "a" * 65}, ["spec.hostnameOverride: Too long: may not be more than 64 bytes"]),
+        (
+            {
+                "resources": {"claims": [{"name": "x"}], "requests": {"cpu": "1"}},
+                "container": {"resources": {"requests": {"cpu": 2}}},
+            },
+            [
+                'spec.resources.claims[0].name: Not found: "x"',
+                "spec.resources.claims: Forbidden: claims may not be set for Resources at pod-level",
+                (
+                    'spec.resources.requests[cpu]: Invalid value: "1": must be greater than or equal to aggregate '
+                    "container requests of 2"
+                ),
+            ],
+        ),
+        (
+            {"meta": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "2147483648"}}},
+            [
+                (
+                    "metadata.annotations[controller.kubernetes.io/pod-deletion-cost]: Invalid value: "
+                    '"2147483648": must be a 32bit integer'
+                )
+            ],
+        ),
+    ],
+)
+def test_fields_of_a_pod_that_rule_each_other_out(spec, want):
+    assert refused(pod(**spec)) == want
+
+
+@pytest.mark.parametrize(
+    ("status", "want"),
+    [
+        (
+            {"conditions": [{"type": "a b", "status": "True", "observedGeneration": -1}]},
+            ["status.conditions[0].observedGeneration: Invalid value: -1: must be a non-negative integer"],
+        ),
+        ({"observedGeneration": -2}, ["status.observedGeneration: Invalid value: -2: must be a non-negative integer"]),
+        ({"nominatedNodeName": "n2"}, [
+            "status.nominatedNodeName: Forbidden: may not be set on pods that are already bound to a node"
+        ]),
+        ({"resourceClaimStatuses": [{"name": "x"}]}, [
+            ('status.resourceClaimStatuses[0].name: Invalid value: "x": must match the name of an entry in '
+            "`spec.resourceClaims`")
+        ]),
+        ({"containerStatuses": [{"name": "c", "allocatedResourcesStatus": [{"name": "a.b/c", "resources": [
+            {"resourceID": "1", "health": "Ill"}]}]}]}, [
+            ('status.containerStatuses[0].allocatedResourcesStatus[0].name: Invalid value: "a.b/c": must match one of '
+            "the container's resource requests"),
+            ('status.containerStatuses[0].allocatedResourcesStatus[0].resources[0].health: Unsupported value: "Ill": '
+            'supported values: "Healthy", "Unhealthy", "Unknown"'),
+        ]),
+        ({"podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.1"}]}, [
+            ('status.podIPs: Invalid value: [{"IP":"10.0.0.1"},{"IP":"10.0.0.1"}]: may specify no more than one IP for '
+            "each IP family")
+        ]),
+    ],
+)  # fmt: skip
+def test_a_status_names_what_the_pod_has(status, want):
+    found = changed(pod(nodeName="n"), lambda obj: obj["status"].update(status), "status")
+    assert found[: len(want)] == want
+
+
+@pytest.mark.parametrize(
+    ("spec", "change", "want"),
+    [
+        ({}, {"containers": [{"name": "c", "image": "i"}, {"name": "d", "image": "i"}]}, [
+            "spec.containers: Forbidden: containers may not be added or removed on resize"]),
+        ({"initContainers": [{"name": "s", "image": "i"}]}, {"initContainers": []}, [
+            "spec.initContainers: Forbidden: initContainers may not be added or removed on resize"]),
+        ({"initContainers": [{"name": "s", "image": "i"}]}, {"initContainers": [{"name": "t", "image": "i"}]}, [
+            "spec.initContainers[0].name: Forbidden: initContainers may not be renamed or reordered on resize"]),
+        ({"initContainers": [{"name": "s", "image": "i", "resources": {"limits": {"example.com/x": "1"}}}]},
+         {"initContainers": [{"name": "s", "image": "i", "resources": {"limits": {"example.com/x": "2"}}}]}, [
+            "spec: Forbidden: resources for non-sidecar init containers are immutable"]),
+        ({"os": {"name": "windows"}}, {}, [": Forbidden: windows pods cannot be resized"]),
+        ({"resources": {"requests": {"cpu": "1"}}}, {"resources": {"requests": {"memory": "1Gi"}}}, [
+            "spec.resources.requests: Forbidden: pod-level resource requests cannot be removed"]),
+        ({"resources": {"requests": {"cpu": "1"}}}, {"resources": {"requests": {"cpu": "2"}}}, []),
+    ],
+)  # fmt: skip
+def test_a_resize_keeps_containers_and_bounds(spec, change, want):
+    assert changed(pod(**spec), lambda obj: obj["spec"].update(change), "resize") == want

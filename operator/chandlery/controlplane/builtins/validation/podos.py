@@ -204,7 +204,7 @@ def meaningful_annotations(meta: Obj, spec: Obj, path: str) -> Errors:
             if not value.startswith("localhost/"):
                 errors.append(invalid(f"{path}.{key}", value, "must be a valid seccomp profile"))
     cost = notes.get("controller.kubernetes.io/pod-deletion-cost")
-    if cost is not None and not re.fullmatch(r"-?(0|[1-9][0-9]*)", cost):
+    if cost is not None and not (re.fullmatch(r"-?(0|[1-9][0-9]*)", cost) and -(2**31) <= int(cost) < 2**31):
         text = "must be a 32bit integer"
         errors.append(invalid(f"{path}[controller.kubernetes.io/pod-deletion-cost]", cost, text))
     return errors

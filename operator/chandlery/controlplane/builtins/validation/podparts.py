@@ -11,14 +11,14 @@ from chandlery.controlplane.builtins import internal, quantity
 from chandlery.controlplane.builtins.qos import qos_class
 from chandlery.controlplane.builtins.validation.common import (
     Errors,
-    dns_subdomain,
     duplicate,
     forbidden,
-    immutable,
     invalid,
-    ip_address,
-    qualified_name,
+    one_of,
+    required,
+    too_many,
 )
+from chandlery.controlplane.builtins.validation.podos import all_containers
 from chandlery.controlplane.metadata import quoted
 from chandlery.controlplane.types import FieldError, Obj
 
@@ -68,108 +68,70 @@ def ephemeral_update(obj: Obj, old: Obj) -> Errors:
     return errors
 
 
-_READY_CONDITIONS = ("PodScheduled", "Ready", "Initialized")
-
-
-def status_update(obj: Obj, old: Obj) -> Errors:
-    """The status that a kubelet writes: its addresses, and containers that don't come back from the end."""
-    status, before = obj.get("status") or {}, old.get("status") or {}
-    errors: Errors = []
-    for index, condition in enumerate(status.get("conditions") or ()):
-        kind = condition.get("type", "")
-        if kind not in _READY_CONDITIONS:
-            errors += qualified_name(f"metadata.conditions[{index}].Type", kind)
-    name = status.get("nominatedNodeName", "")
-    if name and name != before.get("nominatedNodeName"):
-        errors += dns_subdomain("status.nominatedNodeName", name)
-    errors += immutable("status.qosClass", status.get("qosClass", ""), before.get("qosClass", ""))
-    policy = (old.get("spec") or {}).get("restartPolicy", "")
-    sidecars = {
-        one.get("name")
-        for one in (old.get("spec") or {}).get("initContainers") or ()
-        if one.get("restartPolicy") == "Always"
-    }
-    errors += _transitions(status, before, "containerStatuses", policy, set())
-    errors += _transitions(status, before, "initContainerStatuses", policy, sidecars)
-    errors += _transitions(status, before, "ephemeralContainerStatuses", "Never", set())
-    errors += _addresses(status, "podIPs")
-    if status.get("hostIPs"):
-        first = status["hostIPs"][0].get("ip", "")
-        if status.get("hostIP", "") != first:
-            errors.append(invalid("status.hostIPs[0].ip", first, "must be equal to `hostIP`"))
-        errors += _addresses(status, "hostIPs")
-    return errors
-
-
-def _transitions(status: Obj, before: Obj, field: str, policy: str, skip: set[Any]) -> Errors:
-    """A container that ended and will not be restarted stays ended."""
-    if policy == "Always":
-        return []
-    errors: Errors = []
-    for index, was in enumerate(before.get(field) or ()):
-        ended = (was.get("state") or {}).get("terminated")
-        if ended is None or (ended.get("exitCode", 0) != 0 and policy == "OnFailure") or was.get("name") in skip:
-            continue
-        for now in status.get(field) or ():
-            if now.get("name") == was.get("name") and (now.get("state") or {}).get("terminated") is None:
-                text = "may not be transitioned to non-terminated state"
-                errors.append(forbidden(f"status.{field}[{index}].state", text))
-    return errors
-
-
-def _addresses(status: Obj, field: str) -> Errors:
-    errors: Errors = []
-    found = [one.get("ip", "") for one in status.get(field) or ()]
-    for index, text in enumerate(found):
-        errors += ip_address(f"status.{field}[{index}]", text)
-    if len(found) > 1 and not errors:
-        if len(found) > 2 or len({":" in text for text in found}) < 2:
-            shown = [{"IP": text} for text in found]
-            errors.append(invalid(f"status.{field}", shown, "may specify no more than one IP for each IP family"))
-        for index, text in enumerate(found):
-            if text in found[:index]:
-                errors.append(duplicate(f"status.{field}[{index}]", {"IP": text}))
-    return errors
-
-
 def resize_update(obj: Obj, old: Obj) -> Errors:
     """Processor and memory may change, within the same class of quality and without taking a bound away."""
+    spec, before, told = obj["spec"], old["spec"], old.get("status") or {}
     if _MIRROR in (old["metadata"].get("annotations") or {}):
         return [forbidden("", "static pods cannot be resized")]
-    spec, before = obj["spec"], old["spec"]
+    if (before.get("os") or {}).get("name") == "windows":
+        return [forbidden("", "windows pods cannot be resized")]
     errors: Errors = []
-    running = [
-        one for one in (old.get("status") or {}).get("containerStatuses") or () if "running" in one.get("state", {})
-    ]
-    if running and "resources" not in running[0]:
-        errors.append(forbidden("", "Pod running on node without support for resize"))
-    was = (old.get("status") or {}).get("qosClass") or qos_class(before)
+    was = told.get("qosClass") or qos_class(before)
     if qos_class(spec) != was:
         errors.append(invalid("spec", was, "Pod QOS Class may not change as a result of resizing"))
+    running = [one for one in told.get("containerStatuses") or () if "running" in one.get("state", {})]
+    if running and "resources" not in running[0]:
+        errors.append(forbidden("spec", "Pod running on node without support for resize"))
+    errors += _whole_pod_resize(spec.get("resources"), before.get("resources"))
+    moved = _moved(spec, before)
+    if moved:
+        return errors + moved
+    for group in ("initContainers", "containers"):
+        for index, (one, earlier) in enumerate(zip(spec.get(group) or (), before.get(group) or (), strict=True)):
+            if group == "containers" or earlier.get("restartPolicy") == "Always":
+                errors += _removed(one.get("resources"), earlier.get("resources"), f"spec.{group}[{index}].resources")
+            if group == "initContainers" and one.get("restartPolicy") != "Always":
+                if one != earlier:
+                    errors.append(forbidden("spec", "resources for non-sidecar init containers are immutable"))
+            elif _others(one) != _others(earlier):
+                which = "" if group == "containers" else " for sidecar containers"
+                errors.append(forbidden("spec", f"only cpu and memory resources{which} are mutable"))
+    return errors
+
+
+def _moved(spec: Obj, before: Obj) -> Errors:
+    """Containers keep their places at a resize."""
+    errors: Errors = []
     for group in ("containers", "initContainers"):
         new, known = spec.get(group) or [], before.get(group) or []
         if len(new) != len(known):
-            text = "containers may not be added or removed on resize"
-            return [*errors, forbidden(f"spec.{group}", text)]
+            errors.append(forbidden(f"spec.{group}", f"{group} may not be added or removed on resize"))
+            continue
         for index, (one, earlier) in enumerate(zip(new, known, strict=True)):
-            path = f"spec.{group}[{index}]"
             if one.get("name") != earlier.get("name"):
-                errors.append(forbidden(f"{path}.name", "containers may not be renamed or reordered on resize"))
-                continue
-            errors += _removed(one, earlier, path)
-            if group == "initContainers" and earlier.get("restartPolicy") != "Always" and one != earlier:
-                errors.append(forbidden(path, "resizing of non-sidecar init containers is not supported"))
-            elif _others(one) != _others(earlier):
-                errors.append(forbidden("spec", "only cpu and memory resources are mutable"))
+                text = f"{group} may not be renamed or reordered on resize"
+                errors.append(forbidden(f"spec.{group}[{index}].name", text))
     return errors
 
 
-def _removed(one: Obj, earlier: Obj, path: str) -> Errors:
+def _whole_pod_resize(new: Any, old: Any) -> Errors:
+    """The pod's own requests and limits at a resize."""
+    if old is not None and new is None:
+        return [forbidden("spec.resources", "pod-level resources cannot be removed")]
+    if not new:
+        return []
+    errors = _removed(new, old, "spec.resources", "pod-level resource")
+    if _others({"resources": new}) != _others({"resources": old}):
+        errors.append(forbidden("spec", "only cpu and memory resources are mutable at pod-level"))
+    return errors
+
+
+def _removed(new: Any, old: Any, path: str, what: str = "resource") -> Errors:
     errors: Errors = []
-    for kind in ("limits", "requests"):
-        new, known = ((each.get("resources") or {}).get(kind) or {} for each in (one, earlier))
-        if any(name in known and name not in new for name in _RESIZABLE):
-            errors.append(forbidden(f"{path}.resources.{kind}", f"resource {kind} cannot be removed"))
+    for kind in ("requests", "limits"):
+        now, known = ((each or {}).get(kind) or {} for each in (new, old))
+        if any(name not in now for name in known):
+            errors.append(forbidden(f"{path}.{kind}", f"{what} {kind} cannot be removed"))
     return errors
 
 
@@ -182,3 +144,63 @@ def _others(container: Obj) -> Any:
         out[kind] = {name: quantity.parse(text)[0] for name, text in amounts.items()}
     out["claims"] = resources.get("claims") or []
     return out
+
+
+_RULES = 20
+_CODES = 255
+_RESTARTS = ("Always", "Never", "OnFailure")
+_ACTIONS = ("Restart", "RestartAllContainers")
+
+
+def restart_rules(container: Obj, path: str) -> Errors:
+    """`restartPolicy` and `restartPolicyRules` of one container."""
+    policy, rules = container.get("restartPolicy"), container.get("restartPolicyRules") or ()
+    errors: Errors = []
+    if policy is not None:
+        errors += one_of(f"{path}.restartPolicy", policy, _RESTARTS)
+    elif rules:
+        errors.append(required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used"))
+    if len(rules) > _RULES:
+        errors.append(too_many(f"{path}.restartPolicyRules", len(rules), _RULES))
+    for index, rule in enumerate(rules):
+        here, codes = f"{path}.restartPolicyRules[{index}]", rule.get("exitCodes")
+        errors += one_of(f"{here}.action", rule.get("action", ""), _ACTIONS)
+        if codes is None:
+            errors.append(required(f"{here}.exitCodes", "must be specified"))
+            continue
+        errors += one_of(f"{here}.exitCodes.operator", codes.get("operator", ""), ("In", "NotIn"))
+        values = codes.get("values") or ()
+        if len(values) > _CODES:
+            errors.append(too_many(f"{here}.exitCodes.values", len(values), _CODES))
+    return errors
+
+
+def init_restart_rules(container: Obj, path: str) -> Errors:
+    """The same of an init container; `Always` makes it a sidecar, which has no rules."""
+    policy, rules = container.get("restartPolicy"), container.get("restartPolicyRules")
+    if policy is None:
+        return []
+    if policy != "Always":
+        return restart_rules(container, path)
+    if not rules:
+        return []
+    text = "restartPolicyRules are not allowed for init containers with restart policy Always"
+    return [forbidden(f"{path}.restartPolicyRules", text)]
+
+
+def file_key_volumes(spec: Obj, path: str) -> Errors:
+    """Environment variables that are read from a file: the file is in a volume of the pod's own."""
+    errors: Errors = []
+    volumes = {volume.get("name", ""): volume for volume in spec.get("volumes") or ()}
+    for one, where in all_containers(spec, path):
+        for index, variable in enumerate(one.get("env") or ()):
+            source = (variable.get("valueFrom") or {}).get("fileKeyRef")
+            if source is None:
+                continue
+            name = source.get("volumeName", "")
+            here = f"{where}.env[{index}].valueFrom.fileKeyRef.volumeName"
+            if name not in volumes:
+                errors.append(FieldError(here, "FieldValueNotFound", f"Not found: {quoted(name)}"))
+            elif "emptyDir" not in volumes[name]:
+                errors.append(invalid(here, name, "referenced volume must be of type emptyDir"))
+    return errors

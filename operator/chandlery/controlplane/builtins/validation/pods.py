@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from chandlery.controlplane.builtins import internal
-from chandlery.controlplane.builtins.validation import containers, podgates, podos, podparts
+from chandlery.controlplane.builtins.validation import containers, podgates, podos, podparts, podstatus
 from chandlery.controlplane.builtins.validation.common import (
     Errors,
     dns_label,
@@ -25,6 +25,7 @@ from chandlery.controlplane.builtins.validation.common import (
     one_of,
     required,
     template_metadata,
+    too_long,
     unsupported,
 )
 from chandlery.controlplane.builtins.validation.resources import (
@@ -60,12 +61,12 @@ def _containers(spec: Obj, known: dict[str, Obj], path: str) -> Errors:
             errors.append(duplicate(f"{here}.name", one.get("name", "")))
         names.add(one.get("name", ""))
         errors += containers.probes_and_hooks(one, grace, here)
-        errors += _restart_policy(one, here)
+        errors += podparts.restart_rules(one, here)
     errors += containers.host_port_conflicts(regular, f"{path}.containers")
     for index, one in enumerate(spec.get("initContainers") or ()):
         here = f"{path}.initContainers[{index}]"
         errors += containers.common(one, known, claims, here, pod_restart=restart, host_users=host_users)
-        errors += _restart_policy(one, here)
+        errors += podparts.init_restart_rules(one, here)
         if one.get("name", "") in names:
             errors.append(duplicate(f"{here}.name", one.get("name", "")))
         elif one.get("name"):
@@ -85,17 +86,6 @@ def _containers(spec: Obj, known: dict[str, Obj], path: str) -> Errors:
         errors += containers.common(one, known, claims, here, pod_restart=restart, host_users=host_users)
         errors += podparts.ephemeral(one, names, temporary, here)
     return errors
-
-
-def _restart_policy(container: Obj, path: str) -> Errors:
-    """Restart rules of one container; `Always` makes an init container a sidecar."""
-    policy = container.get("restartPolicy")
-    rules = container.get("restartPolicyRules") or ()
-    if policy is None:
-        if rules:
-            return [required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used")]
-        return []
-    return one_of(f"{path}.restartPolicy", policy, ("Always", "Never", "OnFailure"))
 
 
 def _host_network(spec: Obj, path: str, *, is_pod: bool) -> Errors:
@@ -403,8 +393,15 @@ def _names(spec: Obj, path: str) -> Errors:
     for field in ("hostname", "subdomain"):
         if spec.get(field):
             errors += dns_label(f"{path}.{field}", spec[field])
-    if spec.get("hostnameOverride") is not None:
-        errors += dns_subdomain(f"{path}.hostnameOverride", spec["hostnameOverride"])
+    name = spec.get("hostnameOverride")
+    if name is not None:
+        here = f"{path}.hostnameOverride"
+        for field in ("setHostnameAsFQDN", "hostNetwork"):
+            if spec.get(field):
+                errors.append(forbidden(here, f"may not be specified when {field} is true"))
+        if len(name.encode()) > 64:
+            errors.append(too_long(here, 64))
+        errors += dns_subdomain(here, name)
     return errors
 
 
@@ -412,7 +409,7 @@ def pod_spec(spec: Obj, path: str, *, meta: Obj | None = None) -> Errors:
     """The rules of a PodSpec, in a Pod (whose metadata is `meta`) or in a template."""
     is_pod = meta is not None
     errors: Errors = []
-    known, problems = volumes(spec.get("volumes"), f"{path}.volumes")
+    known, problems = volumes(spec.get("volumes"), f"{path}.volumes", (meta or {}).get("name") or "")
     errors += problems
     errors += _containers(spec, known, path)
     claims = {c["name"] for c in spec.get("resourceClaims") or () if c.get("name")}
@@ -442,7 +439,10 @@ def pod_spec(spec: Obj, path: str, *, meta: Obj | None = None) -> Errors:
     if spec.get("hostUsers") is False:
         for field, shown in (("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")):
             if spec.get(field):
-                errors.append(forbidden(f"{path}.{shown}", "when `pod.Spec.HostUsers` is false"))
+                errors.append(forbidden(f"{path}.{shown}", "when `hostUsers` is false"))
+        for one, here in podos.all_containers(spec, path):
+            if one.get("volumeDevices"):
+                errors.append(forbidden(f"{here}.volumeDevices", "when `hostUsers` is false"))
     errors += _names(spec, path)
     deadline = spec.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline <= 2147483647:
@@ -463,6 +463,7 @@ def pod_spec(spec: Obj, path: str, *, meta: Obj | None = None) -> Errors:
         errors += resource_quantity(name, text, f"{path}.overhead[{name}]")
     errors += podos.host_process(spec, path)
     errors += podos.operating_system(spec, path)
+    errors += podparts.file_key_volumes(spec, path)
     return errors + podos.resource_claims(spec.get("resourceClaims"), meta, f"{path}.resourceClaims")
 
 
@@ -525,7 +526,7 @@ def _added_tolerations(new: Any, old: Any) -> Errors:
 
 def update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     if ctx.subresource == "status":
-        return podparts.status_update(obj, old)
+        return podstatus.status_update(obj, old)
     if ctx.subresource == "ephemeralcontainers":
         return _pod(obj) + podparts.ephemeral_update(obj, old)
     if ctx.subresource == "resize":

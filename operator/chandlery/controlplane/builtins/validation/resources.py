@@ -154,14 +154,19 @@ def whole_pod(spec: Obj, path: str) -> Errors:
         return []
     errors: Errors = []
     if found.get("claims") is not None:
-        errors.append(forbidden(f"{path}.claims", "claims cannot be set for Resources at pod-level"))
+        errors.append(forbidden(f"{path}.claims", "claims may not be set for Resources at pod-level"))
     plain: Obj = {key: spec[key] for key in ("containers", "initContainers") if key in spec}
     for name, (total, style) in pod_resources(plain, "requests").items():
-        own = (found.get("requests") or {}).get(name, "0")
-        if total > amount(own):
+        own = (found.get("requests") or {}).get(name)
+        if own is not None and total > amount(own):
             shown = quantity.write(total, style)
             text = f"must be greater than or equal to aggregate container requests of {shown}"
             errors.append(invalid(f"{path}.requests[{name}]", own, text))
+    for name, (total, style) in pod_resources(plain, "limits").items():
+        own = (found.get("limits") or {}).get(name)
+        if is_hugepage(name) and own is not None and total > amount(own):
+            text = f"must be greater than or equal to aggregate container limits of {quantity.write(total, style)}"
+            errors.append(invalid(f"{path}.limits[{name}]", own, text))
     for index, one in enumerate(spec.get("containers") or ()):
         for name, limit in ((one.get("resources") or {}).get("limits") or {}).items():
             most = (found.get("limits") or {}).get(name)

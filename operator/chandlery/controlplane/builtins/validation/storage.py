@@ -21,12 +21,14 @@ from chandlery.controlplane.builtins.validation.common import (
     invalid,
     label_selector,
     one_of,
+    path_without_back_steps,
     qualified_name,
     required,
     too_long,
     unsupported,
 )
 from chandlery.controlplane.builtins.validation.resources import is_native
+from chandlery.controlplane.builtins.validation.volumesources import TOLD_AS, VENDORS
 from chandlery.controlplane.types import FieldError, Obj, RequestContext
 
 _MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
@@ -102,6 +104,7 @@ def claim(_: RequestContext, obj: Obj) -> Errors:
     return claim_spec(obj.get("spec") or {}, "spec")
 
 
+_AFFINITY_KEPT = f"{IMMUTABLE}, except for updating from beta label to GA"
 _BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 
 
@@ -118,7 +121,7 @@ def claim_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     new_size, old_size = requests.get("storage", "0"), requests_before.get("storage", "0")
     if bound and requests:
         spec["resources"] = {**spec["resources"], "requests": {**requests, "storage": old_size}}
-    if bound and spec.get("volumeAttributesClassName") is not None:
+    if bound:
         for one in (spec, before):
             one.pop("volumeAttributesClassName", None)
     if spec != before:
@@ -129,7 +132,7 @@ def claim_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
             text = "field can not be less than status.capacity"
             errors.append(forbidden("spec.resources.requests.storage", text))
     errors += immutable("volumeMode", (obj.get("spec") or {}).get("volumeMode"), before.get("volumeMode"))
-    return errors + _attributes_kept(obj.get("spec") or {}, old.get("spec") or {}, empty=True)
+    return errors + _attributes_kept(obj.get("spec") or {}, old)
 
 
 def _class_kept(obj: Obj, old: Obj, spec: Obj, before: Obj) -> Errors:
@@ -142,19 +145,20 @@ def _class_kept(obj: Obj, old: Obj, spec: Obj, before: Obj) -> Errors:
         return []
     if first and beta_before in (None, name):
         spec.pop("storageClassName")
-    return immutable(f"metadata.annotations[{_BETA_CLASS}]", beta or "", beta_before or "")
+    return immutable(f"metadata.annotations.{_BETA_CLASS}", beta or "", beta_before or "")
 
 
-def _attributes_kept(spec: Obj, before: Obj, *, empty: bool) -> Errors:
-    now, was, here = spec.get("volumeAttributesClassName"), before.get("volumeAttributesClassName"), "spec."
-    here += "volumeAttributesClassName"
-    if was is None or now == was:
+_ATTRIBUTES = "spec.volumeAttributesClassName"
+
+
+def _attributes_kept(spec: Obj, old: Obj) -> Errors:
+    """A class that was put to use isn't taken away again."""
+    now, was = spec.get("volumeAttributesClassName"), (old.get("spec") or {}).get("volumeAttributesClassName")
+    if now == was or now or (old.get("status") or {}).get("currentVolumeAttributesClassName") is None:
         return []
-    if now is None:
-        return [forbidden(here, "update from non-nil value to nil is forbidden")]
-    if empty and not now:
-        return [forbidden(here, "update from non-nil value to an empty string is forbidden")]
-    return []
+    what = "nil" if now is None else "empty string"
+    text = f"update to {what} is forbidden when status.currentVolumeAttributesClassName is not nil"
+    return [forbidden(_ATTRIBUTES, text)]
 
 
 _RESIZES = (
@@ -210,7 +214,7 @@ def _secret_reference(found: Any, path: str) -> Errors:
 
 def _volume_spec(spec: Obj, path: str) -> Errors:
     from chandlery.controlplane.builtins.validation.pods import node_selector
-    from chandlery.controlplane.builtins.validation.volumes import _CHECKS, csi_driver_name
+    from chandlery.controlplane.builtins.validation.volumes import csi_driver_name, host_path
 
     errors: Errors = []
     if not spec.get("accessModes"):
@@ -243,7 +247,8 @@ def _volume_spec(spec: Obj, path: str) -> Errors:
             continue
         count += 1
         here = f"{path}.{kind}"
-        if count > 1:
+        if count > 1 and kind != "flexVolume":
+            here = here.replace("cephfs", "cephFS")
             errors.append(forbidden(here, "may not specify more than 1 volume type"))
         elif kind == "csi":
             errors += csi_driver_name(spec[kind].get("driver", ""), f"{here}.driver")
@@ -252,12 +257,14 @@ def _volume_spec(spec: Obj, path: str) -> Errors:
             for role in ("controllerPublish", "controllerExpand", "nodePublish", "nodeExpand"):
                 errors += _secret_reference(spec[kind].get(f"{role}SecretRef"), f"{here}.{role}SecretRef")
         elif kind == "local":
-            if not spec[kind].get("path"):
-                errors.append(required(f"{here}.path"))
+            where = spec[kind].get("path", "")
+            errors += path_without_back_steps(f"{here}.path", where) if where else [required(f"{here}.path")]
             if affinity is None:
                 errors.append(required(f"{path}.nodeAffinity", "Local volume requires node affinity"))
-        elif kind in _CHECKS:
-            errors += _CHECKS[kind](spec[kind], here, spec)
+        elif kind == "hostPath":
+            errors += host_path(spec[kind], here, spec)
+        else:
+            errors += VENDORS[kind](spec[kind], f"{path}.{TOLD_AS.get(kind, kind)}", True)
     if count == 0:
         errors.append(required(path, "must specify a volume type"))
     recycle = spec.get("persistentVolumeReclaimPolicy") == "Recycle"
@@ -297,8 +304,10 @@ def volume_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     errors += immutable("volumeMode", spec.get("volumeMode"), before.get("volumeMode"))
     if before.get("nodeAffinity") is not None and spec.get("nodeAffinity") != before["nodeAffinity"]:
         shown = internal.compact(internal.plain(spec.get("nodeAffinity")))
-        errors.append(FieldError("nodeAffinity", "FieldValueInvalid", f"Invalid value: {shown}: {IMMUTABLE}"))
-    return errors + _attributes_kept(spec, before, empty=False)
+        errors.append(FieldError("nodeAffinity", "FieldValueInvalid", f"Invalid value: {shown}: {_AFFINITY_KEPT}"))
+    if before.get("volumeAttributesClassName") is not None and spec.get("volumeAttributesClassName") is None:
+        errors.append(forbidden(_ATTRIBUTES, "update from non-nil value to nil is forbidden"))
+    return errors
 
 
 def parameters(found: Any) -> Errors:

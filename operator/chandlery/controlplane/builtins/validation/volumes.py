@@ -5,7 +5,6 @@ Source: the field descriptions of core/v1 and observed error texts of kube-apise
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +14,14 @@ from chandlery.controlplane.builtins.validation.common import (
     dns_label,
     dns_subdomain,
     duplicate,
+    each,
     forbidden,
     invalid,
     one_of,
     path_without_back_steps,
     relative_path,
     required,
+    template_metadata,
     unsupported,
 )
 from chandlery.controlplane.builtins.validation.containers import (
@@ -28,6 +29,8 @@ from chandlery.controlplane.builtins.validation.containers import (
     field_selector,
     resource_selector,
 )
+from chandlery.controlplane.builtins.validation.volumesources import TOLD_AS, VENDORS
+from chandlery.controlplane.metadata import subdomain_errors
 from chandlery.controlplane.types import Obj
 
 MODE_TEXT = "must be a number between 0 and 0777 (octal), both inclusive"
@@ -62,8 +65,8 @@ def _local_path(value: str, path: str) -> Errors:
 
 def _downward(found: Obj, path: str) -> Errors:
     errors = mode(f"{path}.defaultMode", found.get("defaultMode"))
-    for index, item in enumerate(found.get("items") or ()):
-        errors += _downward_file(item, f"{path}.items[{index}]" if path else f"[{index}]")
+    for item in found.get("items") or ():
+        errors += _downward_file(item, path)
     return errors
 
 
@@ -95,7 +98,7 @@ def _config_map(found: Obj, path: str, _: Obj) -> Errors:
     return errors + mode(f"{path}.defaultMode", found.get("defaultMode")) + items(found.get("items"), f"{path}.items")
 
 
-def _host_path(found: Obj, path: str, _: Obj) -> Errors:
+def host_path(found: Obj, path: str, _: Obj) -> Errors:
     if not found.get("path"):
         return [required(f"{path}.path")]
     return path_without_back_steps(f"{path}.path", found["path"]) + one_of(
@@ -110,20 +113,6 @@ def _empty_dir(found: Obj, path: str, _: Obj) -> Errors:
     return []
 
 
-def _needs(*fields: str) -> Callable[[Obj, str, Obj], Errors]:
-    def check(found: Obj, path: str, _: Obj) -> Errors:
-        return [required(f"{path}.{field}") for field in fields if not found.get(field)]
-
-    return check
-
-
-def _nfs(found: Obj, path: str, _: Obj) -> Errors:
-    errors = _needs("server", "path")(found, path, {})
-    if found.get("path") and not found["path"].startswith("/"):
-        errors.append(invalid(f"{path}.path", found["path"], "must be an absolute path"))
-    return errors
-
-
 def _claim(found: Obj, path: str, _: Obj) -> Errors:
     return [] if found.get("claimName") else [required(f"{path}.claimName")]
 
@@ -136,67 +125,56 @@ def _projected(found: Obj, path: str, _: Obj) -> Errors:
     errors = mode(f"{path}.defaultMode", found.get("defaultMode"))
     paths: set[str] = set()
     for index, source in enumerate(found.get("sources") or ()):
-        here = f"{path}.sources[{index}]"
-        errors += _projection(source, here, paths)
+        errors += _projection(source, f"{path}.sources[{index}]", path, paths)
     return errors
 
 
-def _projection(source: Obj, path: str, paths: set[str]) -> Errors:
+def _projection(source: Obj, path: str, whole: str, paths: set[str]) -> Errors:
+    """One source of a projected volume, which is at `whole`; `paths` are those that others took."""
     errors: Errors = []
-    count = 0
-    for kind in ("secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"):
-        if kind not in source:
-            continue
-        count += 1
-        here, found = f"{path}.{kind}", source[kind]
-        if count > 1:
-            errors.append(forbidden(here, "may not specify more than 1 volume type per source"))
-            continue
-        if kind in ("secret", "configMap"):
-            if not found.get("name"):
-                errors.append(required(f"{here}.name"))
-            errors += items(found.get("items"), f"{here}.items")
-            errors += _unique(found.get("items"), paths, path)
-        elif kind == "downwardAPI":
-            for index, item in enumerate(found.get("items") or ()):
-                errors += _downward_file(item, here)
-                del index
-            errors += _unique(found.get("items"), paths, path)
-        elif kind == "serviceAccountToken":
-            errors += _token(found, here)
-            errors += _unique([found], paths, path)
-    if count == 0:
-        errors.append(required(path, "may not specify more than 1 volume type per source"))
+    for kind in ("secret", "configMap"):
+        if kind in source:
+            name = source[kind].get("name", "")
+            errors += [] if name else [required(f"{path}.{kind}.name")]
+            errors += items(source[kind].get("items"), f"{path}.{kind}.items")
+            errors += _taken(source[kind].get("items"), paths, whole, name)
+    if "downwardAPI" in source:
+        found = source["downwardAPI"].get("items")
+        for item in found or ():
+            errors += _downward_file(item, f"{path}.downwardAPI")
+        errors += _taken(found, paths, whole)
+    if "serviceAccountToken" in source:
+        errors += _token(source["serviceAccountToken"], f"{path}.serviceAccountToken", whole)
+    if sum(kind in source for kind in _PROJECTIONS) > 1:
+        errors.append(forbidden(path, "may not specify more than 1 volume type per source"))
     return errors
 
 
-def _unique(found: Any, paths: set[str], path: str) -> Errors:
+_PROJECTIONS = ("secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate")
+
+
+def _taken(found: Any, paths: set[str], whole: str, name: str | None = None) -> Errors:
+    """Files that another source brings already; the error names what brings them again, if that has a name."""
     errors: Errors = []
     for item in found or ():
         where = item.get("path", "")
         if where and where in paths:
-            errors.append(invalid(path, where, "conflicting duplicate paths"))
+            errors.append(invalid(whole, where if name is None else name, "conflicting duplicate paths"))
         paths.add(where)
     return errors
 
 
-def _token(found: Obj, path: str) -> Errors:
+def _token(found: Obj, path: str, whole: str) -> Errors:
     errors: Errors = []
-    seconds = found.get("expirationSeconds")
-    if seconds is None:
-        errors.append(required(f"{path}.expirationSeconds"))
-    elif seconds < 600:
+    seconds = found.get("expirationSeconds", 0)
+    if seconds < 600:
         errors.append(invalid(f"{path}.expirationSeconds", seconds, "may not specify a duration less than 10 minutes"))
     elif seconds > 1 << 32:
         errors.append(
             invalid(f"{path}.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds")
         )
     where = found.get("path", "")
-    if not where:
-        errors.append(required(f"{path}.path"))
-    else:
-        errors += _local_path(where, f"{path}.path")
-    return errors
+    return errors + (_local_path(where, f"{whole}.path") if where else [required(f"{whole}.path")])
 
 
 def _ephemeral(found: Obj, path: str, _: Obj) -> Errors:
@@ -205,15 +183,23 @@ def _ephemeral(found: Obj, path: str, _: Obj) -> Errors:
     template = found.get("volumeClaimTemplate")
     if template is None:
         return [required(f"{path}.volumeClaimTemplate")]
-    return claim_spec(template.get("spec") or {}, f"{path}.volumeClaimTemplate.spec")
+    here, meta = f"{path}.volumeClaimTemplate", template.get("metadata") or {}
+    errors = template_metadata(meta, f"{here}.metadata")
+    errors += [
+        forbidden(f"{here}.metadata.{field}", "cannot be set")
+        for field, value in meta.items()
+        if field not in ("annotations", "labels") and value
+    ]
+    return errors + claim_spec(template.get("spec") or {}, f"{here}.spec")
 
 
 def _csi(found: Obj, path: str, _: Obj) -> Errors:
     errors = csi_driver_name(found.get("driver", ""), f"{path}.driver")
     reference = found.get("nodePublishSecretRef")
-    if reference is not None and not reference.get("name"):
-        errors.append(required(f"{path}.nodePublishSecretRef.name"))
-    return errors
+    if reference is None:
+        return errors
+    name = reference.get("name", "")
+    return errors + (dns_subdomain(f"{path}.name", name) if name else [required(f"{path}.nodePublishSecretRef.name")])
 
 
 def csi_driver_name(name: str, path: str) -> Errors:
@@ -232,110 +218,67 @@ def _image(found: Obj, path: str, _: Obj) -> Errors:
     return errors + one_of(f"{path}.pullPolicy", found.get("pullPolicy", ""), policies, need=True)
 
 
-_IQN = re.compile(r"iqn\.[0-9]{4}-[0-9]{2}\.([A-Za-z0-9_.-]+)(:[^,;*&$|\s]+)$")
-_EUI = re.compile(r"^eui.[A-Za-z0-9]{16}$")
-_NAA = re.compile(r"^naa.[A-Za-z0-9]{32}$")
-_LUN = "must be between 0 and 255, inclusive"
-
-
-def _iscsi(found: Obj, path: str, _: Obj) -> Errors:
-    errors = _needs("targetPortal")(found, path, {})
-    name = found.get("iqn", "")
-    pattern = {"iqn": _IQN, "eui": _EUI, "naa": _NAA}.get(name[:3])
-    if not name:
-        errors.append(required(f"{path}.iqn"))
-    elif pattern is None:
-        errors.append(invalid(f"{path}.iqn", name, "must be valid format starting with iqn, eui, or naa"))
-    elif not pattern.search(name):
-        errors.append(invalid(f"{path}.iqn", name, "must be valid format"))
-    lun = found.get("lun", 0)
-    if not 0 <= lun <= 255:
-        errors.append(invalid(f"{path}.lun", lun, _LUN))
-    if (found.get("chapAuthDiscovery") or found.get("chapAuthSession")) and found.get("secretRef") is None:
-        errors.append(required(f"{path}.secretRef"))
-    return errors
-
-
-def _fibre(found: Obj, path: str, _: Obj) -> Errors:
-    names, wide = found.get("targetWWNs") or [], found.get("wwids") or []
-    errors: Errors = []
-    if not names and not wide:
-        text = "must specify either targetWWNs or wwids, but not both"
-        errors.append(required(f"{path}.targetWWNs", text))
-    if names and wide:
-        text = "targetWWNs and wwids can not be specified simultaneously"
-        errors.append(invalid(f"{path}.targetWWNs", names, text))
-    if names:
-        lun = found.get("lun")
-        if lun is None:
-            errors.append(required(f"{path}.lun", "lun is required if targetWWNs is specified"))
-        elif not 0 <= lun <= 255:
-            errors.append(invalid(f"{path}.lun", lun, _LUN))
-    return errors
+def _vendor(kind: str) -> Callable[[Obj, str, Obj], Errors]:
+    check = VENDORS[kind]
+    return lambda found, path, _volume: check(found, path, False)
 
 
 _CHECKS: dict[str, Callable[[Obj, str, Obj], Errors]] = {
     "emptyDir": _empty_dir,
-    "hostPath": _host_path,
+    "hostPath": host_path,
     "secret": _secret,
-    "nfs": _nfs,
-    "iscsi": _iscsi,
-    "glusterfs": _needs("endpoints", "path"),
-    "flocker": lambda _f, _p, _v: [],
     "persistentVolumeClaim": _claim,
-    "rbd": _needs("monitors", "image"),
-    "cinder": _needs("volumeID"),
-    "cephfs": _needs("monitors"),
-    "quobyte": _needs("registry", "volume"),
     "downwardAPI": _downward_volume,
-    "fc": _fibre,
-    "flexVolume": _needs("driver"),
-    "azureFile": _needs("secretName", "shareName"),
     "configMap": _config_map,
-    "vsphereVolume": _needs("volumePath"),
-    "azureDisk": _needs("diskName", "diskURI"),
-    "photonPersistentDisk": _needs("pdID"),
-    "portworxVolume": _needs("volumeID"),
-    "scaleIO": _needs("gateway", "system", "volumeName"),
-    "storageos": lambda _f, _p, _v: [],
     "projected": _projected,
     "csi": _csi,
     "ephemeral": _ephemeral,
     "image": _image,
-    "gitRepo": _needs("repository"),
-    "gcePersistentDisk": _needs("pdName"),
-    "awsElasticBlockStore": _needs("volumeID"),
-}
+} | {kind: _vendor(kind) for kind in VENDORS}
+_ORDER = (
+    "emptyDir hostPath gitRepo gcePersistentDisk awsElasticBlockStore secret nfs iscsi glusterfs flocker "
+    "persistentVolumeClaim rbd cinder cephfs quobyte downwardAPI fc flexVolume configMap azureFile vsphereVolume "
+    "photonPersistentDisk portworxVolume azureDisk storageos projected scaleIO csi ephemeral image"
+).split()
+_SECOND = {"cephfs": "cephFS", "downwardAPI": "downwarAPI"}
+"""How the real server writes a source that is one too many."""
 
 
-def volumes(found: Any, path: str) -> tuple[dict[str, Obj], Errors]:
-    """({name: source}, errors)."""
+def _one(volume: Obj, path: str) -> Errors:
+    errors: Errors = []
+    given = [kind for kind in _ORDER if kind in volume]
+    if not given:
+        return [required(path, "must specify a volume type")]
+    first, *others = given
+    errors += _CHECKS[first](volume[first], f"{path}.{TOLD_AS.get(first, first)}", volume)
+    text = "may not specify more than 1 volume type"
+    return errors + [forbidden(f"{path}.{_SECOND.get(kind, kind)}", text) for kind in others]
+
+
+def volumes(found: Any, path: str, pod: str = "") -> tuple[dict[str, Obj], Errors]:
+    """({name: volume}, errors); `pod` is the pod's name, in a pod that has one."""
     errors: Errors = []
     known: dict[str, Obj] = {}
+    made = {f"{pod}-{one.get('name', '')}" for one in found or () if pod and "ephemeral" in one}
     for index, volume in enumerate(found or ()):
         here = f"{path}[{index}]"
         name = volume.get("name", "")
-        own: Errors = []
-        count = 0
-        for kind, check in _CHECKS.items():
-            if kind in volume:
-                count += 1
-                if count > 1:
-                    own.append(forbidden(f"{here}.{kind}", "may not specify more than 1 volume type"))
-                else:
-                    own += check(volume[kind], f"{here}.{kind}", volume)
-        if count == 0:
-            own.append(required(here, "must specify a volume type"))
-        if not name:
-            own.append(required(f"{here}.name"))
-        else:
-            own += dns_label(f"{here}.name", name)
+        own = _one(volume, here)
+        if pod and name and "ephemeral" in volume:
+            full = f"{pod}-{name}"
+            problems = [f'PVC name "{full}": {problem}' for problem in subdomain_errors(full)]
+            own += each(f"{here}.name", name, problems)
+        own += dns_label(f"{here}.name", name) if name else [required(f"{here}.name")]
         if name in known:
             own.append(duplicate(f"{here}.name", name))
         if not own:
             known[name] = volume
         errors += own
+        claim = (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
+        if claim in made:
+            text = "must not reference a PVC that gets created for an ephemeral volume"
+            errors.append(invalid(f"{here}.persistentVolumeClaim.claimName", claim, text))
     return known, errors
 
 
-__all__ = ["_ENV_PATHS", "csi_driver_name", "unsupported", "volumes"]
+__all__ = ["_ENV_PATHS", "csi_driver_name", "host_path", "unsupported", "volumes"]
