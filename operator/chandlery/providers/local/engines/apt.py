@@ -101,11 +101,12 @@ class Apt:
     async def _programs_of_the_system(self, packages: Sequence[str]) -> list[str]:
         """What these packages need and the system has, as far as it holds parts of the engine itself.
 
-        apt leaves out what is installed, which is right for libraries: they are found wherever they are. An engine's own
-        programs are looked for in its tree. redis-server is a link to a program of redis-tools, and psql of
-        PostgreSQL 15 belongs to postgresql-client-15: each comes from the same source package as what was asked for.
+        apt leaves out what is installed, which is right for libraries: they are found wherever they are. Programs are
+        looked for in the engine's tree. redis-server is a link to a program of redis-tools, and psql of PostgreSQL 15
+        belongs to postgresql-client-15: each comes from the same source package as what was asked for.
         """
-        nothing = ("-o", "Dir::State::status=/dev/null")
+        # Its cache stands apart, or each of the two questions would have apt build the other's anew.
+        nothing = ("-o", "Dir::State::status=/dev/null", "-o", "Dir::Cache::pkgcache=bare.bin")
         code, output = await self._apt("install", "--simulate", "--no-install-recommends", *nothing, *packages)
         needed = [found[1] for line in output.splitlines() if (found := _INST.match(line))]
         if code != 0 or not needed:
@@ -187,9 +188,9 @@ class Apt:
             await ambient().sleep(0.5)
 
     def drop(self, debs: Sequence[Deb]) -> None:
-        """Remove files that were unpacked."""
-        for deb in debs:
-            (self.downloads / deb.file).unlink(missing_ok=True)
+        """Remove files that were unpacked, and what only makes apt's answers quicker: 110 MB."""
+        for path in (*(self.downloads / deb.file for deb in debs), *(self.directory / "cache").glob("*.bin")):
+            path.unlink(missing_ok=True)
 
     # -- running
 
@@ -204,6 +205,9 @@ class Apt:
         options = {
             "Dir::State::lists": str(self.directory / "lists"),
             "Dir::Cache": str(self.directory / "cache"),
+            # Systems for containers switch these off, and each question takes as long as reading all lists.
+            "Dir::Cache::pkgcache": "pkgcache.bin",
+            "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
             "APT::Sandbox::User": "",
             "Debug::NoLocking": "1",
             "APT::Get::Assume-Yes": "1",
