@@ -23,6 +23,7 @@ from chandlery_kinds import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBECTL = Path(sys.executable).with_name("kubectl")
+OPERATOR_SECONDS = float(os.environ.get("CHANDLERY_E2E_OPERATOR_SECONDS", "240"))
 PART = "app.kubernetes.io/part-of=chandlery,app.kubernetes.io/component=operator"
 Obj = dict[str, Any]
 
@@ -91,7 +92,9 @@ def cluster(bare: Cluster) -> Iterator[Cluster]:
     bare.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s", timeout=90)
     made = classes(bare) if bare.driver else []
     try:
-        if bare.run("get", "deployments", "-A", "-l", PART, "-o", "name").stdout.strip():
+        installed = json.loads(bare.run("get", "deployments", "-A", "-l", PART, "-o", "json").stdout or "{}")
+        if installed.get("items"):
+            serves(bare, installed["items"][0]["metadata"])
             yield bare
             return
         with operator(bare):
@@ -99,6 +102,26 @@ def cluster(bare: Cluster) -> Iterator[Cluster]:
     finally:
         for name in made:
             bare.run("delete", "resourceclass", name, "--ignore-not-found", "--wait=false")
+
+
+def serves(cluster: Cluster, where: Obj) -> None:
+    """Wait for the operator that is installed: without it each kind would wait for itself, to its own time limit."""
+    place = ("-n", where["namespace"])
+
+    def available() -> bool:
+        return bool((cluster.get(*place, "deployment", where["name"]).get("status") or {}).get("availableReplicas"))
+
+    def told() -> str:
+        pods = cluster.run("get", *place, "pods", "-l", PART, "-o", "wide").stdout.strip()
+        if not pods:
+            pods = "It has no pods: nothing in this cluster runs workloads. See tests/e2e/README.md for such clusters."
+        return f"the operator's Deployment {where['namespace']}/{where['name']} is not available.\n{pods}"
+
+    ends = time.monotonic() + OPERATOR_SECONDS
+    while not available():
+        if time.monotonic() > ends:
+            pytest.exit(told(), returncode=1)
+        time.sleep(0.5)
 
 
 def classes(cluster: Cluster) -> list[str]:
