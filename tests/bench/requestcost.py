@@ -196,18 +196,19 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> None:
                 for _ in range(CLIENTS * 4):
                     path, body, kind = make(next(numbers))
                     requests.append((method, path, b"" if body is None else json.dumps(body).encode(), kind))
+                before = yardstick()
                 if arguments.profile:
                     signal.signal(signal.SIGPROF, samples.take)
                     signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)
-                before = yardstick()
                 costs.append(await one_round(clients, requests))
-                yards.append((before + yardstick()) / 2)
                 signal.setitimer(signal.ITIMER_PROF, 0)
+                yards.append((before + yardstick()) / 2)
+            if arguments.profile:  # while such a timer runs, the kernel tells CPU time by whole ticks: no figures then
+                print(f"{name}\n{samples}", flush=True)
+                continue
             steady = statistics.median(cost / yard for cost, yard in zip(costs, yards, strict=True)) * YARD
             figures = {"least": min(costs), "median": statistics.median(costs), "steady": steady}
             print(f"{name:24}" + "   ".join(f"{what} {us:5.0f} us" for what, us in figures.items()), flush=True)
-            if arguments.profile:
-                print(samples)
 
 
 def main() -> int:

@@ -61,7 +61,7 @@ class Type:
         """Whether a change of the schema could have made something here or below atomic; worked out when asked for."""
         self.created: dict[tuple[object, ...], dict[str, Any]] = {}
         """Of a whole object's type: what creating an object of a shape makes its creator own (see `shapes`)."""
-        self.applied: dict[tuple[object, ...], tuple[dict[str, Any], dict[str, Any]]] = {}
+        self.applied: dict[tuple[object, ...], tuple[dict[str, Any], dict[str, Any], bool]] = {}
         """Of a whole object's type: what an apply patch of a shape sets, and what of that its manager owns."""
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from chandlery.controlplane.codec.gotext import go_quote
 from chandlery.controlplane.fields import managed as mf
 from chandlery.controlplane.fields import shapes
+from chandlery.controlplane.fields.again import applied_before, sets_all, with_time
 from chandlery.controlplane.fields.fit import validate
 from chandlery.controlplane.fields.lastapplied import allowed_conflicts, annotate
 from chandlery.controlplane.fields.managed import Entry, Managed
@@ -47,6 +48,16 @@ def apply(
     patch_meta = patch.get("metadata")
     if isinstance(patch_meta, dict) and patch_meta.get("managedFields") is not None:
         raise ApiError(400, "BadRequest", "metadata.managedFields must be nil")
+    t = type_of(resource)
+    try:
+        sets = _what_it_sets(resource, t, patch, subresource)
+        if live is not None and sets[2]:
+            entry = Entry(manager, "Apply", api_version, subresource, now, sets[1])
+            again = _again(t, live, patch, entry)
+            if again is not None:
+                return again
+    except TypedError:
+        sets = None  # other errors come first
     stored = (live or {}).get("metadata", {}).get("managedFields")
     try:
         managed = mf.decode(stored, trusted=True)
@@ -57,9 +68,8 @@ def apply(
             track(resource, None, live, managed, manager=_BEFORE_FIRST_APPLY, subresource=subresource, now=now)
         except TypedError as error:
             raise ApiError(500, "", f"failed to create manager for existing fields: {error}") from error
-    t = type_of(resource)
     try:
-        mine, owned = _what_it_sets(resource, t, patch, subresource)
+        mine, owned, _ = sets or _what_it_sets(resource, t, patch, subresource)
     except TypedError as error:
         raise ApiError(500, "", f"failed to create typed patch object ({object_text(patch)}): {error}") from error
     base = live if live is not None else empty_object(resource)
@@ -83,10 +93,31 @@ def apply(
     return out
 
 
-def _what_it_sets(resource: Resource, t: Type, patch: Obj, subresource: str) -> tuple[Node, Node]:
+def _again(t: Type, live: Obj, patch: Obj, entry: Entry) -> Obj | None:
+    """What `apply` makes of a patch that sets what its manager applied before; None when it takes the long way.
+
+    Raises TypedError when the live object doesn't fit its type.
+    """
+    try:
+        mine = applied_before(t, live, patch, entry)
+    except AttributeError:
+        return None  # the long way says what is wrong with managedFields
+    if mine is None:
+        return None
+    out: Obj = merge(t, live, patch)
+    changed = out != live
+    meta = out["metadata"] = dict(out["metadata"])
+    items = meta.pop("managedFields")
+    meta["managedFields"] = with_time(items, mine, entry) if changed else items  # no change, no new time
+    if entry.manager == "kubectl":
+        annotate(out, patch)
+    return out
+
+
+def _what_it_sets(resource: Resource, t: Type, patch: Obj, subresource: str) -> tuple[Node, Node, bool]:
     """The fields that an apply patch sets, and those of them that its manager owns, in canonical form; both shared.
 
-    Raises TypedError when it doesn't fit its type.
+    Also whether it sets a value at all that it has. Raises TypedError when it doesn't fit its type.
     """
     shape = shapes.of_configuration(t, patch, subresource)
     known = t.applied.get(shape) if shape is not None else None
@@ -97,7 +128,7 @@ def _what_it_sets(resource: Resource, t: Type, patch: Obj, subresource: str) -> 
     reset = mf.reset_fields(resource, subresource)
     if reset:
         mine = recursive_difference(mine, reset)
-    known = mine, in_order(difference(mine, mf.STRIPPED_SET))
+    known = mine, in_order(difference(mine, mf.STRIPPED_SET)), sets_all(patch)
     if shape is not None:
         shapes.keep(t.applied, shape, known)
     return known
