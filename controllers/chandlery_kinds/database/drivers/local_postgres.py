@@ -154,8 +154,9 @@ class PostgresServers:
         serves = primary.answers and not primary.standby
         inside: list[Difference] = []
         archive, scripts, initialized = ArchiveView(), list[Difference](), tuple[Condition, ...]()
-        settled = serves and not any(change.payload[0] == "promote" for change in differences)
+        settled = serves and self.copies.promoting is None and not any(_is(change, "promote") for change in differences)
         if settled:
+            self.copies.note_followers(nodes, primary)
             differences += self.beginning.differences()
             differences += self.copies.differences(nodes, primary)
             inside = await content.differences()
@@ -177,7 +178,7 @@ class PostgresServers:
         if ready and not known:
             self.instance.record["served"] = True
             self.instance.save()
-        reason, message = explain(nodes, primary, behind, inside)
+        reason, message = explain(nodes, primary, behind, inside, self.copies.needed)
         if serves and not ready:
             told = [(view.reason, view.message) for view in (tls, pooler) if view.message and not view.ready]
             told += [("Initializing", c.message) for c in initialized if scripts]
@@ -299,7 +300,11 @@ class PostgresServers:
     # -- differences
 
     def _server_differences(self, nodes: list[Node], primary: Node) -> list[Difference]:
-        gone = not primary.state.running or self.copies.hangs(primary)
+        if self.copies.promoting is not None:
+            return self.copies.goes_on(nodes)
+        watched = [*nodes, primary] if self.count > 1 or primary.index >= self.count else []
+        hung = {node.index for node in watched if self.copies.hangs(node)}
+        gone = not primary.state.running or primary.index in hung
         if primary.index >= self.count or (self.copies.away(primary) and gone):
             heir = self.copies.heir(nodes, primary)
             if heir is not None:
@@ -314,6 +319,9 @@ class PostgresServers:
                 if (at := self.files.listens(node)) not in (None, node.port):
                     change = ("anew", node.index)  # nobody who looks for it finds it there
                     found.append(Difference(f"port of {node.name}", str(node.port), str(at), payload=change))
+                elif node.index in hung and node is not primary:
+                    change = ("hung", node.index)
+                    found.append(Difference(f"instance {node.name}", "answering", "silent", payload=change))
             elif node.answers and (of_node := self.settings.of_node(node, nodes)) is not None:
                 found.append(of_node)
         nodes_on_record = [name for name in self.instance.process_names() if name.startswith("node-")]
@@ -358,6 +366,9 @@ class PostgresServers:
                 case "promote":
                     await self.copies.promote(int(rest[0]))
                     return  # everything else looks different now
+                case "doubt":
+                    await self.copies.settle(int(rest[0]))
+                    return
                 case "set":
                     self.settings.note(rest[0], rest[1])
                     reload |= everyone
@@ -404,6 +415,9 @@ class PostgresServers:
                 await self.start(self.node(int(rest[0])))
             case "anew":
                 await self.node(int(rest[0])).process.stop()
+                await self.start(self.node(int(rest[0])))
+            case "hung":
+                await self.copies.fence(self.node(int(rest[0])))
                 await self.start(self.node(int(rest[0])))
             case "to-disk":
                 await self.beginning.bring_to_disk()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import importlib
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chandlery.foundation.errors import ChandleryError, Unauthenticated, Unavailable
-from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep
+from chandlery.providers.local import Instance, Process, ProcessSpec, ProcessState, StopStep, pids
 from chandlery.providers.local.driver import require_port
 from chandlery.providers.local.engines import Engine
 from chandlery.providers.local.files import make_dir, remove_tree, write_atomic
@@ -27,6 +28,7 @@ from chandlery_kinds.database.standby import at_least, parse_control
 
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 2.0
+LEFTOVER_SECONDS = 10.0
 BORROWED = "admin-of-the-template"
 """The name on record of the password that the driver's user has at first in a copy of a template."""
 # The "fast" shutdown ends sessions and writes a checkpoint; after "immediate" the next start has to recover.
@@ -37,7 +39,8 @@ _STATE = """
 SELECT pg_is_in_recovery() AS standby,
        CASE WHEN pg_is_in_recovery() THEN coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')
             ELSE pg_current_wal_lsn() END - '0/0'::pg_lsn AS position,
-       (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline,
+       -- of its newest log: what the control file says is older until the next checkpoint
+       (SELECT ('x' || max(left(name, 8)))::bit(32)::int FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$') AS timeline,
        split_part(current_setting('server_version'), ' ', 1) AS version,
        pg_last_wal_replay_lsn() - '0/0'::pg_lsn AS replayed,
        EXISTS (SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming') AS streaming,
@@ -82,6 +85,11 @@ class Node:
     def position(self) -> int:
         """How far its write-ahead log goes, in bytes."""
         return int(self.live.get("position", -1))
+
+    @property
+    def timeline(self) -> int:
+        """Which history of the database its write-ahead log is of; each promotion begins another."""
+        return int(self.live.get("timeline") or 0)
 
 
 class NodeFiles:
@@ -292,11 +300,36 @@ class NodeFiles:
             return
         if self._kept and node.port in self._kept:
             self._kept.pop(node.port).terminate()  # to the server that was there before
+        if (self.data(node) / "postmaster.pid").exists():
+            await self.end_leftovers(node)
         require_port(node.port)
         engine = self.engine
         argv = [str(engine.binary), "-D", str(self.data(node)), "-c", f"config_file={self.config_file(node)}"]
         argv += await self._not_less_than_the_primary(node)
         await node.process.start(ProcessSpec(argv, env=engine.env, cwd=self.data(node), stop=STOP))
+
+    async def end_leftovers(self, node: Node) -> None:
+        """End what is left of a server whose first process is gone.
+
+        They end by themselves, but not one that is frozen or hangs: it would keep the server from starting, or wake up
+        later and confirm what nobody else knows of.
+        """
+        program, directory = self.engine.binary.resolve(), self.data(node).resolve()
+
+        def left() -> list[tuple[int, str]]:
+            return pids.working_in(directory, program)
+
+        clock = self.instance.provider.clock
+        deadline = clock.monotonic() + LEFTOVER_SECONDS
+        found = await asyncio.to_thread(left)
+        for pid, started in found:
+            if pids.is_same(pid, started):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+        while any(pids.is_same(pid, started) for pid, started in found):
+            if clock.monotonic() > deadline:
+                raise Unavailable(f"processes of {node.name} that was ended don't go away", retry_after=1.0)
+            await clock.sleep(0.005)
 
     async def _not_less_than_the_primary(self, node: Node) -> list[str]:
         """A copy doesn't start with less of certain settings than the primary had when it wrote what is to be replayed.

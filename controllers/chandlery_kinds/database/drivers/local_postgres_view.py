@@ -14,14 +14,19 @@ def reader_of(nodes: list[Node], primary: Node) -> Node | None:
     return next((node for node in nodes if node is not primary and node.live.get("streaming")), None)
 
 
-def explain(nodes: list[Node], primary: Node, behind: list[Node], inside: list[Difference]) -> tuple[str, str]:
-    """Why it isn't ready: reason and sentence."""
+def explain(
+    nodes: list[Node], primary: Node, behind: list[Node], inside: list[Difference], needed: int
+) -> tuple[str, str]:
+    """Why it isn't ready: reason and sentence. So many copies must be `needed` before one of them can take over."""
     for node in nodes:
         looping = crash_loop(node.name, node.process, node.state)
         if looping is not None:
             return looping
     if not primary.answers:
         why = f" ({primary.error})" if primary.error else ""
+        copies = sum(1 for node in nodes if node is not primary and node.answers)
+        if copies and needed > 1:
+            why += f"; {copies} of the {needed} copies that must be asked before one can take over answer"
         return "Starting", f"waiting for {primary.name} to answer{why}"
     if inside:
         return "Configuring", f"{len(inside)} roles, databases or rights are not as in spec yet"

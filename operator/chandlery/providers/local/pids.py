@@ -81,3 +81,37 @@ def all_pids() -> list[int]:
     import psutil
 
     return psutil.pids()
+
+
+def working_in(directory: Path, program: Path) -> list[tuple[int, str]]:
+    """Processes of this program whose working directory is this one: pid and start time. Both paths are resolved.
+
+    Blocks for some milliseconds.
+    """
+    found = []
+    for pid in all_pids():
+        if _link(pid, "cwd") == str(directory) and _link(pid, "exe") == str(program):
+            started = start_time(pid)
+            if started is not None:
+                found.append((pid, started))
+    return found
+
+
+def _link(pid: int, name: str) -> str:
+    """Where a process works (cwd), or which program it is (exe); "" when that can't be read."""
+    try:
+        return str((_PROC / str(pid) / name).readlink())
+    except OSError:
+        if (_PROC / "self").exists():
+            return ""
+        return _psutil_link(pid, name)
+
+
+def _psutil_link(pid: int, name: str) -> str:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return str(process.cwd() if name == "cwd" else process.exe())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return ""
