@@ -25,6 +25,8 @@ class Controllers:
 
     def __init__(self, api: Any) -> None:
         self.api = api
+        self.binds = True
+        """Whether claims of StatefulSets have a volume as soon as they are made."""
         self.frozen: set[str] = set()
         """Names of pods that are not brought back."""
 
@@ -54,7 +56,7 @@ class Controllers:
                 await self._stateful(workload, mine, current)
             else:
                 await self._deployment(workload, mine, current)
-        ready = sum(1 for p in mine if _ready(p) and not p["metadata"].get("deletionTimestamp"))
+        ready = sum(1 for p in mine if is_ready(p) and not p["metadata"].get("deletionTimestamp"))
         status = {
             "observedGeneration": meta["generation"],
             "replicas": len(mine),
@@ -75,7 +77,7 @@ class Controllers:
         for index, name in enumerate(names):
             if name not in there and name not in self.frozen:
                 await self._make(STATEFUL_SETS, workload, name, index, revision)
-            if ordered and not (name in there and _ready(there[name])):
+            if ordered and not (name in there and is_ready(there[name])):
                 return
         for name, pod in there.items():
             if name not in names and not pod["metadata"].get("deletionTimestamp"):
@@ -106,7 +108,7 @@ class Controllers:
         old = [p for p in mine if _revision(p) != revision and _ordinal(p) >= partition]
         if (
             old
-            and all(_ready(p) for p in mine if p not in old)
+            and all(is_ready(p) for p in mine if p not in old)
             and not any(p["metadata"].get("deletionTimestamp") for p in mine)
         ):
             last = max(old, key=_ordinal)
@@ -125,13 +127,13 @@ class Controllers:
         for _ in range(min(replicas - len(new), most - len(staying))):
             name = f"{meta['name']}-{revision}-{os.urandom(3).hex()[:5]}"
             await self._make(DEPLOYMENTS, workload, name, 0, revision)
-        spare = sum(1 for p in staying if _ready(p)) - least
-        going = sorted(old, key=_ready) + (
-            sorted(new, key=_ready)[: len(new) - replicas] if len(new) > replicas else []
+        spare = sum(1 for p in staying if is_ready(p)) - least
+        going = sorted(old, key=is_ready) + (
+            sorted(new, key=is_ready)[: len(new) - replicas] if len(new) > replicas else []
         )
         for pod in going:
-            if not _ready(pod) or spare > 0:
-                spare -= _ready(pod)
+            if not is_ready(pod) or spare > 0:
+                spare -= is_ready(pod)
                 await self.api.delete(PODS, meta["namespace"], pod["metadata"]["name"])
 
     async def _job(self, job: Obj, mine: list[Obj]) -> None:
@@ -184,10 +186,11 @@ class Controllers:
                     CLAIMS,
                     {
                         "metadata": {"name": claim_name, "namespace": meta["namespace"], "labels": labels, **owners},
-                        "spec": {**claim["spec"], "volumeName": f"volume-of-{claim_name}"},
+                        "spec": {**claim["spec"], **({"volumeName": f"volume-of-{claim_name}"} if self.binds else {})},
                     },
                 )
-                await self._status(CLAIMS, made, {"phase": "Bound"})
+                if self.binds:
+                    await self._status(CLAIMS, made, {"phase": "Bound"})
         label = "controller-revision-hash" if kind is STATEFUL_SETS else "pod-template-hash"
         labels = {**template["metadata"].get("labels", {}), label: revision}
         if kind is STATEFUL_SETS:
@@ -236,7 +239,8 @@ def _ordinal(pod: Obj) -> int:
     return int(str(pod["metadata"]["name"]).rpartition("-")[2])
 
 
-def _ready(pod: Obj) -> bool:
+def is_ready(pod: Obj) -> bool:
+    """As its conditions say."""
     conditions = (pod.get("status") or {}).get("conditions", ())
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 

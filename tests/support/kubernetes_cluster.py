@@ -30,7 +30,7 @@ from waiting import eventually
 from workloads import Workloads
 
 from chandlery.providers.kubernetes import KubernetesProviderFactory
-from chandlery.providers.kubernetes.types import SERVICES
+from chandlery.providers.kubernetes.types import CLAIMS, SERVICES
 from chandlery.providers.local.engines import Engines
 from chandlery.reconcile.api import NAMESPACES, RESOURCE_CLASSES, ResourceType, type_of
 from chandlery.reconcile.client import HttpApi
@@ -154,6 +154,11 @@ class Cluster:
         meta = {"name": name, "namespace": self.namespace, **metadata}
         body = {"apiVersion": names.api_version, "kind": kind, "metadata": meta, "spec": spec}
         return await self.api.apply(TYPES[kind], body, manager="tester")
+
+    async def claim(self, name: str, size: str = "1Gi") -> None:
+        """As people make one for backups."""
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
+        await self.api.create(CLAIMS, {"metadata": {"name": name, "namespace": self.namespace}, "spec": spec})
 
     async def get(self, kind: str | ResourceType, name: str) -> dict[str, Any] | None:
         where = TYPES[kind] if isinstance(kind, str) else kind

@@ -113,6 +113,10 @@ class Workloads(Controllers):
         """Run a command as `kubectl exec` would, or the kubelet for a probe; its exit code."""
         return self._run_in(self.running(name), container or next(iter(self.running(name).argv)), command)
 
+    def volume(self, name: str, volume: str) -> Path:
+        """Where a pod's volume lies on this machine."""
+        return self.running(name).folder / volume
+
     async def behind(self, namespace: str, service: str) -> list[tuple[str, int]]:
         """Where a Service leads: addresses of the ready pods that it selects, with the target port."""
         found = await self.api.get(SERVICES, namespace, service)

@@ -51,6 +51,7 @@ async def condition(kube, name, kind):
 
 
 async def test_a_cache_begins_with_a_backup_of_another_and_leaves_a_last_one(kube):
+    await kube.claim("safe")
     backup = {"destination": VOLUME, "schedule": "0 3 * * *", "retention": {"count": 2, "days": 7}}
     await kube.apply("Cache", "old", {"memory": "32Mi", "backup": backup})
     status = await kube.ready("Cache", "old")
@@ -83,7 +84,7 @@ async def test_a_cache_begins_with_a_backup_of_another_and_leaves_a_last_one(kub
     # a last backup before anything goes
     await kube.delete("Cache", "new", 120)
     kinds = (STATEFUL_SETS, JOBS, CRON_JOBS, CLAIMS, PODS)
-    assert [o["metadata"]["name"] for k in kinds for o in (await kube.api.list(k, kube.namespace)).items] == []
+    assert [o["metadata"]["name"] for k in kinds for o in (await kube.api.list(k, kube.namespace)).items] == ["safe"]
     place = kube.workloads.folder / "claims" / kube.namespace / "safe" / "ships" / "caches"
     [left] = [folder.name for folder in place.glob("cache.*.new.*")]
 
@@ -98,7 +99,7 @@ async def test_a_cache_begins_with_a_backup_of_another_and_leaves_a_last_one(kub
         assert await cache.get("ship") == "Pegasus"
     await eventually(lambda: _noted(kube, "third-cache"), 60)
     await kube.ready("Cache", "third")
-    config = kube.workloads.running("third-cache-0").folder / "config" / "restored"
+    config = kube.workloads.volume("third-cache-0", "config") / "restored"
     await eventually(lambda: _exists(config), 60)
     kube.workloads.kill("third-cache-0")
 
@@ -120,6 +121,7 @@ async def _exists(path):
 @HEAVY
 @pytest.mark.usefixtures("cluster_nodes")
 async def test_shards_are_backed_up_and_more_shards_begin_with_it(kube):
+    await kube.claim("safe")
     spec = {"memory": "32Mi", "mode": "sharded", "shards": 3, "replicas": 1}
     await kube.apply("Cache", "old", {**spec, "backup": {"destination": VOLUME}, "deletionPolicy": "Snapshot"})
     await kube.ready("Cache", "old", 180)
@@ -154,6 +156,7 @@ async def shards(kube, name):
 @HEAVY
 async def test_a_backup_that_fails_is_told_and_harms_nothing(kube):
     # a file stands where the folder should be
+    await kube.claim("safe")
     place = kube.workloads.folder / "claims" / kube.namespace / "safe"
     place.mkdir(parents=True)
     (place / "ships").write_text("not a folder")

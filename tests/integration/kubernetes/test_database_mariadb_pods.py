@@ -184,6 +184,7 @@ async def test_days_of_a_mariadb(maria):
 
 async def test_a_backup_is_made_last_and_another_database_begins_with_it(maria):
     kube = maria
+    await kube.claim("safe")
     backups = {"destination": {"volume": {"claimName": "safe", "path": "ships"}}, "schedule": "0 3 * * *"}
     await kube.apply("Database", "old", {**SPEC, "backup": backups, "deletionPolicy": "Snapshot"})
     await kube.ready("Database", "old")

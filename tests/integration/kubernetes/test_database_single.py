@@ -179,6 +179,7 @@ async def test_days_of_a_database(kube):
 @pytest.mark.skipif(not os.environ.get("CHANDLERY_HEAVY"), reason="takes a while: CHANDLERY_HEAVY=1")
 @pytest.mark.parametrize("method", ["physical", "logical"])
 async def test_a_backup_is_made_and_another_database_begins_with_it(kube, method):
+    await kube.claim("safe")
     backups = {"destination": {"volume": {"claimName": "safe", "path": "ships"}}, "method": method}
     backups |= {"schedule": "0 3 * * *", "retention": {"count": 2}}
     await kube.apply("Database", "old", {**SPEC, "backup": backups})

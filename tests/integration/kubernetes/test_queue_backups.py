@@ -41,6 +41,7 @@ async def received(kube, name, count):
 
 
 async def test_a_queue_begins_with_a_backup_of_another_and_leaves_a_last_one(kube):
+    await kube.claim("safe")
     spec = {"storage": {"size": "64Mi"}, "backup": {"destination": VOLUME}, "deletionPolicy": "Snapshot"}
     await kube.apply("Queue", "old", spec)
     await kube.ready("Queue", "old")

@@ -61,7 +61,11 @@ class Images:
             "nats": self._nats,
             "haproxy": self._haproxy,
             "rabbitmq": self._rabbitmq,
-            "redis_exporter": self._redis_exporter,
+            "redis_exporter": lambda root: self._exporter(root, "redis_exporter", "/redis_exporter", 59000),
+            "postgres-exporter": lambda root: self._exporter(
+                root, "postgres_exporter", "/bin/postgres_exporter", 65534
+            ),
+            "mysqld-exporter": lambda root: self._exporter(root, "mysqld_exporter", "/bin/mysqld_exporter", 65534),
             "chandlery": self._operator,
         }
 
@@ -197,10 +201,11 @@ class Images:
         erlang = "/usr/lib/erlang/bin"
         return Image(root, {**env, "PATH": f"/usr/local/bin:{DEFAULT_PATH}:{erlang}"}, user=100)
 
-    def _redis_exporter(self, root: Path) -> Image:
-        there = debian(root.parent / "redis_exporter.deb", "prometheus-redis-exporter", alone=True)
-        program(root, there / "usr/bin/prometheus-redis-exporter", "/redis_exporter", {})
-        return Image(root, user=59000)
+    def _exporter(self, root: Path, name: str, at: str, user: int) -> Image:
+        package = f"prometheus-{name.replace('_', '-')}"
+        there = debian(root.parent / f"{name}.deb", package, alone=True)
+        program(root, there / f"usr/bin/{package}", at, {})
+        return Image(root, user=user)
 
     def _operator(self, root: Path) -> Image:
         """What the Dockerfile has made, where CHANDLERY_OPERATOR_ROOT says that it is mounted; else much the same."""

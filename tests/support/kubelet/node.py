@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from controllers import Controllers
 from kubelet.images import Images
+from kubelet.managers import Managers
 from kubelet.network import GATEWAY, Network, Services
 from kubelet.pod import PodWorker
 from kubelet.runtime import Container
@@ -31,6 +32,8 @@ class Kubelet(Controllers):
 
     def __init__(self, api: Any, folder: Path, network: Network, images: Images, port: int) -> None:
         super().__init__(api)
+        self.binds = False
+        self.managers = Managers(api, self._status)
         self.folder = folder
         self.network = network
         self.images = images
@@ -76,6 +79,11 @@ class Kubelet(Controllers):
             if state.container is not None:
                 state.container.freeze(on=on)
 
+    def lose(self, name: str, *, on: bool = True) -> None:
+        """The pod's node is gone: nothing of it is heard of any more, and nothing that is told reaches it."""
+        self.freeze(name, on=on)
+        self.running(name).lost = on
+
     def execute(self, name: str, command: list[str], container: str = "") -> int:
         """Run a command as `kubectl exec` would, or the kubelet for a probe; its exit code."""
         return self.container(name, container).execute(command)[0]
@@ -84,6 +92,10 @@ class Kubelet(Controllers):
         worker = self.running(name)
         file = worker.folder / f"{container or worker.pod['spec']['containers'][0]['name']}.log"
         return file.read_text(errors="replace") if file.exists() else ""
+
+    def volume(self, name: str, volume: str) -> Path:
+        """Where a pod's volume lies on this machine."""
+        return self.running(name).volumes.where(volume)
 
     async def behind(self, namespace: str, service: str) -> list[tuple[str, int]]:
         """Where a Service leads: its own address, when somebody is ready behind it."""
@@ -119,6 +131,7 @@ class Kubelet(Controllers):
     async def _pass(self) -> None:
         pods = (await self.api.list(PODS)).items
         await self.control(pods)
+        await self.managers.look(pods)
         for pod in pods:
             uid = pod["metadata"]["uid"]
             if uid not in self.pods:

@@ -91,6 +91,10 @@ class PodWorker:
         self._network = ""
         self._phase = "Pending"
         self._reason: tuple[str, str] = ("", "")
+        self.lost = False
+        """Whether its node is."""
+        self._unplaced = ""
+        """Why the scheduler finds no node."""
         self._initialised = not self.first
         self._told: Obj | None = None
         self._going = asyncio.Event()
@@ -105,7 +109,7 @@ class PodWorker:
 
     def seen(self, pod: Obj) -> None:
         self.pod = pod
-        if pod["metadata"].get("deletionTimestamp"):
+        if pod["metadata"].get("deletionTimestamp") and not self.lost:
             self._going.set()
 
     async def stop(self) -> None:
@@ -166,8 +170,10 @@ class PodWorker:
                 await self.volumes.prepare()
                 break
             except NotYetError as error:
-                self.event("FailedMount", str(error))
+                self._unplaced = str(error) if "persistentvolumeclaim" in str(error) else ""
+                self.event("FailedScheduling" if self._unplaced else "FailedMount", str(error))
                 await asyncio.sleep(0.3)
+        self._unplaced = ""
         self._spawn(self._refreshing())
         for state in self.first:
             await self._initialise(state)
@@ -388,6 +394,8 @@ class PodWorker:
         await asyncio.gather(*work)
 
     async def _probe(self, state: State, kind: str) -> bool:
+        while self.lost:
+            await asyncio.sleep(0.1)
         probe, container = state.spec[kind], state.container
         assert container is not None
         good, said = await probes.ask(probe, state.spec, container, self.ip, probe.get("timeoutSeconds", 1))
@@ -491,6 +499,18 @@ class PodWorker:
                     self._told = status
             await asyncio.sleep(0.1)
 
+    def _gone_node(self) -> list[Obj]:
+        """What is told of a pod that is deleted because its node is lost."""
+        if not self.lost or not self.pod["metadata"].get("deletionTimestamp"):
+            return []
+        words = "Taint manager: deleting due to NoExecute taint"
+        return [{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": words}]
+
+    def _why(self, kind: str) -> Obj:
+        if kind != "PodScheduled" or not self._unplaced:
+            return {}
+        return {"reason": "Unschedulable", "message": f"0/1 nodes are available: {self._unplaced}."}
+
     def _status(self) -> Obj:
         states = [state.status() for state in self.containers.values()]
         ready = all(s["ready"] for s in states) and self._phase not in ("Failed", "Succeeded")
@@ -499,15 +519,18 @@ class PodWorker:
         truths = {
             "PodReadyToStartContainers": bool(self.ip),
             "Initialized": self._initialised,
-            "Ready": ready,
+            "Ready": ready and not self.lost,  # which whoever looks after nodes says then
             "ContainersReady": ready,
-            "PodScheduled": True,
+            "PodScheduled": not self._unplaced,
         }
         return {
             "phase": self._phase,
             **({"reason": self._reason[0], "message": self._reason[1]} if self._reason[0] else {}),
             **({"podIP": self.ip, "podIPs": [{"ip": self.ip}], "hostIP": "10.244.0.1"} if self.ip else {}),
-            "conditions": [{"type": t, "status": str(v)} for t, v in truths.items()],
+            "conditions": [
+                *({"type": t, "status": str(v), **self._why(t)} for t, v in truths.items()),
+                *self._gone_node(),
+            ],
             "containerStatuses": states,
             **({"initContainerStatuses": [s.status() for s in self.first]} if self.first else {}),
         }

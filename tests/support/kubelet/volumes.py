@@ -15,9 +15,12 @@ from kubelet.runtime import run
 
 from chandlery.driver.objects import ResourceType
 from chandlery.foundation.validation.quantity import Quantity
-from chandlery.providers.kubernetes.types import CONFIG_MAPS, SECRETS, Obj
+from chandlery.providers.kubernetes.types import CLAIMS, CONFIG_MAPS, SECRETS, Obj
 
 SERVICE_ACCOUNTS = ResourceType("", "v1", "serviceaccounts", "ServiceAccount")
+FOLDERS = os.environ.get("CHANDLERY_KUBELET_VOLUMES") == "folders"
+"""Volumes as small clusters have them (kind, k3s): folders of the node, open to everybody, that fsGroup doesn't change.
+Else each is as a new ext4 file system on a disk of its own."""
 _NUMBERS = itertools.count(1)
 Payload = dict[str, tuple[bytes, int]]
 """Content and mode by path in the volume."""
@@ -62,7 +65,7 @@ class Volumes:
             if "emptyDir" in volume:
                 self._empty(place, volume["emptyDir"] or {})
             elif "persistentVolumeClaim" in volume:
-                self._claim(place, volume["persistentVolumeClaim"])
+                await self._claim(place, volume["persistentVolumeClaim"])
             else:
                 self._write(place, await self._payload(volume))
 
@@ -100,17 +103,26 @@ class Volumes:
         place.chmod(0o777)
         self._own(place, read_only=False)
 
-    def _claim(self, place: Path, spec: Obj) -> None:
+    async def _claim(self, place: Path, spec: Obj) -> None:
         if place.is_symlink():
             return
-        source = self.claims / self.namespace / spec["claimName"]
-        if not source.exists():  # as a new ext4 file system of a disk
+        name = spec["claimName"]
+        claim = await self.api.get(CLAIMS, self.namespace, name)
+        if claim is None:
+            raise NotYetError(f'persistentvolumeclaim "{name}" not found')
+        if (claim.get("status") or {}).get("phase") != "Bound":
+            raise NotYetError(f'persistentvolumeclaim "{name}" is not bound')
+        source = self.claims / self.namespace / name
+        if not source.exists():
             source.mkdir(parents=True)
-            source.chmod(0o755)
-            (source / "lost+found").mkdir(mode=0o700)
+            if FOLDERS:
+                source.chmod(0o777)
+            else:
+                source.chmod(0o755)
+                (source / "lost+found").mkdir(mode=0o700)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(source)
-        if not spec.get("readOnly"):
+        if not spec.get("readOnly") and not FOLDERS:
             self._own(source, read_only=False)
 
     async def _payload(self, volume: Obj) -> Payload:

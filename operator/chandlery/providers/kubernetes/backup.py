@@ -124,8 +124,12 @@ def mine(jobs: Sequence[Obj], component: str = "backup") -> list[Obj]:
 def entries(jobs: Sequence[Obj], owned_pods: Sequence[Obj]) -> list[dict[str, Any]]:
     """`status.backup.list`, from Jobs and their pods, the newest first."""
     names: dict[str, tuple[str, int]] = {}
+    waiting: dict[str, str] = {}
     for pod in owned_pods:
         job_name = pod["metadata"]["labels"].get("batch.kubernetes.io/job-name") or ""
+        trouble = pods.problem(pod)
+        if trouble is not None:
+            waiting[job_name] = trouble[1]
         for container in (pod.get("status") or {}).get("containerStatuses") or ():
             ended = (container.get("state") or {}).get("terminated") or {}
             code = int(ended.get("exitCode") or 0)
@@ -142,6 +146,8 @@ def entries(jobs: Sequence[Obj], owned_pods: Sequence[Obj]) -> list[dict[str, An
         entry |= {key: value for key, value in times.items() if value}
         if failed is not None:
             entry["message"] = (said if code else "") or str(failed.get("message") or "")
+        elif phase == "Running" and one["metadata"]["name"] in waiting:
+            entry["message"] = waiting[one["metadata"]["name"]]
         found.append(entry)
     return sorted(found, key=lambda entry: str(entry.get("startedAt") or "~"), reverse=True)
 
@@ -167,7 +173,10 @@ def facts(jobs: Sequence[Obj], owned_pods: Sequence[Obj], cron: Obj | None) -> d
 
 
 def condition(told: Mapping[str, Any]) -> Condition:
-    """Whether the newest backup that ended is a good one; from `facts`."""
+    """Whether the newest backup that ended is a good one, and none waits for something; from `facts`."""
+    stuck = told["list"][0] if told["list"] and told["list"][0]["phase"] == "Running" else {}
+    if stuck.get("message"):
+        return Condition(type=CONDITION, status=ConditionStatus.FALSE, reason="Waiting", message=stuck["message"])
     newest = next((entry for entry in told["list"] if entry["phase"] != "Running"), None)
     if newest is not None and newest["phase"] == "Failed":
         why = newest.get("message") or "its pod said nothing"

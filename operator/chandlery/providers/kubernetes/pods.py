@@ -213,6 +213,7 @@ _HINTS: dict[str, str] = {
     "OOMKilled": "Give it more memory: spec.resources.limits.memory",
 }
 _UNPLACED = (
+    ('" not found', "Make the claim that spec names, or name another one"),
     (
         "persistentvolumeclaim",
         "Name a StorageClass that can make volumes (spec.storage.className), or make one default",
@@ -231,6 +232,10 @@ def problem(pod: Obj | None) -> tuple[str, str] | None:
         return None
     status = pod.get("status") or {}
     for condition in status.get("conditions") or ():
+        if condition.get("reason") == "DeletionByTaintManager" and pod["metadata"].get("deletionTimestamp"):
+            where = f"{pod['metadata']['name']} -n {pod['metadata']['namespace']}"
+            words = f"is to leave its node {pod['spec'].get('nodeName', '')}, which has a taint or is lost"
+            return "NodeLost", f"{words}. If the node is gone for good: kubectl delete pod {where} --force"
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             words = str(condition.get("message") or "can't be scheduled")
             hint = next((hint for part, hint in _UNPLACED if part in words.lower()), "")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chandlery.providers.kubernetes import pods
+from chandlery.providers.kubernetes import backup, pods
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.metrics import exporter_condition
 from chandlery.providers.kubernetes.ownership import Owner
@@ -101,3 +101,30 @@ def test_a_pod_without_a_place_says_what_it_lacks(said, way):
     assert reason == "Unschedulable"
     assert said.rstrip(".") in words
     assert way in words
+
+
+def test_a_lost_node_is_told_with_the_way_out():
+    lost = pod(SERVES)
+    lost["metadata"] |= {"namespace": "shop", "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    lost["spec"] = {"nodeName": "node-7"}
+    assert pods.problem(lost) is None  # on its way, as any pod that is deleted
+    lost["status"]["conditions"].append({"type": "DisruptionTarget", "reason": "DeletionByTaintManager"})
+    found = pods.problem(lost)
+    assert found is not None
+    assert found[0] == "NodeLost"
+    assert "node-7" in found[1]
+    assert "kubectl delete pod a-cache-0 -n shop --force" in found[1]
+
+
+def test_a_backup_that_waits_for_its_claim_says_so():
+    words = '0/1 nodes are available: persistentvolumeclaim "safe" not found.'
+    waits = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
+    job = {"metadata": {"name": "a-cache-backup-1"}, "status": {"active": 1, "startTime": "2026-01-01T03:00:00Z"}}
+    made = {"metadata": {"name": "p", "labels": {"batch.kubernetes.io/job-name": "a-cache-backup-1"}}}
+    going = {"list": backup.entries([job], [{**made, "status": {}}])}
+    assert backup.condition(going).reason == "None"
+    stuck = {"list": backup.entries([job], [{**made, "status": {"conditions": [waits]}}])}
+    told = backup.condition({**stuck, "lastSuccessfulTime": "2026-01-01T02:00:00Z"})
+    assert (told.status, told.reason) == ("False", "Waiting")
+    assert 'persistentvolumeclaim "safe" not found' in told.message
+    assert "Make the claim" in told.message
