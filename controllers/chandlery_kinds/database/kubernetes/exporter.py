@@ -10,7 +10,7 @@ from typing import Any
 
 from chandlery.providers.kubernetes import pods
 from chandlery.providers.kubernetes.driver import AUTH
-from chandlery_kinds.database.kubernetes.inputs import METRICS_MOUNT, METRICS_USER, PORT, Inputs
+from chandlery_kinds.database.kubernetes.inputs import MARIADB_RUN, METRICS_MOUNT, METRICS_USER, PORT, Inputs
 from chandlery_kinds.database.model import DatabaseEngine
 
 OPTIONS = "metrics.cnf"
@@ -37,6 +37,7 @@ def exporter(inputs: Inputs) -> list[dict[str, Any]]:
     if inputs.spec.engine is DatabaseEngine.MARIADB:
         program = pods.program("mysqld_exporter", ["/bin/mysqld_exporter"], inputs.parameters)
         command = [*program, f"--config.my-cnf={METRICS_MOUNT}/{OPTIONS}", listen]
+        more["volumeMounts"].append({"name": "run", "mountPath": MARIADB_RUN, "readOnly": True})  # the socket
     else:
         command = [*pods.program("postgres_exporter", ["/bin/postgres_exporter"], inputs.parameters), listen]
         more["env"] = [
