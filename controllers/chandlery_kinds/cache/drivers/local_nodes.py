@@ -78,6 +78,11 @@ class Node:
         return int(self.info.get(key, "-1"))
 
     @property
+    def stream(self) -> str:
+        """The name of the primary's stream of writes that its data are of."""
+        return self.info.get("master_replid", "")
+
+    @property
     def in_step(self) -> bool:
         return self.info.get("master_link_status") == "up"
 

@@ -25,7 +25,7 @@ from chandlery_kinds.cache.binding import Address
 from chandlery_kinds.cache.drivers.local_backup import all_answer, take
 from chandlery_kinds.cache.drivers.local_front import HOST
 from chandlery_kinds.cache.drivers.local_nodes import DRIFT_POLL, STARTING_POLL, Node, ValkeyNodes
-from chandlery_kinds.cache.model import Cache
+from chandlery_kinds.cache.model import Cache, PersistenceMode
 from chandlery_kinds.cache.resp import info
 from chandlery_kinds.cache.valkey import NodeConfig
 
@@ -33,6 +33,8 @@ CATCH_UP_SECONDS = 5.0
 REPLICATED_POLL = 1.0
 STARTUP_SECONDS = 30.0
 """Loading a large data set takes a while: silence is normal then."""
+GIVEN_UP_SECONDS = 30.0
+"""A primary that can't be started for so long is given up, also for a copy that hadn't all of its data."""
 HUNG_SECONDS = 1.0
 """A primary that is up but hasn't answered for so long, while a copy does, is given up."""
 
@@ -188,10 +190,10 @@ class ValkeyServers(ValkeyNodes):
     async def _differences(self, nodes: list[Node]) -> list[Difference]:
         found: list[Difference] = []
         primary = nodes[self.primary_index] if self.primary_index < self.count else None
+        self._note_followers(nodes, primary)
         if primary is None or not primary.state.running or self._hangs(primary):
-            heirs = [n for n in nodes if n.answers and n is not primary]
-            if heirs:
-                heir = max(heirs, key=lambda n: n.offset)
+            heir = self._heir(nodes, primary)
+            if heir is not None:
                 was = primary.name if primary else f"node-{self.primary_index}"
                 # It is no disruption: there is nobody left to disturb.
                 return [Difference("primary", heir.name, was, payload=("promote", heir.index))]
@@ -210,18 +212,59 @@ class ValkeyServers(ValkeyNodes):
         found += self.acl_differences(await self.users(), [n for n in nodes if n.answers])
         return found
 
-    def _hangs(self, primary: Node) -> bool:
-        """Whether a running primary has been silent for too long. The first silence is kept in the record."""
+    def _heir(self, nodes: list[Node], primary: Node | None) -> Node | None:
+        """The copy that has most of what the primary had.
+
+        A copy that followed when the primary was last seen, and holds the same stream of writes, lacks the last moments
+        at most; one that was away or just being copied to lacks more, or has nothing. Where the data are on the disk
+        too, it is better to wait for the primary than to go back to such a copy, unless the primary can't be started.
+        """
+        stream, names = self.instance.record.get("followers", (None, ()))
+        copies = [n for n in nodes if n.answers and n is not primary and n.info.get("loading") == "0"]
+        kept = self.spec.persistence.mode is not PersistenceMode.NONE
+        if primary is not None and kept and stream is not None and not self._given_up(primary):
+            copies = [n for n in copies if n.stream == stream and n.name in names]
+        return max(copies, key=lambda n: (n.stream == stream, n.offset), default=None)
+
+    def _note_followers(self, nodes: list[Node], primary: Node | None) -> None:
+        """Keep on record who has the primary's data, for the time when it can't be asked."""
         record = self.instance.record
-        since = record.get("silent_since")
+        before = (record.get("followers"), record.get("away_since"))
+        if primary is not None and primary.answers:
+            record.pop("away_since", None)
+            if primary.role == "primary" and self.count > 1:
+                names = sorted(n.name for n in nodes if n is not primary and n.answers and n.in_step)
+                record["followers"] = [primary.stream, names]
+        elif self.count > 1:
+            record.setdefault("away_since", self.ctx.base.now().timestamp())
+        if before != (record.get("followers"), record.get("away_since")):
+            self.instance.save()
+
+    def _forget_followers(self) -> None:
+        """From now on the primary writes another stream, and nobody has been seen to follow it."""
+        if "followers" in self.instance.record:
+            self.instance.record["followers"] = ["", []]
+
+    def _given_up(self, primary: Node) -> bool:
+        """Whether there is no sense in waiting for a primary any longer: it can't be started."""
+        since = self.instance.record.get("away_since")
+        late = since is not None and self.ctx.base.now().timestamp() - since >= GIVEN_UP_SECONDS
+        return late and not primary.state.running
+
+    def _hangs(self, primary: Node) -> bool:
+        """Whether a running primary has been silent for too long. The first silence is kept in the record.
+
+        One that hasn't answered since it was started may be loading; one that has, may not be silent again.
+        """
+        record, now = self.instance.record, self.ctx.base.now().timestamp()
+        since, started = record.get("silent_since"), primary.state.started_at or now
         if primary.answers:
-            if since is not None:
-                del record["silent_since"]
+            if since is not None or record.get("answered_since") != started:
+                record.pop("silent_since", None)
+                record["answered_since"] = started
                 self.instance.save()
             return False
-        now = self.ctx.base.now().timestamp()
-        started = primary.state.started_at or now
-        if now - started < STARTUP_SECONDS:
+        if record.get("answered_since") != started and now - started < STARTUP_SECONDS:
             return False
         if since is None:
             record["silent_since"] = now
@@ -254,6 +297,8 @@ class ValkeyServers(ValkeyNodes):
                 await self._promote(int(rest[0]))
                 return  # everything else looks different now
             if what == "start":
+                if int(rest[0]) == self.primary_index:
+                    self._forget_followers()  # saved with what is known of its process, before it has a client
                 await self.start(self.node(int(rest[0])))
             elif what == "port":
                 await self._move_port(self.node(int(rest[0])), int(change.actual))
@@ -323,8 +368,11 @@ class ValkeyServers(ValkeyNodes):
             # It may hang with the port still open, and must not wake up as a second primary.
             old.process.signal(signal.SIGKILL)
             await old.process.stop((StopStep(signal.SIGKILL, 5.0),))
+        if not planned:
+            index = await self._chosen(old, index)
         heir_port, keys = self.port(index), (self.port_key(index), self.port_key(old.index))
         self.instance.record.setdefault("port_keys", {}).update({str(old.index): keys[0], str(index): keys[1]})
+        self._forget_followers()
         self.instance.save()
         heir = self.node(index)
         async with await self.connect(heir_port) as client:
@@ -332,6 +380,14 @@ class ValkeyServers(ValkeyNodes):
         await self._move_port(heir, heir_port)
         kind, why = ("Normal", "gave way") if planned else ("Warning", "was lost")
         self.ctx.event(kind, "FailedOver", f"{old.name} {why}; {heir.name} is the primary now")
+
+    async def _chosen(self, old: Node, index: int) -> int:
+        """Which copy has most, now that nothing more can come: until its end the old primary may have told others."""
+        nodes = [self.node(i) for i in range(self.count)]
+        for node in nodes:
+            await self.ask(node)
+        heir = self._heir(nodes, nodes[old.index] if old.index < self.count else None)
+        return heir.index if heir is not None else index
 
     async def _catch_up(self, old: Node, heir: Node) -> None:
         """While the old primary still answers (it is scaled away), lose nothing: stop writes, wait for the copy.
