@@ -162,8 +162,11 @@ def _string(node: Node) -> Declared:
 Convert = Callable[[Any], Any]
 
 
-def converter(node: Node) -> Convert | None:
-    """JSON of this schema as an expression value; None when it is one already."""
+def converter(node: Node, fields: frozenset[str] | None = None) -> Convert | None:
+    """JSON of this schema as an expression value; None when it is one already.
+
+    `fields`: the only properties that anybody looks at, under their names in expressions.
+    """
     if node.int_or_string:
         return None
     if node.type == "number":
@@ -173,7 +176,7 @@ def converter(node: Node) -> Convert | None:
     if node.type == "array" and node.items is not None:
         return _array_converter(node, node.items)
     if node.type == "object":
-        return _object_converter(node)
+        return _object_converter(node, fields)
     return None
 
 
@@ -218,10 +221,12 @@ def _array_converter(node: Node, items: Node) -> Convert | None:
     return lambda value: list(map(convert, value)) if isinstance(value, list) else value
 
 
-def _object_converter(node: Node) -> Convert | None:
+def _object_converter(node: Node, fields: frozenset[str] | None) -> Convert | None:
     if node.properties or node.embedded:
         renamed = {name: escape(name) for name in node.properties}
-        changes = {name: change for name, sub in node.properties.items() if (change := converter(sub)) is not None}
+        if fields is not None:
+            renamed = {name: new for name, new in renamed.items() if new in fields}
+        changes = {name: change for name in renamed if (change := converter(node.properties[name])) is not None}
         names = {name: new for name, new in renamed.items() if new != name and new is not None}
         if not changes and not names:
             return None

@@ -64,7 +64,7 @@ def check_constants(expr: Expr) -> None:
 class Program:
     """A compiled expression."""
 
-    __slots__ = ("_places", "_run", "_size", "names", "type")
+    __slots__ = ("_places", "_run", "_size", "fields", "names", "type")
 
     def __init__(self, expr: Expr, variables: Mapping[str, Type], names: frozenset[str]) -> None:
         check_constants(expr)
@@ -75,6 +75,8 @@ class Program:
         self.type = expr.type
         self.names = names
         """The variables that the expression mentions."""
+        self.fields = None if planner.whole else frozenset(planner.fields)
+        """The fields of its variables that it looks at; None when it takes a variable as a whole somewhere."""
 
     def evaluate(self, values: Mapping[str, Any], budget: int = BUDGET) -> Any:
         """The result. Raises CelError, CelCostError when it costs more than the budget."""
@@ -95,6 +97,8 @@ class _Planner:
         self.variables = {name: place for place, name in enumerate(variables, 1)}
         self.scopes: list[dict[str, int]] = [self.variables]
         self.size = len(variables) + 1
+        self.fields: set[str] = set()
+        self.whole = False
 
     def plan(self, expr: Expr) -> Run:
         if isinstance(expr, Const):
@@ -121,6 +125,7 @@ class _Planner:
             return lambda _frame: constant
         for scope in reversed(self.scopes):
             if expr.name in scope:
+                self.whole |= scope is self.variables
                 return itemgetter(scope[expr.name])
         raise AssertionError(f"the checker let {expr.name} through")
 
@@ -129,7 +134,11 @@ class _Planner:
     def _select(self, expr: Select) -> Run:
         if expr.resolved is not None:
             return self._ident(expr.resolved)
-        operand, field = self.plan(expr.operand), expr.field
+        before, field = self.whole, expr.field
+        operand = self.plan(expr.operand)
+        if isinstance(expr.operand, Ident):  # of a variable it takes this field only
+            self.whole = before
+            self.fields.add(field)
         target, optional = unwrap_optional(expr.operand.type)
         nullable = target.kind != "object"
         if optional:

@@ -112,6 +112,16 @@ def _normal_path(text: str, node: Node) -> str:
         return ""
 
 
+def _looked_at(rules: list[CompiledRule]) -> frozenset[str] | None:
+    """The fields of the value that rules and their messages look at; None when one takes it as a whole."""
+    found: set[str] = set()
+    for program in (program for rule in rules for program in (rule.program, rule.message) if program is not None):
+        if program.fields is None:
+            return None
+        found |= program.fields
+    return frozenset(found)
+
+
 class _Place:
     """Rules of one schema level and of what is below it."""
 
@@ -123,7 +133,7 @@ class _Place:
         if node.rules and declared is not None:
             key = schema_key(node.raw, resource=resource)
             self.rules = [CompiledRule(key, rule, declared, node) for rule in node.rules]
-        self.convert: Callable[[Any], Any] | None = converter(node) if self.rules else None
+        self.convert: Callable[[Any], Any] | None = converter(node, _looked_at(self.rules)) if self.rules else None
         self.items: _Place | None = None
         self.additional: _Place | None = None
         self.properties: dict[str, _Place] = {}
@@ -277,8 +287,9 @@ def _run(
 ) -> None:
     kind = place.node.type
     convert = place.convert
-    current = convert(value) if convert is not None else value
-    before = (convert(old) if convert is not None else old) if old is not None else None
+    current, before = value, old
+    if convert is not None:
+        current, before = convert(value), convert(old) if old is not None else None
     for rule in place.rules:
         if rule.problem or rule.program is None:
             run.found.append(errors.invalid(path, kind, f"rule compile error: {rule.problem}"))

@@ -50,6 +50,34 @@ def test_null_counts_as_absent_and_sets_compare_without_order() -> None:
     assert broken(schema, {"n": None, "a": [1, 2], "b": [2, 1]}) == []
 
 
+@pytest.mark.parametrize(
+    ("rule", "message", "converts"),
+    [
+        ("self.n == oldSelf.n", "", False),
+        ("has(self.n) && self.n > 0", "'n is ' + string(self.n)", False),
+        ("self.n == 0", "'a has ' + string(self.a.size())", True),
+        ("self.a == oldSelf.a", "", True),
+        ("self == oldSelf", "", True),
+        ("[self].all(x, x.a == oldSelf.a)", "", True),
+        ("dyn(self).a == oldSelf.a || true", "", True),
+        ("oldSelf.?a.orValue([]) == self.a", "", True),
+        ("self.__in__ >= 1.0", "", True),
+        ("self.n in [1, 2].map(self, self + 1) || self.n == 5", "", False),
+    ],
+)
+def test_only_what_rules_look_at_is_made_a_value(rule: str, message: str, converts: bool) -> None:
+    raw: Schema = {"rule": rule, "messageExpression": message} if message else {"rule": rule}
+    sets = {"type": "array", "items": INTEGER, "x-kubernetes-list-type": "set"}
+    schema = obj([raw], n=INTEGER, a=sets, **{"in": {"type": "number"}})
+    rules = Rules.compile(Node(schema))
+    assert rules is not None
+    assert not rules._root.rules[0].problem
+    assert (rules._root.convert is not None) is converts
+    assert broken(schema, {"n": 5, "a": [1, 2], "in": 1}, {"n": 5, "a": [2, 1], "in": 1}) == (
+        ["<nil>: Invalid value: a has 2"] if rule == "self.n == 0" else []
+    )
+
+
 def test_transition_rules_wait_for_an_old_value() -> None:
     schema = obj(
         [], size={"type": "integer", "x-kubernetes-validations": [{"rule": "self >= oldSelf", "message": "only grows"}]}
