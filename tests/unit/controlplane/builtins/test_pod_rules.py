@@ -266,8 +266,8 @@ OVERRIDE = "spec.hostnameOverride: Forbidden: may not be specified when"
             with_rules(None, {"action": "Restart", "exitCodes": CODES}),
             [
                 (
-                    "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are "
-                    "used"
+                    "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules "
+                    "are used"
                 )
             ],
         ),
@@ -306,8 +306,8 @@ def test_a_sidecar_has_no_rules():
     init = {"name": "s", "image": "i", **with_rules("Always", {"action": "Restart", "exitCodes": CODES})}
     assert refused(pod(initContainers=[init])) == [
         (
-            "spec.initContainers[0].restartPolicyRules: Forbidden: restartPolicyRules are not allowed for init containers "
-            "with restart policy Always"
+            "spec.initContainers[0].restartPolicyRules: Forbidden: restartPolicyRules are not allowed for init "
+            "containers with restart policy Always"
         )
     ]
 

@@ -76,8 +76,8 @@ def volumes(*found: Obj) -> list[str]:
             {"quobyte": {"registry": "nowhere", "volume": "v"}},
             [
                 (
-                    'quobyte.registry: Invalid value: "nowhere": must be a host:port pair or multiple pairs separated by '
-                    "commas"
+                    'quobyte.registry: Invalid value: "nowhere": must be a host:port pair or multiple pairs separated '
+                    "by commas"
                 )
             ],
         ),
@@ -85,8 +85,8 @@ def volumes(*found: Obj) -> list[str]:
             {"flexVolume": {"driver": "a/b", "options": {"x.k8s.io/y": "z"}}},
             [
                 (
-                    'flexVolume.options[x.k8s.io/y]: Invalid value: "x.k8s.io/y": kubernetes.io and k8s.io namespaces are '
-                    "reserved"
+                    'flexVolume.options[x.k8s.io/y]: Invalid value: "x.k8s.io/y": kubernetes.io and k8s.io namespaces '
+                    "are reserved"
                 )
             ],
         ),
@@ -166,8 +166,8 @@ def test_a_claim_that_a_pod_makes_is_not_named_by_another_volume():
     made_here = {"ephemeral": {"volumeClaimTemplate": template}}
     assert volumes(made_here, {"persistentVolumeClaim": {"claimName": "p-v0"}}) == [
         (
-            'spec.volumes[1].persistentVolumeClaim.claimName: Invalid value: "p-v0": must not reference a PVC that gets '
-            "created for an ephemeral volume"
+            'spec.volumes[1].persistentVolumeClaim.claimName: Invalid value: "p-v0": must not reference a PVC that '
+            "gets created for an ephemeral volume"
         )
     ]
     named = {"ephemeral": {"volumeClaimTemplate": {"metadata": {"name": "x", "labels": {"a": "b"}}, **template}}}
@@ -188,8 +188,8 @@ VOLUME = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"]}
         ({"azureFile": {"secretName": "s", "shareName": "t", "secretNamespace": ""}}, [
             f"spec.azureFile.secretNamespace: {REQUIRED}"]),
         ({"glusterfs": {"endpoints": "e", "path": "p", "endpointsNamespace": ""}}, [
-            ('spec.glusterfs.endpointsNamespace: Invalid value: "": if the endpointnamespace is set, it must be a valid '
-            "namespace name")
+            ('spec.glusterfs.endpointsNamespace: Invalid value: "": if the endpointnamespace is set, it must be a '
+            "valid namespace name")
         ]),
         ({"iscsi": {"targetPortal": "t", "iqn": "x", "lun": 0}}, [
             'spec.iscsi.iqn: Invalid value: "x": must be valid format']),

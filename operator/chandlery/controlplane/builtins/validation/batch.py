@@ -45,6 +45,7 @@ _MANY = 100_000
 _MOST_FOR_MANY = 10_000
 _MOST_RULES = 20
 _MOST_CODES = 255
+_LONGEST_INDEXES = 64 * 1024
 
 
 def _job_spec(spec: Obj, path: str) -> Errors:
@@ -138,6 +139,8 @@ def _success_policy(policy: Obj, completions: int, path: str) -> Errors:
             errors.append(required(here, text))
         total = 0
         if indexes is not None:
+            if len(indexes.encode()) > _LONGEST_INDEXES:
+                errors.append(too_long(f"{here}.succeededIndexes", _LONGEST_INDEXES))
             try:
                 total = count_indexes(indexes, completions)
             except IndexListError as error:

@@ -12,10 +12,11 @@ from chandlery.controlplane.builtins.validation.common import (
     Errors,
     dns_subdomain,
     duplicate,
-    each,
     forbidden,
     immutable,
+    immutable_selector,
     invalid,
+    invalid_struct,
     label_selector,
     non_negative_quantity,
     one_of,
@@ -23,21 +24,16 @@ from chandlery.controlplane.builtins.validation.common import (
     required,
     too_long,
 )
-from chandlery.controlplane.builtins.validation.storage import access_modes, parameters
-from chandlery.controlplane.metadata import subdomain_errors
+from chandlery.controlplane.builtins.validation.storage import parameters, volume_source
+from chandlery.controlplane.builtins.validation.volumes import csi_driver_name
 from chandlery.controlplane.types import FieldError, Obj, RequestContext
 
+_NODE_DRIVER = "io.k8s.api.storage.v1.CSINodeDriver"
+_ATTACHMENT = "io.k8s.api.storage.v1.VolumeAttachmentSpec"
 _SHORTEST_TOKEN, _LONGEST_TOKEN = 600, 1 << 32
 _LONGEST_NODE = 256
 _POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
 _MODES = ("Persistent", "Ephemeral")
-
-
-def _driver_name(path: str, name: str) -> Errors:
-    if not name:
-        return [required(path)]
-    errors = [too_long(path, 63)] if len(name.encode()) > 63 else []
-    return errors + each(path, name, subdomain_errors(name.lower()))
 
 
 # --- CSIDriver
@@ -90,7 +86,7 @@ def node(_: RequestContext, obj: Obj) -> Errors:
     seen: set[str] = set()
     for index, one in enumerate((obj.get("spec") or {}).get("drivers") or ()):
         here, name, node_id = f"spec.drivers[{index}]", one.get("name", ""), one.get("nodeID", "")
-        errors += _driver_name(f"{here}.name", name)
+        errors += csi_driver_name(name, f"{here}.name")
         if not node_id:
             errors.append(required(f"{here}.nodeID"))
         elif len(node_id.encode()) > _LONGEST_NODE:
@@ -103,10 +99,9 @@ def node(_: RequestContext, obj: Obj) -> Errors:
         seen.add(name)
         keys: set[str] = set()
         for key in one.get("topologyKeys") or ():
-            path = f"{here}.topologyKeys"
-            errors += qualified_name(path, key) if key else [required(path)]
+            errors += ([] if key else [required(here)]) + qualified_name(here, key)
             if key in keys:
-                errors.append(duplicate(path, key))
+                errors.append(duplicate(here, key))
             keys.add(key)
     return errors
 
@@ -120,7 +115,7 @@ def node_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
             continue
         fixed, known = ({k: v for k, v in side.items() if k != "allocatable"} for side in (one, was))
         if fixed != known:
-            errors.append(invalid("CSINodeDriver", one, IMMUTABLE))
+            errors.append(invalid_struct("spec.drivers", _NODE_DRIVER, fixed, IMMUTABLE))
     return errors
 
 
@@ -130,17 +125,15 @@ def node_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
 def capacity(_: RequestContext, obj: Obj) -> Errors:
     errors = label_selector(obj.get("nodeTopology"), "nodeTopology")
     errors += dns_subdomain("storageClassName", obj.get("storageClassName", ""))
-    for field in ("capacity", "maximumVolumeSize"):
-        if obj.get(field) is not None:
-            errors += non_negative_quantity(field, obj[field])
+    if obj.get("capacity") is not None:
+        errors += non_negative_quantity("capacity", obj["capacity"])
     return errors
 
 
 def capacity_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     errors = capacity(ctx, obj)
-    for field in ("nodeTopology", "storageClassName"):
-        errors += immutable(field, obj.get(field), old.get(field))
-    return errors
+    errors += immutable_selector("nodeTopology", obj.get("nodeTopology"), old.get("nodeTopology"))
+    return errors + immutable("storageClassName", obj.get("storageClassName", ""), old.get("storageClassName", ""))
 
 
 # --- VolumeAttachment
@@ -167,35 +160,57 @@ def _attachment(obj: Obj) -> Errors:
 
 def _inline(volume: Obj, path: str) -> Errors:
     """A volume that is described in place: a CSI volume, and nothing of what binds a PersistentVolume."""
-    errors = access_modes(volume.get("accessModes"), f"{path}.accessModes")
-    if not volume.get("accessModes"):
-        errors.insert(0, required(f"{path}.accessModes"))
-    for field in ("claimRef", "capacity", "persistentVolumeReclaimPolicy", "storageClassName", "volumeMode"):
-        if volume.get(field):
-            errors.append(forbidden(f"{path}.{field}", "may not be specified in the context of inline volumes"))
+    errors = [forbidden(f"{path}.{field}", f"may not be {_IN_PLACE}") for field in _OUTSIDE if volume.get(field)]
     if volume.get("csi") is None:
-        errors.append(required(f"{path}.csi", "has to be specified in the context of inline volumes"))
-    return errors
+        errors.append(required(f"{path}.csi", f"has to be {_IN_PLACE}"))
+    policy, mode = volume.get("persistentVolumeReclaimPolicy") or "Retain", volume.get("volumeMode") or "Filesystem"
+    if policy != "Retain":
+        text = "may only be Retain in the context of inline volumes"
+        errors.append(forbidden(f"{path}.persistentVolumeReclaimPolicy", text))
+    if mode != "Filesystem":
+        text = "may not specify volumeMode other than Filesystem in the context of inline volumes"
+        errors.append(forbidden(f"{path}.volumeMode", text))
+    return errors + volume_source(volume, path)
+
+
+_IN_PLACE = "specified in the context of inline volumes"
+_OUTSIDE = ("claimRef", "capacity", "nodeAffinity", "storageClassName")
+_LONGEST_MESSAGE, _MOST_TOLD = 1024, 256 * 1024
 
 
 def _volume_error(found: Any, path: str) -> Errors:
-    text = (found or {}).get("message", "")
-    return [too_long(f"{path}.message", 262144)] if len(text.encode()) > 262144 else []
+    """The limit that is told of a message is not the one that is kept, on the real server neither."""
+    text, code = (found or {}).get("message", ""), (found or {}).get("errorCode")
+    errors = [too_long(f"{path}.message", _MOST_TOLD)] if len(text.encode()) > _LONGEST_MESSAGE else []
+    if code is not None and code < 0:
+        errors.append(invalid(f"{path}.errorCode", code, "must be between 0 and 2147483647, inclusive"))
+    return errors
 
 
-def attachment(_: RequestContext, obj: Obj) -> Errors:
-    attacher = (obj.get("spec") or {}).get("attacher", "")
-    errors = [] if attacher else [required("spec.attacher")]
-    return errors + _attachment(obj) + _driver_name("spec.attacher", attacher)
-
-
-def attachment_update(_: RequestContext, obj: Obj, old: Obj) -> Errors:
+def _attached(obj: Obj) -> Errors:
     errors = [] if (obj.get("spec") or {}).get("attacher") else [required("spec.attacher")]
     errors += _attachment(obj)
     status = obj.get("status") or {}
+    told = status.get("attachmentMetadata") or {}
+    if sum(len(key.encode()) + len(value.encode()) for key, value in told.items()) > _MOST_TOLD:
+        errors.append(too_long("status.attachmentMetadata", _MOST_TOLD))
     for field in ("attachError", "detachError"):
         errors += _volume_error(status.get(field), f"status.{field}")
-    return errors + immutable("spec", obj.get("spec"), old.get("spec"))
+    return errors
+
+
+def attachment(_: RequestContext, obj: Obj) -> Errors:
+    spec = obj.get("spec") or {}
+    errors = _attached(obj) + csi_driver_name(spec.get("attacher", ""), "spec.attacher")
+    name = (spec.get("source") or {}).get("persistentVolumeName")
+    return errors if name is None else errors + dns_subdomain("spec.source.persistentVolumeName", name)
+
+
+def attachment_update(_: RequestContext, obj: Obj, old: Obj) -> Errors:
+    errors = _attached(obj)
+    if obj.get("spec") != old.get("spec"):
+        errors.append(invalid_struct("spec", _ATTACHMENT, obj.get("spec"), IMMUTABLE))
+    return errors
 
 
 # --- VolumeAttributesClass

@@ -5,6 +5,7 @@ Source: the field descriptions of networking.k8s.io/v1 and observed error texts 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from chandlery.controlplane.builtins.validation.common import (
@@ -31,7 +32,7 @@ from chandlery.controlplane.builtins.validation.common import (
 )
 from chandlery.controlplane.builtins.validation.common import dns_1035_errors as service_name_errors
 from chandlery.controlplane.metadata import label_errors, path_segment_errors
-from chandlery.controlplane.types import FieldError, Obj, RequestContext
+from chandlery.controlplane.types import Obj, RequestContext
 
 
 def _policy_port(found: Obj, path: str) -> Errors:
@@ -233,7 +234,7 @@ def ingress_create(ctx: RequestContext, obj: Obj) -> Errors:
     annotation = (obj["metadata"].get("annotations") or {}).get("kubernetes.io/ingress.class")
     if annotation is not None and (obj.get("spec") or {}).get("ingressClassName") not in (None, annotation):
         text = "must match `ingressClassName` when both are specified"
-        errors.append(invalid("metadata.annotations[kubernetes.io/ingress.class]", annotation, text))
+        errors.append(invalid("annotations.kubernetes.io/ingress.class", annotation, text))
     return errors
 
 
@@ -280,6 +281,9 @@ def ingress_class(_: RequestContext, obj: Obj) -> Errors:
     return errors
 
 
+_HTTP_PATH = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+")
+
+
 def domain_prefixed(path: str, text: str) -> Errors:
     """`acme.io/foo`."""
     if not text:
@@ -287,8 +291,10 @@ def domain_prefixed(path: str, text: str) -> Errors:
     host, slash, rest = text.partition("/")
     if not slash or not host or not rest:
         return [invalid(path, text, 'must be a domain-prefixed path (such as "acme.io/foo")')]
-    problems = [FieldError(path, "FieldValueInvalid", e.detail) for e in dns_subdomain(path, host)]
-    return [invalid(path, host, p.detail.split(": ", 2)[-1]) for p in problems]
+    errors = dns_subdomain(path, host)
+    if not _HTTP_PATH.fullmatch(rest):
+        errors.append(invalid(path, rest, f"Invalid path (regex used for validation is '{_HTTP_PATH.pattern}')"))
+    return errors
 
 
 def ingress_class_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:

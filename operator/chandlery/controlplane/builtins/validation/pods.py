@@ -467,13 +467,19 @@ def pod_spec(spec: Obj, path: str, *, meta: Obj | None = None) -> Errors:
     return errors + podos.resource_claims(spec.get("resourceClaims"), meta, f"{path}.resourceClaims")
 
 
+def template_meta(found: Any, path: str) -> Errors:
+    """Labels and annotations of a PodTemplateSpec."""
+    found = found or {}
+    meta = found.get("metadata") or {}
+    errors = template_metadata(meta, path)
+    return errors + podos.meaningful_annotations(meta, found.get("spec") or {}, f"{path}.annotations")
+
+
 def template(found: Any, path: str) -> Errors:
     """A PodTemplateSpec."""
     found = found or {}
-    errors = template_metadata(found.get("metadata"), path)
-    spec = found.get("spec") or {}
-    meta = found.get("metadata") or {}
-    errors += podos.meaningful_annotations(meta, spec, f"{path}.annotations")
+    spec, meta = found.get("spec") or {}, found.get("metadata") or {}
+    errors = template_meta(found, path)
     errors += pod_spec(spec, f"{path}.spec")
     errors += podos.annotations_match(meta, spec, f"{path}.spec")
     if spec.get("ephemeralContainers"):

@@ -5,6 +5,7 @@ Source: the field descriptions of core/v1 and storage.k8s.io/v1, observed error 
 
 from __future__ import annotations
 
+import posixpath
 from typing import Any
 
 from chandlery.controlplane.builtins import internal
@@ -212,35 +213,12 @@ def _secret_reference(found: Any, path: str) -> Errors:
     return errors + (dns_label(f"{path}.namespace", namespace) if namespace else [required(f"{path}.namespace")])
 
 
-def _volume_spec(spec: Obj, path: str) -> Errors:
-    from chandlery.controlplane.builtins.validation.pods import node_selector
+def volume_source(spec: Obj, path: str) -> Errors:
+    """Where a volume is, and how it may be used: what a PersistentVolume and a volume described in place share."""
     from chandlery.controlplane.builtins.validation.volumes import csi_driver_name, host_path
 
-    errors: Errors = []
-    if not spec.get("accessModes"):
-        errors.append(required(f"{path}.accessModes"))
+    errors = [] if spec.get("accessModes") else [required(f"{path}.accessModes")]
     errors += access_modes(spec.get("accessModes"), f"{path}.accessModes")
-    capacity = spec.get("capacity") or {}
-    if not capacity:
-        errors.append(required(f"{path}.capacity"))
-    if "storage" not in capacity or len(capacity) > 1:
-        shown = internal.compact(internal.plain(spec.get("capacity")))
-        text = f'Unsupported value: {shown}: supported values: "storage"'
-        errors.append(FieldError(f"{path}.capacity", "FieldValueNotSupported", text))
-    for name, text in capacity.items():
-        here = f"{path}.capacity[{name}]"
-        errors += _basic(text, here)
-        if amount(text) <= 0:
-            errors.append(invalid(here, text, POSITIVE))
-    if spec.get("persistentVolumeReclaimPolicy"):
-        policies = ("Delete", "Recycle", "Retain")
-        errors += one_of(f"{path}.persistentVolumeReclaimPolicy", spec["persistentVolumeReclaimPolicy"], policies)
-    affinity = (spec.get("nodeAffinity") or {}).get("required")
-    if spec.get("nodeAffinity") is not None:
-        if affinity is None:
-            errors.append(required(f"{path}.nodeAffinity.required", "must specify required node constraints"))
-        else:
-            errors += node_selector(affinity, f"{path}.nodeAffinity.required")
     count = 0
     for kind in _SOURCES:
         if kind not in spec:
@@ -259,16 +237,41 @@ def _volume_spec(spec: Obj, path: str) -> Errors:
         elif kind == "local":
             where = spec[kind].get("path", "")
             errors += path_without_back_steps(f"{here}.path", where) if where else [required(f"{here}.path")]
-            if affinity is None:
+            if (spec.get("nodeAffinity") or {}).get("required") is None:
                 errors.append(required(f"{path}.nodeAffinity", "Local volume requires node affinity"))
         elif kind == "hostPath":
             errors += host_path(spec[kind], here, spec)
         else:
             errors += VENDORS[kind](spec[kind], f"{path}.{TOLD_AS.get(kind, kind)}", True)
-    if count == 0:
-        errors.append(required(path, "must specify a volume type"))
+    return errors if count else [*errors, required(path, "must specify a volume type")]
+
+
+def _volume_spec(spec: Obj, path: str) -> Errors:
+    from chandlery.controlplane.builtins.validation.pods import node_selector
+
+    errors = volume_source(spec, path)
+    capacity = spec.get("capacity") or {}
+    if not capacity:
+        errors.append(required(f"{path}.capacity"))
+    if "storage" not in capacity or len(capacity) > 1:
+        shown = internal.compact(internal.plain(spec.get("capacity")))
+        text = f'Unsupported value: {shown}: supported values: "storage"'
+        errors.append(FieldError(f"{path}.capacity", "FieldValueNotSupported", text))
+    for name, text in capacity.items():
+        here = f"{path}.capacity[{name}]"
+        errors += _basic(text, here)
+        if amount(text) <= 0:
+            errors.append(invalid(here, text, POSITIVE))
+    if spec.get("persistentVolumeReclaimPolicy"):
+        policies = ("Delete", "Recycle", "Retain")
+        errors += one_of(f"{path}.persistentVolumeReclaimPolicy", spec["persistentVolumeReclaimPolicy"], policies)
+    affinity = (spec.get("nodeAffinity") or {}).get("required")
+    if affinity is not None:
+        errors += node_selector(affinity, f"{path}.nodeAffinity.required")
+    elif spec.get("nodeAffinity") is not None:
+        errors.append(required(f"{path}.nodeAffinity.required", "must specify required node constraints"))
     recycle = spec.get("persistentVolumeReclaimPolicy") == "Recycle"
-    if recycle and (spec.get("hostPath") or {}).get("path", "").rstrip("/") == "" and "hostPath" in spec:
+    if recycle and posixpath.normpath((spec.get("hostPath") or {}).get("path") or ".") in ("/", "//"):
         text = "may not be 'recycle' for a hostPath mount of '/'"
         errors.append(forbidden(f"{path}.persistentVolumeReclaimPolicy", text))
     if spec.get("storageClassName"):

@@ -22,6 +22,7 @@ from chandlery.controlplane.builtins.validation.common import (
     relative_path,
     required,
     template_metadata,
+    too_long,
     unsupported,
 )
 from chandlery.controlplane.builtins.validation.containers import (
@@ -203,13 +204,10 @@ def _csi(found: Obj, path: str, _: Obj) -> Errors:
 
 
 def csi_driver_name(name: str, path: str) -> Errors:
-    if not name:
-        return [required(path)]
-    if len(name) > 63:
-        from chandlery.controlplane.builtins.validation.common import too_long
-
-        return [too_long(path, 63)]
-    return dns_subdomain(path, name.lower())
+    errors = [] if name else [required(path)]
+    if len(name.encode()) > 63:
+        errors.append(too_long(path, 63))
+    return errors + each(path, name, subdomain_errors(name.lower()))
 
 
 def _image(found: Obj, path: str, _: Obj) -> Errors:

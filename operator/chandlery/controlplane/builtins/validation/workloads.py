@@ -12,7 +12,6 @@ from chandlery.controlplane.builtins import internal
 from chandlery.controlplane.builtins.validation import pods
 from chandlery.controlplane.builtins.validation.common import (
     IMMUTABLE,
-    NON_NEGATIVE,
     Errors,
     as_int,
     at_most_hundred,
@@ -219,11 +218,13 @@ def replication_controller_update(ctx: RequestContext, obj: Obj, _: Obj) -> Erro
 def stateful_set(_: RequestContext, obj: Obj) -> Errors:
     spec = obj.get("spec") or {}
     errors = _stateful_spec(spec)
+    for index, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
+        errors += claim_spec(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{index}].spec")
     return errors + dns_label("spec.serviceName", spec["serviceName"]) if spec.get("serviceName") else errors
 
 
 def _stateful_spec(spec: Obj) -> Errors:
-    """What creations and updates must keep; a bad `serviceName` of old stays updatable."""
+    """What creations and updates must keep; what never changes isn't looked at again."""
     errors: Errors = []
     policy = spec.get("podManagementPolicy", "")
     if not policy:
@@ -239,23 +240,27 @@ def _stateful_spec(spec: Obj) -> Errors:
     errors += non_negative("spec.ordinals.start", (spec.get("ordinals") or {}).get("start"))
     errors += _selector(spec, "spec", "statefulset")
     template = spec.get("template")
-    errors += selected(spec.get("selector"), template, "spec.template")
-    errors += pods.template(_with_claims(template, spec.get("volumeClaimTemplates")), "spec.template")
-    errors += _only_always(template, "spec.template") + _deadline(template, "spec.template", "StatefulSet")
-    for index, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
-        errors += claim_spec(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{index}].spec")
-    return errors
+    if label_selector(spec.get("selector"), "spec.selector"):
+        shown = selector_shown(spec.get("selector"))
+        errors.append(FieldError("spec.selector", "FieldValueInvalid", f"Invalid value: {shown}"))
+    else:
+        errors += selected(spec.get("selector"), template, "spec.template")
+        errors += pods.template(_as_in_pods(template, spec.get("volumeClaimTemplates")), "spec.template")
+        errors += pods.template_meta(template, "spec.template")
+    return errors + _only_always(template, "spec.template") + _deadline(template, "spec.template", "StatefulSet")
 
 
-def _with_claims(template: Any, claims: Any) -> Any:
-    """The template as its pods will be: claim templates become volumes that containers may mount."""
-    if not claims or not template:
+def _as_in_pods(template: Any, claims: Any) -> Any:
+    """The template as its pods will be: claim templates become volumes that containers may mount, names are given."""
+    if not template:
         return template
-    spec = template.get("spec") or {}
-    names = [(claim.get("metadata") or {}).get("name", "") for claim in claims]
-    given = [v for v in spec.get("volumes") or () if v.get("name") not in names]
-    made = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names if name]
-    return {**template, "spec": {**spec, "volumes": [*given, *made]}}
+    spec = {key: value for key, value in (template.get("spec") or {}).items() if key not in ("hostname", "subdomain")}
+    names = [(claim.get("metadata") or {}).get("name", "") for claim in claims or ()]
+    if names:
+        given = [v for v in spec.get("volumes") or () if v.get("name") not in names]
+        made = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names if name]
+        spec["volumes"] = [*given, *made]
+    return {**template, "spec": spec}
 
 
 def _stateful_strategy(strategy: Obj, path: str) -> Errors:
@@ -370,18 +375,22 @@ def daemon_set_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
     return errors + immutable_selector("spec.selector", obj["spec"].get("selector"), old["spec"].get("selector"))
 
 
+def _revision(obj: Obj) -> Errors:
+    return non_negative("revision", obj.get("revision", 0))
+
+
 def controller_revision(_: RequestContext, obj: Obj) -> Errors:
-    errors: Errors = []
-    revision = obj.get("revision", 0)
-    if revision < 0:
-        errors.append(invalid("revision", revision, NON_NEGATIVE))
-    if obj.get("data") is None:
-        errors.append(required("data", "data is mandatory"))
-    return errors
+    data = obj.get("data")
+    if isinstance(data, dict):
+        return _revision(obj)
+    return [
+        *_revision(obj),
+        required("data", "data is mandatory" if data is None else "data must be a valid JSON object"),
+    ]
 
 
-def controller_revision_update(ctx: RequestContext, obj: Obj, old: Obj) -> Errors:
-    errors = controller_revision(ctx, obj)
+def controller_revision_update(_: RequestContext, obj: Obj, old: Obj) -> Errors:
+    errors = _revision(obj)
     if obj.get("data") != old.get("data"):
         shown = json.dumps(obj.get("data"), separators=(",", ":"), ensure_ascii=False)
         errors.append(FieldError("data", "FieldValueInvalid", f"Invalid value: {shown}: {IMMUTABLE}"))
