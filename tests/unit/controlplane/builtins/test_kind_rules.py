@@ -183,8 +183,8 @@ def stateful(**spec: Any) -> Obj:
             {"spec": attachment()["spec"] | {"nodeName": "o"}},
             [
                 (
-                    'spec: Invalid value: {"Attacher":"a.b","Source":{"PersistentVolumeName":"v","InlineVolumeSpec":null},'
-                    '"NodeName":"o"}: field is immutable'
+                    'spec: Invalid value: {"Attacher":"a.b","Source":{"PersistentVolumeName":"v","InlineVolumeSpec":'
+                    'null},"NodeName":"o"}: field is immutable'
                 )
             ],
         ),

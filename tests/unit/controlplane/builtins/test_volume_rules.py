@@ -95,8 +95,8 @@ def volumes(*found: Obj) -> list[str]:
             [
                 'azureDisk.cachingMode: Unsupported value: "Odd": supported values: "None", "ReadOnly", "ReadWrite"',
                 (
-                    'azureDisk.diskURI: Unsupported value: "u": supported values: "/subscriptions/{sub-id}/resourcegroups/'
-                    '{group-name}/providers/microsoft.compute/disks/{disk-id}"'
+                    'azureDisk.diskURI: Unsupported value: "u": supported values: "/subscriptions/{sub-id}/'
+                    'resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}"'
                 ),
             ],
         ),
