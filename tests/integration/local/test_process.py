@@ -12,6 +12,7 @@ import pytest
 
 from chandlery.foundation.errors import AlreadyExists, EngineFailed
 from chandlery.providers.local import LocalProvider, ProcessSpec, StopStep, pids
+from chandlery.providers.local.process import MARK
 
 SLEEPER = ProcessSpec([sys.executable, "-c", "import signal, time; print('up', flush=True); time.sleep(600)"])
 
@@ -99,6 +100,65 @@ async def test_a_start_that_was_never_recorded_is_found_whatever_came_before(pro
     assert again.state().pid == pid
     await again.stop()
     assert pids.start_time(pid) is None
+
+
+async def test_an_engine_that_wrote_over_its_environment_is_found_too(provider, instance):
+    """As Valkey and Redis do, which show a title instead. The record knows nothing of it."""
+    process = instance.process()
+    forgetful = (
+        "import os, sys, time\nos.environ.pop('CHANDLERY_INSTANCE', None) and os.execv(sys.executable, sys.orig_argv)"
+    )
+    pid = await process.start(ProcessSpec([sys.executable, "-c", f"{forgetful}\ntime.sleep(300)"]))
+    await until(lambda: "HOME" in pids.environ(pid) and MARK not in pids.environ(pid))
+    instance.record["processes"] = {}
+    instance.save()
+    provider.forget(instance.name)
+    again = provider.instance(instance.name).process()
+    assert again.state().pid == pid
+    # and when its directory is gone
+    shutil.rmtree(instance.root)
+    provider.forget(instance.name)
+    assert (pid, instance.name) in provider.strays()
+    provider.end_strays()
+    await until(lambda: pids.start_time(pid) is None)
+
+
+async def test_a_copy_of_a_directory_leaves_the_processes_of_the_other_alone(provider, instance, tmp_path):
+    process = instance.process()
+    pid = await process.start(SLEEPER)
+    copied = tmp_path / "copied"
+    shutil.copytree(provider.data_dir, copied)
+    other = LocalProvider(copied)
+    with pytest.raises(AlreadyExists, match=f"is a copy of .*, and engines of that one run .*process {pid}") as caught:
+        other.open()
+    assert str(provider.data_dir) in caught.value.hint
+    # were it opened all the same, it would not take it for its own, whether on record or not
+    theirs = other.instance(instance.name).process()
+    assert not theirs.state().running
+    await theirs.stop()
+    (copied / "instances" / instance.name / "run" / "main.pid").write_text(str(pid))
+    assert not theirs.state().running
+    assert process.state().running
+    # when the first one is down, the copy may be used, and the other way round
+    await process.stop()
+    other = LocalProvider(copied)
+    other.open()
+    theirs = other.instance(instance.name).process()
+    assert await theirs.start(SLEEPER) != pid
+    assert not process.state().running
+    await theirs.stop()
+    other.close()
+
+
+async def test_a_directory_that_was_moved_keeps_its_processes(provider, instance, tmp_path):
+    pid = await instance.process().start(SLEEPER)
+    provider.close()
+    moved = LocalProvider(provider.data_dir.rename(tmp_path / "moved"))
+    moved.open()
+    process = moved.instance(instance.name).process()
+    assert process.state().pid == pid
+    await process.stop()
+    moved.close()
 
 
 async def test_a_pid_of_somebody_elses_process_is_not_ours(provider, instance):

@@ -97,8 +97,33 @@ def working_in(directory: Path, program: Path) -> list[tuple[int, str]]:
     return found
 
 
+def output(pid: int) -> str:
+    """The file that a process prints to, by its name; "" when it can't be seen."""
+    return _link(pid, "fd/1")
+
+
+def logs_to(pid: int, log: Path) -> bool | None:
+    """Whether what a process prints goes to this file; None when it can't be seen, or goes somewhere else altogether.
+
+    False means a file of that name in another directory: the process is of a copy of this one, or of its original. A
+    file keeps its name here when it was removed, and gets its new name when a directory above it was moved.
+    """
+    for fd in ("fd/1", "fd/2"):
+        link = Path(_link(pid, fd).removesuffix(" (deleted)"))
+        if link.name == log.name:
+            return link.parent == log.parent.resolve() or _same(link.parent, log.parent)
+    return None
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
 def _link(pid: int, name: str) -> str:
-    """Where a process works (cwd), or which program it is (exe); "" when that can't be read."""
+    """Where a process works (cwd), which program it is (exe), or which file it has open; "" when it can't be read."""
     try:
         return str((_PROC / str(pid) / name).readlink())
     except OSError:
@@ -110,6 +135,8 @@ def _link(pid: int, name: str) -> str:
 def _psutil_link(pid: int, name: str) -> str:
     import psutil
 
+    if name not in ("cwd", "exe"):
+        return ""
     try:
         process = psutil.Process(pid)
         return str(process.cwd() if name == "cwd" else process.exe())

@@ -3,7 +3,9 @@
 What is known about a process is in the instance's record and in run/<name>.pid. The pid file is written by the
 process itself, before it becomes the engine: so there is no moment at which an engine runs and nobody could find it.
 A pid alone proves nothing (they are used again), so a process counts as ours only when its start time is the one on
-record, or, for one that was never recorded, when its environment carries the instance's mark.
+record, or, for one that was never recorded, when its environment carries the instance's mark or its output goes to the
+instance's log. A directory may be a copy of another, records and all: a process whose output goes to the other's log is
+the other's.
 """
 
 from __future__ import annotations
@@ -133,6 +135,7 @@ class Process:
         self.log_path = instance.log_dir / f"{name}.log"
         self.pid_path = instance.run_dir / f"{name}.pid"
         self.limits = ProcessLimits(self)
+        self._here: tuple[tuple[int, str | None], bool] | None = None
 
     def now(self) -> float:
         """Wall time in seconds: what is on record must mean the same after a restart of the operator."""
@@ -151,7 +154,7 @@ class Process:
         """Look at the process; records its end when there was one."""
         entry = self.instance.record.get("processes", {}).get(self.name, {})
         pid, started = entry.get("pid"), entry.get("started")
-        running = pid is not None and pids.is_same(pid, started)
+        running = pid is not None and pids.is_same(pid, started) and self._is_here(pid, started)
         if not running:
             found = self._find_unrecorded(pid)
             if found is not None:
@@ -197,16 +200,27 @@ class Process:
             if started is None or pids.environ(pid):
                 break
             os.sched_yield()  # between two programs: it has just become the engine, and has no environment yet
-        return (pid, started) if started is not None and self._carries_mark(pid) else None
+        return (pid, started) if started is not None and self._is_ours(pid) else None
 
-    def _carries_mark(self, pid: int) -> bool:
-        return pids.environ(pid).get(MARK) == f"{self.instance.name}/{self.name}"
+    def _is_ours(self, pid: int) -> bool:
+        """By what it was started with. Valkey and Redis write their title over it; then by where its output goes."""
+        here = pids.logs_to(pid, self.log_path)
+        mark = pids.environ(pid).get(MARK)
+        if mark is None:
+            return bool(here)
+        return mark == f"{self.instance.name}/{self.name}" and here is not False
+
+    def _is_here(self, pid: int, started: str | None) -> bool:
+        """Not a process of the directory that this one is a copy of: the record was copied, too."""
+        if self._here is None or self._here[0] != (pid, started):
+            self._here = (pid, started), pids.logs_to(pid, self.log_path) is not False
+        return self._here[1]
 
     def _just_started(self) -> int | None:
         """Among all processes, the first one of a session that carries our mark."""
         for pid in pids.all_pids():
             with contextlib.suppress(OSError):
-                if self._carries_mark(pid) and os.getsid(pid) == pid:
+                if MARK in pids.environ(pid) and self._is_ours(pid) and os.getsid(pid) == pid:
                     return pid
         return None
 

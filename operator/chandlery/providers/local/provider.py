@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from chandlery.foundation.clock import SYSTEM, Clock
-from chandlery.foundation.errors import AlreadyExists, InvalidSpec
-from chandlery.providers.local import pids
+from chandlery.foundation.errors import AlreadyExists, ChandleryError, InvalidSpec
+from chandlery.providers.local import identity, pids
 from chandlery.providers.local.background import Background
 from chandlery.providers.local.cgroups import Cgroups
 from chandlery.providers.local.engines import Engines
@@ -100,6 +100,11 @@ class LocalProvider:
         os.ftruncate(fd, 0)
         os.write(fd, str(os.getpid()).encode())
         self._lock_fd = fd
+        try:
+            identity.confirm(self)
+        except ChandleryError:
+            self.close()
+            raise
         self._end_tools()
 
     def _end_tools(self) -> None:
@@ -201,17 +206,27 @@ class LocalProvider:
         return stopped + await asyncio.to_thread(self.end_strays)
 
     def strays(self) -> list[tuple[int, str]]:
-        """Processes that carry our mark but whose instance directory is gone: (pid, instance name)."""
+        """Processes with our mark or our log, but whose instance directory is gone: (pid, instance name)."""
         found = []
         for pid in pids.all_pids():
-            mark = pids.environ(pid).get(MARK)
-            if mark is None:
+            env = pids.environ(pid)
+            name = env[MARK].partition("/")[0] if MARK in env else self._by_log(pid)
+            if name is None or (self.instances_dir / name).exists():
                 continue
-            name = mark.partition("/")[0]
-            home = pids.environ(pid).get("HOME", "")
-            if home.startswith(str(self.instances_dir) + os.sep) and not (self.instances_dir / name).exists():
+            if MARK not in env or env.get("HOME", "").startswith(str(self.instances_dir) + os.sep):
                 found.append((pid, name))
         return found
+
+    def _by_log(self, pid: int) -> str | None:
+        """The instance whose log a process writes that has no environment any more (Valkey and Redis, by their title).
+
+        Helpers of such a process are its own to end; only the first one of a session is looked at.
+        """
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) != pid:
+                return None
+        log = Path(pids.output(pid).removesuffix(" (deleted)"))
+        return log.parts[-3] if log.match(f"{self.instances_dir.resolve()}/*/log/*.log") else None
 
     def end_strays(self) -> list[str]:
         """Kill processes left behind by instances that are gone."""
