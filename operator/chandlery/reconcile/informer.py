@@ -20,6 +20,8 @@ from chandlery.reconcile.api import Api, Expired, Obj, ResourceType
 
 _BACKOFF: Final = Backoff(initial=0.2, maximum=30.0, floor=0.5)
 _GRACE: Final = 30.0
+_SHORT: Final = 1.0
+"""Seconds. A server that ends each watch sooner than that, with nothing told, is asked ever more rarely."""
 
 OnEvent = Callable[[str, Obj], None]
 """ADDED, MODIFIED or DELETED, and the object; a vanished one has its metadata only."""
@@ -58,6 +60,7 @@ class Informer:
         self._seconds = watch_seconds
         self._known: dict[tuple[str, str], str] = {}
         self._version = ""
+        self._count = 0
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -66,10 +69,13 @@ class Informer:
             try:
                 if not self._version:
                     await self._relist()
-                await self._watch()
-                failures = 0
-            except Expired:
-                self._version = ""
+                if await self._watched():
+                    failures = 0
+                    continue
+                # once is nothing: the version may have grown too old between list and watch
+                delay = _BACKOFF.delay(failures, self._jitter) if failures else 0.0
+                failures += 1
+                await self._clock.sleep(delay)
             except ChandleryError as error:
                 delay = _BACKOFF.delay(failures, self._jitter)
                 failures += 1
@@ -97,6 +103,15 @@ class Informer:
         self._version = page.resource_version
         self.synced.set()
 
+    async def _watched(self) -> bool:
+        """Watch; whether it was good for anything: it lasted, or brought something."""
+        began, heard = self._clock.monotonic(), self._count
+        try:
+            await self._watch()
+        except Expired:
+            self._version = ""
+        return self._count > heard or self._clock.monotonic() - began >= _SHORT
+
     async def _watch(self) -> None:
         seconds = self._seconds * (0.9 + self._jitter() / 10)
         stream = self._api.watch(self.kind, version=self._version, labels=self._labels, seconds=seconds)
@@ -104,6 +119,7 @@ class Informer:
             async with self._clock.timeout(seconds + _GRACE):
                 async for event in stream:
                     self._heard()
+                    self._count += 1
                     self._version = event.object["metadata"].get("resourceVersion", self._version)
                     if event.type == "BOOKMARK":
                         continue

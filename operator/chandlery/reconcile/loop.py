@@ -91,15 +91,19 @@ class Loop:
         """Bring one object closer to what it asks for."""
         raw = self._env.store.get(key)
         if raw is None:
+            self._forget(key)
             return Next()
         if self._env.no_room(key, raw):
             return Next(NO_ROOM * (0.5 + self._env.random()))
         with traced_pass(key, raw, self._env.clock):
             if raw["metadata"].get("deletionTimestamp"):
-                self._newborn.pop(key, None)
-                self._unfinished.pop(key, None)
+                self._forget(key)
                 return Next(await self._deletion.run(key, raw))
             return await self._living(Job(key, self._env.kinds[key.kind], raw))
+
+    def _forget(self, key: Key) -> None:
+        self._newborn.pop(key, None)
+        self._unfinished.pop(key, None)
 
     async def _living(self, job: Job) -> Next:
         try:

@@ -18,7 +18,7 @@ from chandlery.driver.kind import Kind
 from chandlery.driver.provider import ProviderFactory
 from chandlery.foundation.clock import SYSTEM, Clock
 from chandlery.foundation.context import Context
-from chandlery.foundation.errors import ChandleryError
+from chandlery.foundation.errors import ChandleryError, Internal
 from chandlery.foundation.resilience import Backoff
 from chandlery.reconcile.api import Key
 from chandlery.reconcile.client import HttpApi
@@ -34,6 +34,8 @@ from chandlery.reconcile.settings import LoopSettings
 from chandlery.reconcile.shards import Shards
 from chandlery.reconcile.webhook import Webhook
 
+_LASTED: Final = 60.0
+"""Seconds that a loop must have run for its end to be no repetition of an earlier one."""
 _RETRY: Final = Backoff(initial=0.2, maximum=15.0, floor=0.5)
 
 
@@ -175,13 +177,15 @@ class Operator:
         while True:
             if self._elector is not None:
                 await self._elector.acquire()
+            began = self._clock.monotonic()
             try:
                 await self._term()
-                failures = 0
             except ChandleryError as error:
+                if self._clock.monotonic() - began > _LASTED:
+                    failures = 0
                 delay = _RETRY.delay(failures)
                 failures += 1
-                self._logger.warning("the loop could not start", error=error, retry_in=round(delay, 2))
+                self._logger.warning("the loop is started anew", error=error, retry_in=round(delay, 2))
                 await self._clock.sleep(delay)
 
     async def _term(self) -> None:
@@ -204,6 +208,8 @@ class Operator:
             await core.start(before_work=lambda: self._feed(core))
             self._settled.set()
             await self._until_over(core)
+            if core.crashed.is_set():
+                raise Internal("a task of the loop ended; the log says why")
         finally:
             self._settled.clear()
             self.metrics.leader.set(0)

@@ -46,6 +46,22 @@ async def test_added_while_worked_on_it_runs_once_more_afterwards(queue):
     assert not queue.busy()
 
 
+async def test_of_a_forgotten_key_nothing_is_left(queue):
+    queue.add_after(A, 10)
+    queue.forget(A)
+    assert len(queue) == 0, "it was to come back later"
+    queue.add(A)
+    queue.forget(A)
+    assert await queue.get() == A, "whoever waits for it finds out that there is nothing to do"
+    queue.add(A)
+    queue.failed(A)
+    queue.forget(A)
+    queue.done(A)
+    assert len(queue) == 0
+    queue.forget(B)
+    assert len(queue) == 0
+
+
 async def test_kinds_take_turns(queue):
     for key in (A, B, C, D):
         queue.add(key)

@@ -19,7 +19,7 @@ from chandlery.providers.kubernetes import KubernetesProviderFactory
 from chandlery.providers.kubernetes.parameters import IMAGES, WorkloadParameters
 from chandlery.providers.local import LocalProviderFactory
 from chandlery.reconcile.admission import configuration, review
-from chandlery.reconcile.api import EVENTS, LEASES, SECRETS
+from chandlery.reconcile.api import EVENTS, LEASES, SECRETS, Expired
 from chandlery.reconcile.certificates import self_signed, shared_certificate
 from chandlery.reconcile.client import proxy_for
 from chandlery.reconcile.credentials import FileToken, from_kubeconfig
@@ -180,6 +180,26 @@ async def test_a_watch_that_never_ends_is_ended(api, clock):
     await clock.advance(400)
     assert informer.relists > 1, "and in the end everything is asked again"
     assert not task.done()
+    task.cancel()
+
+
+@pytest.mark.parametrize("expires", [True, False])
+async def test_a_server_that_ends_each_watch_at_once_is_asked_ever_more_rarely(api, clock, expires):
+    asked = []
+
+    async def useless(*_, **__):
+        asked.append(clock.monotonic())
+        if expires:
+            raise Expired("too old")
+        for nothing in ():
+            yield nothing
+
+    informer = follow(api, clock, [])
+    api.watch = useless
+    task = asyncio.create_task(informer.run())
+    await clock.advance(60)
+    assert 4 < len(asked) < 16
+    assert asked[1] == asked[0], "once is nothing"
     task.cancel()
 
 

@@ -107,6 +107,8 @@ class WorkQueue(Generic[K]):
         self._unschedule(entry)
         entry.failures = 0
         entry.dirty_at = None
+        if not entry.processing and entry.queued_at is None:
+            del self._entries[key]  # a worker that has it, or will get it, drops it when it is done
 
     def failures(self, key: K) -> int:
         entry = self._entries.get(key)
@@ -167,6 +169,10 @@ class WorkQueue(Generic[K]):
     def scheduled(self) -> int:
         """Keys that come back later."""
         return sum(entry.timer is not None for entry in self._entries.values())
+
+    def __len__(self) -> int:
+        """Keys that something is remembered of."""
+        return len(self._entries)
 
     def busy(self) -> bool:
         """Something waits or is being worked on."""
