@@ -19,6 +19,7 @@ from chandlery.foundation.clock import Clock, Timer
 from chandlery.reconcile.admission import PATH, review
 
 _RELOAD: Final = 60.0
+_AGAIN: Final = 1.0
 _LARGEST: Final = 8 * 1024 * 1024  # a request holds the old and the new object; each may have 1.5 MiB
 
 Check = Callable[[], Mapping[str, str]]
@@ -98,7 +99,16 @@ class Server:
         """Certificates are renewed in place; new connections get the new one within a minute."""
         assert self._webhook.certificate is not None
         tls.load_cert_chain(self._webhook.certificate, self._webhook.key)
-        self._timer = self._clock.call_later(_RELOAD, self._load, tls)
+        self._timer = self._clock.call_later(_RELOAD, self._reload, tls)
+
+    def _reload(self, tls: ssl.SSLContext) -> None:
+        """Both files are replaced while we read: a pair that doesn't fit is left alone, and read again soon."""
+        assert self._webhook.certificate is not None
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._webhook.certificate, self._webhook.key)
+            self._load(tls)
+        except OSError:
+            self._timer = self._clock.call_later(_AGAIN, self._reload, tls)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content = choose_encoder(request.headers.get("Accept", ""))

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from chandlery.reconcile.server import Listen
+import asyncio
+import ssl
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry
+
+from chandlery.foundation import x509
+from chandlery.foundation.clock import FakeClock
+from chandlery.reconcile.server import Listen, Server
 from chandlery.reconcile.settings import LoopSettings
 
 
@@ -66,3 +74,43 @@ async def test_a_namespace_goes_with_what_is_protected_in_it(run, kubectl, names
         await kubectl("apply", "-f", "-", stdin=manifest)
         await kubectl("wait", "--for=condition=Ready", "cache/one", "-n", namespace, "--timeout=60s")
         await kubectl("delete", "namespace", namespace, "--timeout=90s")
+
+
+async def test_a_certificate_that_is_renewed_is_read_also_after_a_half_replaced_one(tmp_path):
+    """As a kubelet brings cert-manager's: the folder behind both files changes between two reads."""
+    now = datetime.now(UTC)
+    authority = x509.make_ca("tests", now)
+    pairs = [x509.issue(authority, ["localhost"], now) for _ in range(2)]
+    where = Listen("127.0.0.1", 0, tmp_path / "tls.crt", tmp_path / "tls.key")
+
+    def write(certificate, key):
+        where.certificate.write_text(certificate)
+        where.key.write_text(key)
+
+    def shown():
+        pem = ssl.get_server_certificate(("127.0.0.1", server.webhook_port), timeout=20)
+        return [pem.strip() == pair.certificate.strip().split("\n-----BEGIN")[0] for pair in pairs]
+
+    write(*pairs[0])
+    clock = FakeClock()
+    well = dict
+    server = Server(
+        registry=CollectorRegistry(),
+        kinds={},
+        live=well,
+        ready=well,
+        plain=Listen(port=None),
+        webhook=where,
+        clock=clock,
+    )
+    await server.start()
+    try:
+        assert await asyncio.to_thread(shown) == [True, False]
+        write(pairs[1].certificate, pairs[0].key)
+        await clock.advance(61)
+        assert await asyncio.to_thread(shown) == [True, False]
+        write(*pairs[1])
+        await clock.advance(2)
+        assert await asyncio.to_thread(shown) == [False, True]
+    finally:
+        await server.stop()
