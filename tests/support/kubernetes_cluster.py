@@ -95,11 +95,17 @@ async def _prepare(path: Path) -> None:
                 RESOURCE_CLASSES,
                 {"metadata": {"name": name.lower()}, "spec": {"kind": name, "driver": "kubernetes", "default": True}},
             )
-        default = {"storageclass.kubernetes.io/is-default-class": "true"}
-        disks = {"metadata": {"name": "standard", "annotations": default}, "allowVolumeExpansion": True}
-        await api.apply(STORAGE_CLASSES, {**disks, "provisioner": "example.com/disks"})
-        names = {"clusterIP": DNS, "ports": [{"name": "dns", "port": 53, "protocol": "UDP"}]}
-        await api.create(SERVICES, {"metadata": {"name": "kube-dns", "namespace": "kube-system"}, "spec": names})
+        await furnish(api)
+
+
+async def furnish(api: HttpApi) -> None:
+    """What every cluster has: a default StorageClass, and a Service of the DNS."""
+    default = {"storageclass.kubernetes.io/is-default-class": "true"}
+    disks = {"metadata": {"name": "standard", "annotations": default}, "allowVolumeExpansion": True}
+    late = {"volumeBindingMode": "WaitForFirstConsumer"}
+    await api.apply(STORAGE_CLASSES, {**disks, **late, "provisioner": "example.com/disks"})
+    names = {"clusterIP": DNS, "ports": [{"name": "dns", "port": 53, "protocol": "UDP"}]}
+    await api.create(SERVICES, {"metadata": {"name": "kube-dns", "namespace": "kube-system"}, "spec": names})
 
 
 def binaries() -> dict[str, str]:

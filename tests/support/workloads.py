@@ -246,6 +246,7 @@ class Workloads(Controllers):
             process = known.processes.get(name)
             code = process.poll() if process is not None else 1
             if code == 0:
+                self._hand_over(pod, container, known)
                 known.initialised.add(name)
                 del known.processes[name], known.argv[name]
                 continue
@@ -358,8 +359,8 @@ class Workloads(Controllers):
 
     def _user(self, words: list[str], pod: Obj, known: Running) -> tuple[int, int] | None:
         """As whom it runs: some engines refuse to be root. Its volumes are that user's, as by fsGroup."""
-        if os.geteuid() != 0 or not any(word in " ".join(words) for word in _NEVER_ROOT):
-            return None
+        if os.geteuid() != 0 or not _refuses_root(words):
+            return None  # Python may stand where only we get at it
         nobody = pwd.getpwnam("nobody")
         self.folder.chmod(0o755)
         os.chown(known.folder, nobody.pw_uid, nobody.pw_gid)
@@ -367,6 +368,18 @@ class Workloads(Controllers):
             if "emptyDir" in volume or "persistentVolumeClaim" in volume:
                 os.chown(known.folder / volume["name"], nobody.pw_uid, nobody.pw_gid)
         return nobody.pw_uid, nobody.pw_gid
+
+    def _hand_over(self, pod: Obj, container: Obj, known: Running) -> None:
+        """What our own program wrote is the engine's too, as the containers of a pod are one user."""
+        after = [c["command"] for c in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"])]
+        if os.geteuid() != 0 or container["command"][0] != "python" or not any(map(_refuses_root, after)):
+            return
+        nobody = pwd.getpwnam("nobody")
+        for volume in pod["spec"].get("volumes", ()):
+            if "emptyDir" in volume or "persistentVolumeClaim" in volume:
+                for folder, _, files in os.walk(known.folder / volume["name"]):
+                    for path in (folder, *(os.path.join(folder, file) for file in files)):
+                        os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
 
     def _as(self, name: str, known: Running) -> dict[str, Any]:
         """How a container's processes are started."""
@@ -403,6 +416,10 @@ class Workloads(Controllers):
                 process.kill()
                 process.wait()
         shutil.rmtree(pod.folder, ignore_errors=True)
+
+
+def _refuses_root(words: list[str]) -> bool:
+    return words[0] != "python" and any(word in " ".join(words) for word in _NEVER_ROOT)
 
 
 async def _listens(ip: str, ports: list[int]) -> bool:

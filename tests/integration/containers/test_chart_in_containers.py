@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 from charts import CHART
 from helms import Helm, binary
-from kubelet.network import DNS
 from kubelet.node import Kubelet
-from kubernetes_cluster import CONTAINERS, ROOT, eventually
+from kubernetes_cluster import CONTAINERS, ROOT, eventually, furnish
 
-from chandlery.providers.kubernetes.types import DEPLOYMENTS, PODS, SECRETS, SERVICES
+from chandlery.providers.kubernetes.types import DEPLOYMENTS, PODS, SECRETS
 from chandlery.reconcile.api import NAMESPACES, ResourceType
 from chandlery.reconcile.client import HttpApi
 from chandlery.reconcile.credentials import from_kubeconfig
@@ -112,8 +111,7 @@ async def installed(network, images, tmp_path):
     with network.entered(), start_control_plane(tmp_path / "plane") as plane:
         helm = Helm(helm_path, tmp_path / "helm", plane.env)
         async with HttpApi(from_kubeconfig(plane.kubeconfig)) as api:
-            dns = {"clusterIP": DNS, "ports": [{"name": "dns", "port": 53, "protocol": "UDP"}]}
-            await api.create(SERVICES, {"metadata": {"name": "kube-dns", "namespace": "kube-system"}, "spec": dns})
+            await furnish(api)
             for name in (SPACE, SHOP):
                 labels = {"pod-security.kubernetes.io/enforce": "restricted"}
                 await api.create(NAMESPACES, {"metadata": {"name": name, "labels": labels}})

@@ -170,7 +170,7 @@ class PodWorker:
                 await self.volumes.prepare()
                 break
             except NotYetError as error:
-                self._unplaced = str(error) if "persistentvolumeclaim" in str(error) else ""
+                self._unplaced = str(error) if "persistentvolumeclaim" in str(error).lower() else ""
                 self.event("FailedScheduling" if self._unplaced else "FailedMount", str(error))
                 await asyncio.sleep(0.3)
         self._unplaced = ""

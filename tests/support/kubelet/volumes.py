@@ -111,7 +111,7 @@ class Volumes:
         if claim is None:
             raise NotYetError(f'persistentvolumeclaim "{name}" not found')
         if (claim.get("status") or {}).get("phase") != "Bound":
-            raise NotYetError(f'persistentvolumeclaim "{name}" is not bound')
+            raise NotYetError("pod has unbound immediate PersistentVolumeClaims")
         source = self.claims / self.namespace / name
         if not source.exists():
             source.mkdir(parents=True)
