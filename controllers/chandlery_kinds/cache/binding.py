@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-DEFAULT_USER = "default"
-
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -25,9 +23,11 @@ class Address:
 
 
 def uri(scheme: str, host: str, port: int, user: str, password: str, database: str = "/0") -> str:
-    """As redis-py, go-redis, jedis and `valkey-cli -u` read it; the default user has no name there."""
-    name = "" if user == DEFAULT_USER else user
-    return f"{scheme}://{name}:{password}@{host}:{port}{database}"
+    """As redis-py, go-redis, jedis and `valkey-cli -u` read it.
+
+    The default user is named, too: without a name redis-cli 7.0 logs in as a user whose name is empty.
+    """
+    return f"{scheme}://{user}:{password}@{host}:{port}{database}"
 
 
 def entries(address: Address, user: str, password: str) -> dict[str, str]:

@@ -89,13 +89,14 @@ async def test_redis_with_copies_behind_tls_and_its_own_client(local, tmp_path):
     assert seen.facts["version"].startswith("7.")
     authority = tmp_path / "ca.crt"
     authority.write_text(seen.binding.entries["ca.crt"])
-    uri = seen.user_bindings["demo-user-app"].entries["uri"]
     tool = engine.binary.parent / "redis-cli"
-    argv = [str(tool), "-u", uri, "--cacert", str(authority), "--no-auth-warning", "set", "greeting", "ahoy"]
-    said = await asyncio.to_thread(
-        subprocess.run, argv, env={**engine.env}, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert said.stdout.strip() == "OK", said.stderr
+    for binding in (seen.binding, seen.user_bindings["demo-user-app"]):
+        argv = [str(tool), "-u", binding.entries["uri"], "--cacert", str(authority), "--no-auth-warning"]
+        argv += ["set", "greeting", "ahoy"]
+        said = await asyncio.to_thread(
+            subprocess.run, argv, env={**engine.env}, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert said.stdout.strip() == "OK", said.stderr
     async with client(seen.binding, ssl_ca_data=seen.binding.entries["ca.crt"]) as cache:
         await cache.set("later", "1")
         assert await cache.wait(1, 30000) == 1  # what a copy hasn't yet goes with the primary

@@ -9,9 +9,9 @@ from chandlery_kinds.cache.model import CacheSpec
 from chandlery_kinds.cache.valkey import NodeConfig, reads, render
 
 
-def test_the_default_user_has_no_name_in_a_uri():
+def test_the_default_user_is_named_in_a_uri_too():
     found = entries(Address("127.0.0.1", 20000), "default", "pw")
-    assert found["uri"] == "redis://:pw@127.0.0.1:20000/0"
+    assert found["uri"] == "redis://default:pw@127.0.0.1:20000/0"
     assert entries(Address("127.0.0.1", 20000), "app", "pw")["uri"] == "redis://app:pw@127.0.0.1:20000/0"
 
 
