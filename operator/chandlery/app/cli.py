@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 an error that was explained, 2 wrong usage, 130 interrupte
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -17,7 +18,18 @@ import typer
 from chandlery.app.config_cli import config
 from chandlery.app.engines_cli import app as engines_app
 from chandlery.app.home import Home
-from chandlery.app.options import Apply, DataDir, Namespace, Output, OutputOption, Port, Store, StoreOption, home_of
+from chandlery.app.options import (
+    Apply,
+    DataDir,
+    EtcdServers,
+    Namespace,
+    Output,
+    OutputOption,
+    Port,
+    Store,
+    StoreOption,
+    home_of,
+)
 from chandlery.app.service_cli import app as service_app
 from chandlery.foundation.errors import ChandleryError, EngineFailed
 
@@ -46,13 +58,28 @@ Kubeconfig = Annotated[
 
 def _kubeconfig(home: Home, named: Path | None) -> Path:
     """The file that leads to the API server; ends with what to do when nothing runs."""
-    from chandlery.app.keeping import is_kept
+    from chandlery.app.keeping import is_kept, kubeconfig
 
     if named is not None:
         return named
-    if not home.kubeconfig.exists() or not is_kept(home):
+    if not is_kept(home) or not kubeconfig(home).exists():
         _fail(f"nothing runs on {home.root}. Start it with `chandlery up`, or name another directory with --data-dir.")
-    return home.kubeconfig
+    return kubeconfig(home)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
@@ -68,11 +95,16 @@ def up(
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay attached, even with --detach.")] = False,
     port: Port = 0,
     store: StoreOption = Store.SQLITE,
+    etcd_servers: EtcdServers = "",
     kubeconfig: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Run the engines here for this cluster's API, without a control plane."),
     ] = None,
     apply: Apply = None,
+    quickstart: Annotated[
+        bool,
+        typer.Option("--quickstart", help="Apply an example: one of each kind, and an application that uses them."),
+    ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for everything to be Ready.")] = 300.0,
     wait: Annotated[bool, typer.Option(help="Wait until what was applied is Ready.")] = True,
     dry_run: Annotated[
@@ -85,8 +117,10 @@ def up(
 
     Runs until Ctrl-C, which stops everything and keeps the data; with --detach it returns when all is Ready.
     """
+    from chandlery.app.manifests import data_dir as folder
     from chandlery.app.progress import Progress
-    from chandlery.app.up import Up, UpOptions
+    from chandlery.app.show import program
+    from chandlery.app.up import Up, UpOptions, check
 
     home = home_of(data_dir)
     options = UpOptions(
@@ -94,11 +128,13 @@ def up(
         detach=detach and not foreground,
         port=port,
         store=store,
+        etcd_servers=etcd_servers,
         kubeconfig=kubeconfig.expanduser().absolute() if kubeconfig else None,
-        apply=list(apply or ()),
+        apply=[*(apply or ()), *([folder("docs/quickstart")] if quickstart else [])],
         timeout=timeout,
         wait=wait,
     )
+    check(options)
     if dry_run:
         _dry_run(options)
         return
@@ -109,10 +145,13 @@ def up(
     mine, hopeless = launch.keeper is not None, False
     try:
         applied = _run(launch.bring_up())
+        name, where = program(home)
         if applied:
-            _run(_print_status(launch.kubeconfig, applied))
+            _run(_print_status(launch.kubeconfig, applied, words=(name, where)))
+        else:
+            progress.note(f"one of each kind, as an example: {name} up --detach --quickstart{where}")
         if options.detach:
-            progress.note(f"stop it with: chandlery down --data-dir {home.root}")
+            progress.note(f"stop it with: {name} down{where}")
             return
         progress.note("running until Ctrl-C; data stays")
         if launch.keeper is not None:
@@ -165,6 +204,7 @@ def down(
 
 def _stop(home: Home, progress: Any) -> None:
     from chandlery.app import keeping
+    from chandlery.app.up import counted
     from chandlery.providers.local import LocalProvider
 
     if keeping.stop(home):
@@ -176,7 +216,7 @@ def _stop(home: Home, progress: Any) -> None:
     try:
         count = _run(provider.stop_all())
         if count:
-            progress.done(f"{count} engine processes stopped")
+            progress.done(f"{counted(count, 'engine process', 'engine processes')} stopped")
     finally:
         provider.close()
 
@@ -189,12 +229,22 @@ def status(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show what runs, what is Ready, and how to connect."""
-    config = _kubeconfig(home_of(data_dir), kubeconfig)
-    _run(_print_status(config, None, namespace=namespace, output=output))
+    from chandlery.app.show import program
+
+    home = home_of(data_dir)
+    config = _kubeconfig(home, kubeconfig)
+    name, where = program(home)
+    where = f" --kubeconfig {shlex.quote(str(kubeconfig))}" if kubeconfig is not None else where
+    _run(_print_status(config, None, namespace=namespace, output=output, words=(name, where)))
 
 
 async def _print_status(
-    kubeconfig: Path, objects: list[dict[str, Any]] | None, *, namespace: str = "", output: str = "table"
+    kubeconfig: Path,
+    objects: list[dict[str, Any]] | None,
+    *,
+    namespace: str = "",
+    output: str = "table",
+    words: tuple[str, str],
 ) -> None:
     from chandlery.app import manifests, show
     from chandlery.app.up import connect
@@ -210,13 +260,13 @@ async def _print_status(
                 live = await api.get(manifests.type_of_object(obj), meta["namespace"], meta["name"])
                 if live is not None:
                     found.append(live)
-        rows = await show.rows(api, found)
+        rows = await show.rows(api, found, words)
     finally:
         await api.close()
     if output == "json":
         print(show.as_json(rows))
     elif not rows:
-        print("nothing there yet; see docs/quickstart for manifests to apply")
+        print(f"nothing there yet; one of each kind, as an example: {words[0]} up --detach --quickstart{words[1]}")
     else:
         show.print_table(
             rows, columns=("kind", "namespace", "name", "ready", "phase", "endpoint", "message", "connect")
@@ -245,11 +295,44 @@ def binding(
 
     entries = _run(read())
     if not entries:
-        _fail(f"{target} has no binding yet; `chandlery status` says why")
+        _no_binding(target)
     if key and key not in entries:
         _fail(f"the binding of {target} has no {key}; it has {', '.join(sorted(entries))}")
     for name in [key] if key else sorted(entries):
         print(entries[name] if key else f"{name}={entries[name]}")
+
+
+def _no_binding(target: str) -> NoReturn:
+    _fail(f"{target} has no binding yet; `chandlery status` says why")
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def connect(
+    target: Annotated[str, typer.Argument(metavar="KIND/NAME", help="The object, as in database/demo.")],
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGS]", help="More arguments for the client.")
+    ] = None,
+    namespace: Namespace = "default",
+    data_dir: DataDir = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Start the engine's own client (psql, valkey-cli, nats, curl ...) on an object, with its binding."""
+    from chandlery.app.connect import run as run_client
+    from chandlery.app.engines_cli import engines_of
+    from chandlery.app.show import binding as read_binding
+
+    async def read() -> dict[str, str]:
+        api, obj = await _find(target, namespace, _kubeconfig(home_of(data_dir), kubeconfig))
+        try:
+            return dict(await read_binding(api, obj))
+        finally:
+            await api.close()
+
+    entries = _run(read())
+    if not entries:
+        _no_binding(target)
+    rest = list(words or ())
+    sys.exit(run_client(entries, rest[1:] if rest[:1] == ["--"] else rest, engines_of(data_dir), target))
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -265,9 +348,10 @@ def run(
 ) -> None:
     """Run a program with bindings as files below $SERVICE_BINDING_ROOT (servicebinding.io)."""
     from chandlery.app.bind import run as run_bound
+    from chandlery.app.keeping import kubeconfig as leading
 
     home = home_of(data_dir)
-    run_bound(home, kubeconfig or home.kubeconfig, namespace, bind or [], command, timeout)
+    run_bound(home, kubeconfig or leading(home), namespace, bind or [], command, timeout)
 
 
 async def _find(target: str, namespace: str, kubeconfig: Path) -> tuple[Any, dict[str, Any]]:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from chandlery.app import manifests
 from chandlery.app.home import Home
 from chandlery.app.up import UpOptions, processes
+from chandlery.driver.parameters import parameters_of
 from chandlery.foundation.errors import ChandleryError, InvalidSpec
 from chandlery.reconcile.api import Obj
 from chandlery.reconcile.decide import describe_invalid
@@ -46,5 +47,6 @@ def _objections(obj: Obj) -> Iterator[str]:
     except InvalidSpec as error:
         yield error.condition_message()
         return
-    for item in kind.load_driver("local")().unsupported(parsed, {}):
+    driver = kind.load_driver("local")
+    for item in driver().unsupported(parsed, parameters_of(driver)()):
         yield f"{item.field}: {item.why}" + (f' (got "{item.value}")' if item.value else "")

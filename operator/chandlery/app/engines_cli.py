@@ -29,7 +29,8 @@ Names = Annotated[
 ]
 
 
-def _engines(data_dir: Path | None) -> Engines:
+def engines_of(data_dir: Path | None) -> Engines:
+    """The engines that a data directory has, or its cache."""
     from chandlery.app.settings import LocalSettings
     from chandlery.foundation.config import load
     from chandlery.providers.local.engines import Engines
@@ -56,7 +57,7 @@ def list_engines(
     """List the catalogue: what is here, where it is, and where the rest comes from."""
     from chandlery.app.show import print_table
 
-    engines = _engines(data_dir)
+    engines = engines_of(data_dir)
     rows = [row for entry in _chosen(engines, None) if (row := _row(engines, entry))["state"] == "here" or not here]
     if output == "json":
         print(json.dumps(rows, indent=2))
@@ -100,7 +101,7 @@ def install(
     """Install engines into the data directory. Needs no rights; nothing on the system is changed."""
     from chandlery.app.progress import Progress
 
-    engines = _engines(data_dir)
+    engines = engines_of(data_dir)
     entries = _chosen(engines, names)
     if force:
         for entry in entries:
@@ -142,7 +143,7 @@ def verify(names: Names = None, data_dir: DataDir = None, output: OutputOption =
     """Check engines that are here: every file's checksum, and that they start and are the version they should be."""
     from chandlery.app.show import print_table
 
-    engines = _engines(data_dir)
+    engines = engines_of(data_dir)
     entries = _chosen(engines, names)
     if not names:
         entries = [entry for entry in entries if engines.look(entry) is not None]
@@ -175,7 +176,7 @@ def remove(
     data_dir: DataDir = None,
 ) -> None:
     """Remove engines that were installed into the data directory. What runs goes on until it is stopped."""
-    engines = _engines(data_dir)
+    engines = engines_of(data_dir)
     for entry in _chosen(engines, names):
         if engines.remove(entry):
             print(f"{entry} removed")

@@ -5,8 +5,9 @@ should cost next to nothing. It is told what to run by a JSON file, `run/keeper-
 
     {"processes": [{"name": "controlplane", "argv": [...]}, ...]}
 
-and writes what it knows to `run/keeper.json`. SIGTERM and SIGINT end it and what it runs, last started first; the
-engines go on. Killed hard, it leaves its processes behind, and the next keeper ends those before it begins.
+and writes what it knows to `run/keeper.json`. SIGHUP has it start what the file names besides by now. SIGTERM and
+SIGINT end it and what it runs, last started first; the engines go on. Killed hard, it leaves its processes behind, and
+the next keeper ends those before it begins.
 """
 
 from __future__ import annotations
@@ -106,9 +107,9 @@ class Keeper:
         self.run_dir = run_dir
         self.log_dir = log_dir
         self.state_file = run_dir / "keeper.json"
-        spec = json.loads((run_dir / "keeper-spec.json").read_text())
-        self.children = [Child(p["name"], p["argv"], log_dir / f"{p['name']}.log") for p in spec["processes"]]
+        self.children: list[Child] = []
         self.stopping = False
+        self.asked = True
 
     def take_lock(self) -> bool:
         self.lock = os.open(self.run_dir / "keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -131,6 +132,7 @@ class Keeper:
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGHUP, self._ask)
         # Each signal puts a byte into the pipe, so none is missed that comes just before the wait below.
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         self._woken, wake = os.pipe()
@@ -141,6 +143,9 @@ class Keeper:
         next_look = 0.0
         while not self.stopping:
             changed = self._reap()
+            if self.asked:
+                self.asked = False
+                self._read_spec()
             for child in self.children:
                 if not child.pid and time.monotonic() >= child.not_before and not self.stopping:
                     child.start()
@@ -154,6 +159,13 @@ class Keeper:
         self._end([(c.pid, start_time(c.pid)) for c in reversed(self.children) if c.pid], ours=True)
         self.state_file.unlink(missing_ok=True)
         return 0
+
+    def _read_spec(self) -> None:
+        """Take on what isn't here yet. What runs goes on as it was started."""
+        known = {child.name for child in self.children}
+        for wanted in json.loads((self.run_dir / "keeper-spec.json").read_text())["processes"]:
+            if wanted["name"] not in known:
+                self.children.append(Child(wanted["name"], wanted["argv"], self.log_dir / f"{wanted['name']}.log"))
 
     def _cut_logs(self) -> None:
         for path in self.log_dir.glob("*.log"):
@@ -200,6 +212,9 @@ class Keeper:
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self.stopping = True
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
 
     def _end(self, processes: list[tuple[int, str | None]], *, ours: bool) -> None:
         """Gently one after the other, then hard."""

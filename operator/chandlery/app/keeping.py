@@ -64,8 +64,37 @@ def write_spec(home: Home, processes: Sequence[tuple[str, Sequence[str]]]) -> No
     """Say what the keeper is to run."""
     from chandlery.providers.local.files import write_atomic
 
-    spec = {"processes": [{"name": name, "argv": list(argv)} for name, argv in processes]}
-    write_atomic(home.run / "keeper-spec.json", json.dumps(spec, indent=1))
+    wanted = {"processes": [{"name": name, "argv": list(argv)} for name, argv in processes]}
+    write_atomic(home.run / "keeper-spec.json", json.dumps(wanted, indent=1))
+
+
+def spec(home: Home) -> dict[str, list[str]]:
+    """The processes that the keeper was told to run, by name."""
+    try:
+        found = json.loads((home.run / "keeper-spec.json").read_text())["processes"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {each["name"]: each["argv"] for each in found}
+
+
+def kubeconfig(home: Home) -> Path:
+    """The file that leads to the API server that the operator works on: our own, or that of `up --kubeconfig`."""
+    argv = spec(home).get("operator", [])
+    return Path(argv[argv.index("--kubeconfig") + 1]) if "--kubeconfig" in argv else home.kubeconfig
+
+
+def add(home: Home, processes: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """Have the keeper that is at work run these besides; those that it runs already go on as they are.
+
+    Returns the names of what was added.
+    """
+    before = spec(home)
+    added = [(name, argv) for name, argv in processes if name not in before]
+    known = state(home)
+    if added and known is not None:
+        write_spec(home, [*before.items(), *added])
+        os.kill(known["pid"], signal.SIGHUP)
+    return [name for name, _ in added]
 
 
 def start(home: Home, processes: Sequence[tuple[str, Sequence[str]]]) -> subprocess.Popen[bytes]:
@@ -143,4 +172,5 @@ def tail(home: Home, name: str, lines: int = 3) -> str:
         text = home.log(name).read_text(errors="replace")
     except OSError:
         return "(no log)"
-    return " | ".join(text.splitlines()[-lines:]) or "(empty log)"
+    said = list(dict.fromkeys(text.splitlines()))  # who was started three times said it three times
+    return " | ".join(said[-lines:]) or "(empty log)"

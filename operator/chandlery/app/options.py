@@ -29,6 +29,9 @@ Port = Annotated[
         help="Port of the control plane. Default: that of the last run, or a free one.",
     ),
 ]
+EtcdServers = Annotated[
+    str, typer.Option(metavar="URLS", help="Where etcd is, with --store etcd: URLs with commas between them.")
+]
 Apply = Annotated[
     list[Path] | None,
     typer.Option(metavar="PATH", exists=True, help="A manifest or a folder of them to apply; repeatable."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chandlery.app.options import Apply, DataDir, Port, Store, StoreOption, home_of
+from chandlery.app.options import Apply, DataDir, EtcdServers, Port, Store, StoreOption, home_of
 
 if TYPE_CHECKING:
     from chandlery.app.up import UpOptions
@@ -25,13 +25,28 @@ Kubeconfig = Annotated[
 
 
 def _options(
-    data_dir: Path | None, port: int, store: Store, kubeconfig: Path | None, apply: list[Path] | None
+    data_dir: Path | None,
+    port: int,
+    store: Store,
+    etcd_servers: str,
+    kubeconfig: Path | None,
+    apply: list[Path] | None,
 ) -> UpOptions:
-    from chandlery.app.up import UpOptions
+    from chandlery.app.up import UpOptions, check
 
     root = home_of(data_dir).root
     config = kubeconfig.expanduser().absolute() if kubeconfig else None
-    return UpOptions(data_dir=root, detach=True, port=port, store=store, kubeconfig=config, apply=list(apply or ()))
+    options = UpOptions(
+        data_dir=root,
+        detach=True,
+        port=port,
+        store=store,
+        etcd_servers=etcd_servers,
+        kubeconfig=config,
+        apply=list(apply or ()),
+    )
+    check(options)
+    return options
 
 
 @app.command("print")
@@ -39,13 +54,14 @@ def print_unit(
     data_dir: DataDir = None,
     port: Port = 0,
     store: StoreOption = Store.SQLITE,
+    etcd_servers: EtcdServers = "",
     kubeconfig: Kubeconfig = None,
     apply: Apply = None,
 ) -> None:
     """Print the unit that `install` would write."""
     from chandlery.app.service import unit
 
-    print(unit(_options(data_dir, port, store, kubeconfig, apply)), end="")
+    print(unit(_options(data_dir, port, store, etcd_servers, kubeconfig, apply)), end="")
 
 
 @app.command()
@@ -53,6 +69,7 @@ def install(
     data_dir: DataDir = None,
     port: Port = 0,
     store: StoreOption = Store.SQLITE,
+    etcd_servers: EtcdServers = "",
     kubeconfig: Kubeconfig = None,
     apply: Apply = None,
     start: Annotated[bool, typer.Option(help="Start it now, and at each login or boot.")] = True,
@@ -60,7 +77,7 @@ def install(
     """Write the unit (of the user, for root of the system), and start it."""
     from chandlery.app import service
 
-    for note in service.install(_options(data_dir, port, store, kubeconfig, apply), start=start):
+    for note in service.install(_options(data_dir, port, store, etcd_servers, kubeconfig, apply), start=start):
         print(note)
 
 

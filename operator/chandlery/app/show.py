@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import base64
+import shlex
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from chandlery.app import manifests
+from chandlery.app.connect import PROGRAMS
+from chandlery.app.home import Home, default_data_dir
 from chandlery.app.up import condition, is_ready
 from chandlery.reconcile.api import SECRETS, Api, Obj
 
@@ -34,34 +40,36 @@ async def binding(api: Api, obj: Obj) -> Mapping[str, str]:
     }
 
 
-def connect_command(obj: Obj, entries: Mapping[str, str]) -> str:
-    """How to connect, without showing a password: the command reads it from the Secret's file or asks kubectl."""
-    namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
-    read = f"chandlery binding {obj['kind'].lower()}/{name} -n {namespace}"
-    uri = f"$({read} uri)"
-    match entries.get("type", ""):
-        case "redis":
-            return f'valkey-cli -u "{uri}"'
-        case "postgresql":
-            return f'psql "{uri}"'
-        case "mysql" | "mariadb":
-            return f'mariadb "{uri}"'
-        case "nats":
-            trust = f" --tlsca <({read} ca.crt)" if entries.get("ca.crt") else ""
-            return f'nats --server "{uri}"{trust} account info'
-        case "rabbitmq":
-            trust = f" --cacert=<({read} ca.crt)" if entries.get("ca.crt") else ""
-            target = f"--exchange={entries.get('exchange')} --routing-key={entries.get('routing-key')}"
-            return f'amqp-publish --url="{uri}"{trust} {target} --body=hello'
-        case "http" | "https" | "tcp":
-            return f"curl {entries.get('uri', '')}"
-        case "ssh":
-            return f"ssh -p {entries.get('port', '22')} {entries.get('host', '')}"
-        case _:
-            return entries.get("uri", "") if "@" not in entries.get("uri", "@") else ""
+def program(home: Home) -> tuple[str, str]:
+    """How this command is written in a shell here: its name, or its path where PATH doesn't lead to it; and where it
+    finds the data directory, empty where it does by itself.
+    """
+    own = Path(sys.executable).parent / "chandlery"
+    found = shutil.which(own.name)
+    name = own.name if found and own.exists() and Path(found).samefile(own) else shlex.quote(str(own))
+    where = "" if home.root == default_data_dir() else f" --data-dir {shlex.quote(str(home.root))}"
+    return name, where
 
 
-async def rows(api: Api, objects: Sequence[Obj]) -> list[dict[str, str]]:
+def connect_command(obj: Obj, entries: Mapping[str, str], words: tuple[str, str] = ("chandlery", "")) -> str:
+    """How to connect, as it is written in a shell; no password is in it."""
+    name, where = words
+    namespace = obj["metadata"]["namespace"]
+    where += "" if namespace == "default" else f" -n {shlex.quote(namespace)}"
+    target = f"{obj['kind'].lower()}/{obj['metadata']['name']}"
+    kind = entries.get("type", "")
+    if kind == "http":
+        return f"curl {entries.get('uri', '')}"
+    if kind == "ssh":
+        return f"ssh -p {entries.get('port', '22')} {entries.get('host', '')}"
+    if kind in PROGRAMS:
+        return f"{name} connect{where} {target}"
+    if obj["kind"] == "VirtualMachine":
+        return f"{name} console{where} vm/{obj['metadata']['name']}"
+    return f"{name} binding{where} {target}" if entries else ""
+
+
+async def rows(api: Api, objects: Sequence[Obj], words: tuple[str, str] = ("chandlery", "")) -> list[dict[str, str]]:
     """One row an object: kind, namespace, name, ready, phase, endpoint, message, connect."""
     found = []
     for obj in objects:
@@ -77,7 +85,7 @@ async def rows(api: Api, objects: Sequence[Obj]) -> list[dict[str, str]]:
                 "phase": status.get("phase", ""),
                 "endpoint": f"{endpoint['host']}:{endpoint['port']}" if endpoint else "",
                 "message": "" if is_ready(obj) else ready.get("message", "no word from the operator yet"),
-                "connect": connect_command(obj, await binding(api, obj)),
+                "connect": connect_command(obj, await binding(api, obj), words),
             }
         )
     return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,11 +31,40 @@ class UpOptions:
     detach: bool = False
     port: int = 0
     store: str = "sqlite"
+    etcd_servers: str = ""
+    """Comma-separated URLs, for the store etcd."""
     kubeconfig: Path | None = None
     """Work against this cluster's API instead of an embedded control plane."""
     apply: list[Path] = field(default_factory=list)
     timeout: float = 300.0
     wait: bool = True
+
+    @property
+    def chosen(self) -> bool:
+        """Whether it matters to somebody which control plane it is."""
+        return bool(self.port or self.store != "sqlite" or self.kubeconfig)
+
+
+def check(options: UpOptions) -> None:
+    """Options that exclude or need one another.
+
+    Raises:
+        InvalidConfiguration: they do.
+    """
+    if options.kubeconfig is not None and (options.port or options.store != "sqlite" or options.etcd_servers):
+        raise InvalidConfiguration(
+            "--port, --store and --etcd-servers are for the control plane, which isn't started with --kubeconfig",
+            hint="Leave out one or the other.",
+        )
+    if options.kubeconfig is not None and not options.kubeconfig.is_file():
+        raise InvalidConfiguration(f"there is no file {options.kubeconfig}", field="--kubeconfig")
+    if options.etcd_servers and options.store != "etcd":
+        raise InvalidConfiguration("--etcd-servers needs --store etcd", value=options.etcd_servers)
+    if options.store == "etcd" and not (options.etcd_servers or os.environ.get("CHANDLERY_CONTROLPLANE_ETCD_SERVERS")):
+        raise InvalidConfiguration(
+            "--store etcd needs --etcd-servers, such as http://127.0.0.1:2379",
+            hint="`chandlery engines install etcd` brings an etcd to run where there is none.",
+        )
 
 
 def processes(options: UpOptions, home: Home) -> list[tuple[str, Sequence[str]]]:
@@ -43,6 +74,8 @@ def processes(options: UpOptions, home: Home) -> list[tuple[str, Sequence[str]]]
     if options.kubeconfig is None:
         argv = [python, "-m", "chandlery.controlplane", "--data-dir", str(home.controlplane)]
         argv += ["--kubeconfig", str(home.kubeconfig), "--store", options.store]
+        if options.etcd_servers:
+            argv += ["--etcd-servers", options.etcd_servers]
         if options.port:
             argv += ["--port", str(options.port)]
         found.append(("controlplane", argv))
@@ -89,7 +122,7 @@ class Up:
 
     @property
     def kubeconfig(self) -> Path:
-        return self.options.kubeconfig or self.home.kubeconfig
+        return self.options.kubeconfig or keeping.kubeconfig(self.home)
 
     def read(self) -> list[Obj]:
         """What is to be applied.
@@ -117,6 +150,12 @@ class Up:
                     hint="`chandlery status` shows it, `chandlery down` stops it; --detach applies to what runs.",
                 )
             self.progress.done(f"already running on {self.home.root}")
+            wanted = processes(self.options, self.home)
+            running = keeping.spec(self.home)
+            if self.options.chosen and any(running.get(name, argv) != list(argv) for name, argv in wanted):
+                self.progress.note("it goes on with the options that it was started with; `chandlery down` first")
+            if added := keeping.add(self.home, wanted):
+                self.progress.done(f"started besides: {', '.join(added)}")
             return
         self.keeper = keeping.start(self.home, processes(self.options, self.home))
 
@@ -130,7 +169,7 @@ class Up:
             wanted = self.read()
             await self._apply(api, wanted)
             if wanted:
-                self.progress.done(f"{len(wanted)} objects applied")
+                self.progress.done(f"{counted(len(wanted), 'object')} applied")
             ours = [obj for obj in wanted if _is_ours(obj)]
             if self.options.wait and ours:
                 await self._ready(api, ours)
@@ -155,7 +194,7 @@ class Up:
                 except ChandleryError as error:
                     problem = error
                 else:
-                    self.progress.done(f"control plane ready (kubectl --kubeconfig {self.kubeconfig})")
+                    self.progress.done(f"control plane ready ({kubectl()} --kubeconfig {self.kubeconfig})")
                     return api
             if asyncio.get_running_loop().time() > deadline:
                 raise Timeout(f"the control plane is not ready after {self.options.timeout:.0f} s: {problem}")
@@ -223,6 +262,17 @@ def connect(kubeconfig: Path) -> HttpApi:
     from chandlery.reconcile.credentials import load
 
     return HttpApi(load(kubeconfig))
+
+
+def kubectl() -> str:
+    """How kubectl is called here: by its name, or by its path in our environment where there is no other."""
+    own = Path(sys.executable).parent / "kubectl"
+    return "kubectl" if shutil.which("kubectl") or not own.exists() else str(own)
+
+
+def counted(number: int, what: str, plural: str = "") -> str:
+    """1 object, 2 objects."""
+    return f"{number} {what if number == 1 else plural or what + 's'}"
 
 
 def _is_ours(obj: Obj) -> bool:

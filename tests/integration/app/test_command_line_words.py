@@ -70,9 +70,28 @@ def test_a_manifest_is_read_before_anything_starts(chandlery, tmp_path):
 
 
 def test_what_can_not_start_is_told_and_not_left_trying(chandlery):
-    said = chandlery("up", "--detach", "--store", "etcd", CHANDLERY_CONTROL_PLANE_STORE="nonsense", PATH="/nowhere")
+    said = chandlery("up", "--detach", CHANDLERY_CONTROLPLANE_SERVICE_CLUSTER_IP_RANGE="nonsense", PATH="/nowhere")
     assert "controlplane exited with code" in said
     assert "whole log is in" in said
+
+
+def test_options_that_need_one_another_are_told_before_anything_starts(chandlery, tmp_path):
+    assert "needs --etcd-servers" in chandlery("up", "--detach", "--store", "etcd")
+    assert "needs --store etcd" in chandlery("up", "--detach", "--etcd-servers", "http://127.0.0.1:1")
+    assert "there is no file /nonexistent" in chandlery("up", "--detach", "--kubeconfig", "/nonexistent")
+    said = chandlery("up", "--detach", "--kubeconfig", "/nonexistent", "--port", "1234")
+    assert "isn't started with --kubeconfig" in said
+    assert "needs --etcd-servers" in chandlery("service", "print", "--store", "etcd")
+    assert not (tmp_path / "d").exists()
+
+
+def test_the_version_and_the_example(chandlery, tmp_path):
+    assert chandlery("--version", code=0) == chandlery("version", code=0)
+    said = chandlery("up", "--dry-run", "--quickstart", code=0)
+    for kind in ("Cache", "Database", "LoadBalancer", "Queue", "VirtualMachine"):
+        assert f"apply {kind} demo-" in said
+    assert "run app-1: " in said
+    assert not (tmp_path / "d").exists()
 
 
 def test_a_dry_run_says_what_would_be_and_what_is_wrong(chandlery, tmp_path):

@@ -101,3 +101,13 @@ def test_what_a_killed_keeper_left_is_ended_by_the_next(running):
     kept.process = kept.start()
     until(lambda: keeper.start_time(orphan) is None)
     until(lambda: kept.pid("a") != orphan)
+
+
+def test_asked_again_it_starts_what_is_new_and_leaves_the_rest(running):
+    kept = running(a=SLEEPER)
+    first = kept.pid("a")
+    spec = {"processes": [{"name": name, "argv": SLEEPER} for name in ("a", "b")]}
+    (kept.run / "keeper-spec.json").write_text(json.dumps(spec))
+    kept.process.send_signal(signal.SIGHUP)
+    until(lambda: kept.pid("b"))
+    assert kept.pid("a") == first

@@ -69,8 +69,9 @@ class Installation:
 def up(tmp_path_factory):
     # Short: some clients put a socket below it, and a socket's path ends at 107 characters.
     installation = Installation(tmp_path_factory.mktemp("up") / "d")
-    apply = ROOT / "docs" / "quickstart"
-    out = installation.run("chandlery", "up", "--detach", "--timeout", READY, "--apply", apply)
+    # Empty first, then the example besides: its application is started by a keeper that is at work.
+    installation.run("chandlery", "up", "--detach")
+    out = installation.run("chandlery", "up", "--detach", "--timeout", READY, "--quickstart")
     assert "Ready" in out
     yield installation
     installation.run("chandlery", "down")
@@ -128,6 +129,37 @@ def test_the_engines_own_clients_connect_as_printed(up):
         return info.name
 
     assert asyncio.run(ask()) == "workers"
+
+
+@pytest.mark.parametrize("clients", ["all", "none"])
+def test_what_status_prints_connects_as_it_is_printed(up, clients, tmp_path):
+    # Without clients on PATH, those that came with the engines and our own stand in.
+    (tmp_path / "curl").symlink_to(shutil.which("curl"))
+    path = up.env["PATH"] if clients == "all" else f"{BIN}:{tmp_path}"
+    rows = {row["kind"]: row["connect"] for row in json.loads(up.run("chandlery", "status", "-o", "json"))}
+
+    def connected(kind, text):
+        words = up.binding(f"{kind}/demo-{kind}", "password")
+        assert words not in rows[kind.title()]
+        done = subprocess.run(
+            ["/bin/sh", "-c", rows[kind.title()]],
+            env={**up.env, "PATH": path},
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=READY,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "in words" in connected("cache", "SET told 'in words'\nGET told\n")
+    assert "42" in connected("database", "SELECT 6 * 7;\n")
+    assert up.binding("queue/demo-queue", "stream") in connected("queue", "") or clients == "all"
+    for kind in ("LoadBalancer", "VirtualMachine"):
+        assert rows[kind].startswith("curl http://127.0.0.1:")
+    assert "served_by" in up.run("sh", "-c", rows["LoadBalancer"])
+    assert "hello from" in up.run("sh", "-c", rows["VirtualMachine"])
 
 
 def test_a_change_keeps_the_client_and_a_wrong_one_is_refused(up):

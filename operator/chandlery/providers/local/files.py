@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from chandlery.foundation.errors import ChandleryError, PermissionDenied, QuotaExceeded, Unavailable
+from chandlery.foundation.errors import ChandleryError, FailedPrecondition, PermissionDenied, QuotaExceeded, Unavailable
 
 PRIVATE_DIR = 0o700
 PRIVATE_FILE = 0o600
@@ -28,6 +28,12 @@ def os_error(error: OSError, doing: str, path: Path) -> ChandleryError:
         return PermissionDenied(
             f"not allowed ({error.strerror}) while {doing} {path}",
             hint="Make the data directory writable for the user that runs Chandlery, or name another by --data-dir.",
+            retry_after=10.0,
+        )
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return FailedPrecondition(
+            f"a file is where a directory must be, while {doing} {path}",
+            hint="Move the file away, or name another directory by --data-dir.",
             retry_after=10.0,
         )
     return Unavailable(f"{error.strerror or error} while {doing} {path}")

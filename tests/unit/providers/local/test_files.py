@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from chandlery.foundation.errors import PermissionDenied, QuotaExceeded, Unavailable
+from chandlery.foundation.errors import FailedPrecondition, PermissionDenied, QuotaExceeded, Unavailable
 from chandlery.providers.local.files import make_dir, os_error, read_json, remove_tree, write_atomic
 
 
@@ -71,3 +71,10 @@ def test_a_link_is_removed_and_what_it_points_to_stays(tmp_path):
     remove_tree(link)
     assert (target / "keep").exists()
     remove_tree(tmp_path / "nothing there")
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "taken").write_text("")
+    for path in (tmp_path / "taken", tmp_path / "taken" / "below"):
+        with pytest.raises(FailedPrecondition, match=f"a file is where a directory must be, while making {path}"):
+            make_dir(path)
