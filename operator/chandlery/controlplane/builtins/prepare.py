@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from chandlery.controlplane.builtins import service
+from chandlery.controlplane.builtins.podwarn import take_profiles
 from chandlery.controlplane.builtins.qos import qos_class
 from chandlery.controlplane.metadata import new_uid
 from chandlery.controlplane.types import Obj, RequestContext
@@ -55,9 +56,10 @@ def _label_keys(obj: Obj) -> None:
             _select(weighted.get("podAffinityTerm") or {}, labels)
 
 
-def _pod(_: RequestContext, obj: Obj) -> None:
+def _pod(ctx: RequestContext, obj: Obj) -> None:
     spec = obj["spec"]
     _label_keys(obj)
+    ctx.warnings += [text for text in take_profiles(obj) if text not in ctx.warnings]
     if spec.get("terminationGracePeriodSeconds", 0) < 0:
         spec["terminationGracePeriodSeconds"] = 1
     obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}

@@ -10,113 +10,20 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any
 
-from chandlery.controlplane.builtins import quantity
+from chandlery.controlplane.builtins import podwarn
 from chandlery.controlplane.metadata import label_errors
 from chandlery.controlplane.types import Obj, RequestContext
 
-_NODE_LABELS = {
-    "beta.kubernetes.io/arch": 'use "kubernetes.io/arch" instead',
-    "beta.kubernetes.io/os": 'use "kubernetes.io/os" instead',
-    "failure-domain.beta.kubernetes.io/region": 'use "topology.kubernetes.io/region" instead',
-    "failure-domain.beta.kubernetes.io/zone": 'use "topology.kubernetes.io/zone" instead',
-    "beta.kubernetes.io/instance-type": 'use "node.kubernetes.io/instance-type" instead',
-}
-
-
-def _quantity_warnings(resources: Any, path: str) -> list[str]:
-    found = []
-    for field in ("limits", "requests"):
-        for name in ("memory", "ephemeral-storage"):
-            text = ((resources or {}).get(field) or {}).get(name)
-            if text is not None and quantity.parse(text)[0].denominator != 1:
-                found.append(f'{path}.{field}[{name}]: fractional byte value "{text}" is invalid, must be an integer')
-    return found
-
-
-def _container(one: Obj, path: str, name_seen: set[str]) -> list[str]:
-    del name_seen
-    found = _quantity_warnings(one.get("resources"), f"{path}.resources")
-    seen: dict[str, int] = {}
-    for index, variable in enumerate(one.get("env") or ()):
-        name = variable.get("name", "")
-        if name in seen and f"$({name})" not in (variable.get("value") or ""):
-            text = f'hides previous definition of "{name}", which may be dropped when using apply'
-            found.append(f"{path}.env[{index}]: {text}")
-        seen[name] = index
-    ports: dict[tuple[str, int], int] = {}
-    for index, port in enumerate(one.get("ports") or ()):
-        key = (port.get("protocol", "TCP"), port.get("containerPort", 0))
-        if key in ports:
-            text = f"duplicate port definition with {path}.ports[{ports[key]}]"
-            found.append(f"{path}.ports[{index}]: {text}")
-        else:
-            ports[key] = index
-    return found
-
-
-def pod_spec(spec: Obj, path: str, *, template: bool) -> list[str]:
-    """Warnings about a PodSpec; `path` ends without a dot."""
-    found: list[str] = []
-    for key in spec.get("nodeSelector") or ():
-        if key in _NODE_LABELS:
-            found.append(f"{path}.nodeSelector[{key}]: deprecated since v1.14; {_NODE_LABELS[key]}")
-    terms = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    ) or {}
-    for index, term in enumerate(terms.get("nodeSelectorTerms") or ()):
-        here = f"{path}.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[{index}]"
-        if not term.get("matchExpressions") and not term.get("matchFields"):
-            found.append(f"{here}: a null or empty node selector term matches no objects")
-        for number, rule in enumerate(term.get("matchExpressions") or ()):
-            if rule.get("key") in _NODE_LABELS:
-                key = rule["key"]
-                found.append(
-                    f"{here}.matchExpressions[{number}].key: {key} is deprecated since v1.14; {_NODE_LABELS[key]}"
-                )
-    for index, one in enumerate(spec.get("topologySpreadConstraints") or ()):
-        here = f"{path}.topologySpreadConstraints[{index}]"
-        if one.get("topologyKey") in _NODE_LABELS:
-            key = one["topologyKey"]
-            found.append(f"{here}.topologyKey: {key} is deprecated since v1.14; {_NODE_LABELS[key]}")
-        if one.get("labelSelector") is None:
-            found.append(f"{here}.labelSelector: a null labelSelector results in matching no pod")
-    for index, alias in enumerate(spec.get("imagePullSecrets") or ()):
-        if not alias.get("name"):
-            found.append(f'{path}.imagePullSecrets[{index}].name: invalid empty name ""')
-    names: dict[str, int] = {}
-    for index, alias in enumerate(spec.get("hostAliases") or ()):
-        if alias.get("ip") in names:
-            found.append(f"{path}.hostAliases[{index}].ip: duplicate ip {alias['ip']}")
-        names[alias.get("ip", "")] = index
-    for group in ("initContainers", "containers"):
-        for index, one in enumerate(spec.get(group) or ()):
-            found += _container(one, f"{path}.{group}[{index}]", set())
-    found += _quantity_warnings({"limits": spec.get("overhead")}, f"{path}")
-    for index, volume in enumerate(spec.get("volumes") or ()):
-        here = f"{path}.volumes[{index}]"
-        if "gitRepo" in volume:
-            text = "deprecated in v1.11, and disabled by default in v1.33+"
-            found.append(f"{here}.gitRepo: {text}")
-        for kind, since, gone in (("glusterfs", 25, 26), ("cephfs", 28, 31), ("rbd", 28, 31)):
-            if kind in volume:
-                found.append(f"{here}.{kind}: deprecated in v1.{since}, non-functional in v1.{gone}+")
-    grace = spec.get("terminationGracePeriodSeconds")
-    if grace is not None and grace < 0:
-        found.append(
-            f"{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
-        )
-    del template
-    return found
-
 
 def _template(template: Any, path: str) -> list[str]:
-    return pod_spec((template or {}).get("spec") or {}, f"{path}.spec", template=True)
+    template = template or {}
+    return podwarn.warnings(template.get("metadata") or {}, template.get("spec") or {}, f"{path}.")
 
 
 def _pod(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
-    if old is not None and old.get("spec") == obj.get("spec"):
+    if old is not None:
         return []
-    return pod_name(obj, old) + pod_spec(obj.get("spec") or {}, "spec", template=False)
+    return pod_name(obj, old) + podwarn.warnings(obj["metadata"], obj.get("spec") or {})
 
 
 def pod_name(obj: Obj, old: Obj | None) -> list[str]:
@@ -142,51 +49,77 @@ def _workload_name(obj: Obj, old: Obj | None) -> list[str]:
     return [f"metadata.name: {text}: [{' '.join(problems)}]"]
 
 
+def _changed(obj: Obj, old: Obj | None) -> bool:
+    """At an update, templates are only looked at again when the spec changed."""
+    return old is None or obj.get("spec") != old.get("spec")
+
+
 def _workload(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
     found = _workload_name(obj, old)
-    template = (obj.get("spec") or {}).get("template")
-    if (
-        old is None
-        or obj["metadata"].get("generation") != old["metadata"].get("generation")
-        or obj.get("spec") != old.get("spec")
-    ):
-        found += _template(template, "spec.template")
-    return found
-
-
-def _replica_set(ctx: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
-    return _workload(ctx, obj, old)
-
-
-def _stateful_set(ctx: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
-    return _workload(ctx, obj, old)
-
-
-def _daemon_set(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
-    if old is not None and obj.get("spec") == old.get("spec"):
-        return []
-    return _template((obj.get("spec") or {}).get("template"), "spec.template")
-
-
-def _job(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
-    found = _workload_name(obj, old)
-    if old is None:
+    if _changed(obj, old):
         found += _template((obj.get("spec") or {}).get("template"), "spec.template")
     return found
 
 
+_HISTORY = "a negative value retains all historical revisions; a value >= 0 is recommended"
+
+
+def _stateful_set(ctx: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
+    found, spec = _workload(ctx, obj, old), obj.get("spec") or {}
+    inner = "" if old is None else ".Spec"
+    for index, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
+        found += podwarn.claim_spec(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{index}]{inner}")
+    limit = spec.get("revisionHistoryLimit")
+    if limit is not None and limit < 0:
+        found.append(f"spec.revisionHistoryLimit: {_HISTORY}")
+    return found
+
+
+def _daemon_set(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
+    template = (obj.get("spec") or {}).get("template")
+    if old is not None and template == (old.get("spec") or {}).get("template"):
+        return []
+    return _template(template, "spec.template")
+
+
+def _pod_template(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
+    if old is not None and obj.get("template") == old.get("template"):
+        return []
+    return _template(obj.get("template"), "template")
+
+
+_MANY, _PARALLEL = 100_000, 10_000
+_TOO_MANY = (
+    "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes "
+    "might not be able to track completedIndexes when a big number of indexes fail"
+)
+
+
+def _job_spec(spec: Obj, path: str) -> list[str]:
+    found = []
+    many = (spec.get("completions") or 0) > _MANY and (spec.get("parallelism") or 0) > _PARALLEL
+    if spec.get("completionMode") == "Indexed" and many:
+        found.append(f"{path}: {_TOO_MANY}")
+    return found + _template(spec.get("template"), f"{path}.template")
+
+
+def _job(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
+    found = _workload_name(obj, old)
+    return found + _job_spec(obj.get("spec") or {}, "spec") if _changed(obj, old) else found
+
+
 def _cron_job(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
     found = _workload_name(obj, old)
-    if old is None or obj.get("spec") != old.get("spec"):
+    if _changed(obj, old):
         job = ((obj.get("spec") or {}).get("jobTemplate") or {}).get("spec") or {}
-        found += _template(job.get("template"), "spec.jobTemplate.spec.template")
+        found += _job_spec(job, "spec.jobTemplate.spec")
     return found
 
 
 def _service(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
     spec = obj.get("spec") or {}
     found = []
-    if (obj["metadata"].get("annotations") or {}).get("service.kubernetes.io/topology-aware-hints"):
+    if "service.kubernetes.io/topology-aware-hints" in (obj["metadata"].get("annotations") or {}):
         found.append(
             "annotation service.kubernetes.io/topology-aware-hints is deprecated, please use "
             "service.kubernetes.io/topology-mode instead"
@@ -296,30 +229,81 @@ def _tls_problem(certificate: bytes, key: bytes) -> str:
 def _claim(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
     if old is not None and obj.get("spec") == old.get("spec"):
         return []
-    found = []
-    notes = obj["metadata"].get("annotations") or {}
+    return _beta_class(obj) + podwarn.claim_spec(obj.get("spec") or {}, "spec")
+
+
+def _beta_class(obj: Obj) -> list[str]:
     beta = "volume.beta.kubernetes.io/storage-class"
-    if beta in notes:
-        found.append(f'metadata.annotations[{beta}]: deprecated since v1.8; use "storageClassName" attribute instead')
-    requests = ((obj.get("spec") or {}).get("resources") or {}).get("requests") or {}
-    text = requests.get("storage")
-    if text is not None and quantity.parse(text)[0].denominator != 1:
-        found.append(f'spec.resources.requests[storage]: fractional byte value "{text}" is invalid, must be an integer')
-    return found
+    if beta not in (obj["metadata"].get("annotations") or {}):
+        return []
+    return [f'metadata.annotations[{beta}]: deprecated since v1.8; use "storageClassName" attribute instead']
 
 
 def _volume(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
     del old
-    found = []
     spec = obj.get("spec") or {}
+    found = _beta_class(obj)
+    options = "volume.beta.kubernetes.io/mount-options"
+    if options in (obj["metadata"].get("annotations") or {}):
+        found.append(f'metadata.annotations[{options}]: deprecated since v1.31; use "mountOptions" attribute instead')
     if spec.get("persistentVolumeReclaimPolicy") == "Recycle":
         found.append(
             "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the "
             "recommended approach is to use dynamic provisioning."
         )
-    beta = "volume.beta.kubernetes.io/storage-class"
-    if beta in (obj["metadata"].get("annotations") or {}):
-        found.append(f'metadata.annotations[{beta}]: deprecated since v1.8; use "storageClassName" attribute instead')
+    terms = ((spec.get("nodeAffinity") or {}).get("required") or {}).get("nodeSelectorTerms") or ()
+    for index, term in enumerate(terms):
+        found += podwarn.selector_term(term, f"spec.nodeAffinity.required.nodeSelectorTerms[{index}]", values=False)
+    return found + podwarn.old_volumes(spec, "spec")
+
+
+def _storage_class(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
+    del old
+    found = []
+    for index, term in enumerate(obj.get("allowedTopologies") or ()):
+        for number, rule in enumerate(term.get("matchLabelExpressions") or ()):
+            key = rule.get("key", "")
+            if key in podwarn.OLD_LABELS:
+                here = f"allowedTopologies[{index}].matchLabelExpressions[{number}].key"
+                found.append(f"{here}: {key} is {podwarn.OLD_LABELS[key]}")
+    return found
+
+
+def _capacity(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
+    del old
+    topology = obj.get("nodeTopology") or {}
+    found = podwarn.selector_term(topology, "nodeTopology", values=False)
+    for key in topology.get("matchLabels") or ():
+        if key in podwarn.OLD_LABELS:
+            found.append(f"nodeTopology.matchLabels.{key}: {podwarn.OLD_LABELS[key]}")
+    return found
+
+
+def _runtime_class(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
+    del old
+    selector = (obj.get("scheduling") or {}).get("nodeSelector") or {}
+    labels = podwarn.OLD_LABELS
+    return [f"scheduling.nodeSelector: {labels[key]}" for key in selector if key in labels]
+
+
+def _node(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
+    del old
+    spec = obj.get("spec") or {}
+    found = []
+    if spec.get("configSource") is not None:
+        found.append("spec.configSource: the feature is removed")
+    if spec.get("externalID"):
+        found.append("spec.externalID: this field is deprecated, and is unused by Kubernetes")
+    return found
+
+
+def _endpoint_slice(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
+    found = []
+    if old is None and obj.get("addressType") == "FQDN":
+        found.append("spec.addressType: FQDN endpoints are deprecated")
+    for index, one in enumerate(obj.get("endpoints") or ()):
+        for number, text in enumerate(one.get("addresses") or ()):
+            found += _odd_ip(f"endpoints[{index}].addresses[{number}]", text)
     return found
 
 
@@ -330,18 +314,25 @@ def _ingress(_: RequestContext, obj: Obj, old: Obj | None) -> list[str]:
 
 
 WARNINGS: dict[tuple[str, str], Callable[[RequestContext, Obj, Obj | None], list[str]]] = {
+    ("", "Node"): _node,
     ("", "Pod"): _pod,
+    ("", "PodTemplate"): _pod_template,
+    ("", "ReplicationController"): _workload,
     ("", "Service"): _service,
     ("", "Secret"): _secret,
     ("", "PersistentVolumeClaim"): _claim,
     ("", "PersistentVolume"): _volume,
     ("apps", "Deployment"): _workload,
-    ("apps", "ReplicaSet"): _replica_set,
+    ("apps", "ReplicaSet"): _workload,
     ("apps", "StatefulSet"): _stateful_set,
     ("apps", "DaemonSet"): _daemon_set,
     ("batch", "Job"): _job,
     ("batch", "CronJob"): _cron_job,
     ("networking.k8s.io", "Ingress"): _ingress,
     ("networking.k8s.io", "NetworkPolicy"): _network_policy,
+    ("node.k8s.io", "RuntimeClass"): _runtime_class,
+    ("discovery.k8s.io", "EndpointSlice"): _endpoint_slice,
+    ("storage.k8s.io", "CSIStorageCapacity"): _capacity,
+    ("storage.k8s.io", "StorageClass"): _storage_class,
 }
 """(group, kind) -> texts for Warning headers; `old` is None at creation."""

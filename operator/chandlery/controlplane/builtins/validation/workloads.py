@@ -236,7 +236,7 @@ def _stateful_spec(spec: Obj) -> Errors:
     for field in ("whenDeleted", "whenScaled") if retention else ():
         here = f"spec.persistentVolumeClaimRetentionPolicy.{field}"
         errors += one_of(here, retention.get(field, ""), ("Retain", "Delete"))
-    errors += _fields(spec, "spec", "replicas", "minReadySeconds", "revisionHistoryLimit")
+    errors += _fields(spec, "spec", "replicas", "minReadySeconds")
     errors += non_negative("spec.ordinals.start", (spec.get("ordinals") or {}).get("start"))
     errors += _selector(spec, "spec", "statefulset")
     template = spec.get("template")
