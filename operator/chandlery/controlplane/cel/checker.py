@@ -21,7 +21,7 @@ from chandlery.controlplane.cel.ast import (
     StructExpr,
 )
 from chandlery.controlplane.cel.decls import Functions
-from chandlery.controlplane.cel.errors import CompileError
+from chandlery.controlplane.cel.errors import CompileError, deep_stack
 from chandlery.controlplane.cel.types import (
     BOOL,
     BYTES,
@@ -91,10 +91,11 @@ class Checked:
 def check(source: str, expr: Expr, variables: Mapping[str, Type], functions: Functions) -> Checked:
     """Raises CompileError with every problem."""
     checker = _Checker(variables, functions)
-    checker.check(expr)
-    checker.settle(expr)
-    if not checker.problems:
-        checker.literals(expr)
+    with deep_stack():
+        checker.check(expr)
+        checker.settle(expr)
+        if not checker.problems:
+            checker.literals(expr)
     if checker.problems:
         raise CompileError(source, checker.problems)
     return Checked(expr, expr.type, frozenset(checker.names))

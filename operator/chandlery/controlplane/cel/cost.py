@@ -11,6 +11,7 @@ import math
 
 from chandlery.controlplane.cel.ast import Call, Comprehension, Const, Expr, Ident, ListExpr, MapExpr, Select
 from chandlery.controlplane.cel.declared import Declared
+from chandlery.controlplane.cel.errors import deep_stack
 from chandlery.controlplane.cel.sizes import MOST, ONE, UNKNOWN, ZERO, Entries, Range, Sizes, exactly
 from chandlery.controlplane.cel.types import Type
 
@@ -34,7 +35,8 @@ def _constant(expr: Expr, otherwise: int) -> int:
 
 def estimate(expr: Expr, root: Declared) -> int:
     """The most that one evaluation can cost; `root` declares `self` and `oldSelf`."""
-    return _Coster(root).cost(expr).high
+    with deep_stack():
+        return _Coster(root).cost(expr).high
 
 
 class _Coster(Sizes):

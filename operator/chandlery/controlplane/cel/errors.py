@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_FRAMES = 20_000
+"""Room for the deepest expression that the parser lets through, a dozen calls for each level of it."""
+
+
+@contextmanager
+def deep_stack() -> Iterator[None]:
+    """Room for walks over expressions, which nest deeper than Python lets functions call one another by default."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _FRAMES))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 class CelError(Exception):

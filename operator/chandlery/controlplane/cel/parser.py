@@ -13,7 +13,7 @@ from chandlery.controlplane.cel.ast import (
     Select,
     StructExpr,
 )
-from chandlery.controlplane.cel.errors import CompileError
+from chandlery.controlplane.cel.errors import CompileError, deep_stack
 from chandlery.controlplane.cel.lexer import RESERVED, Token, tokenize
 from chandlery.controlplane.cel.values import UInt
 
@@ -53,11 +53,12 @@ def parse(source: str) -> Expr:
         )
     tokens, problems = tokenize(source)
     parser = _Parser(tokens)
-    try:
-        expr = parser.expression()
-        parser.finish()
-    except _StopError:
-        pass
+    with deep_stack():
+        try:
+            expr = parser.expression()
+            parser.finish()
+        except _StopError:
+            pass
     if problems or parser.problems:
         raise CompileError(source, problems + parser.problems)
     return expr
@@ -68,6 +69,8 @@ class _Parser:
         self.tokens = tokens
         self.at = 0
         self.depth = 0
+        self.chained = {"relation": 0, "calc": 0, "member": 0}
+        """How many operators of a kind stand before what is read, here and outside: each nests the tree as deep."""
         self.recovering = False
         self.problems: list[tuple[int, str]] = []
 
@@ -124,9 +127,7 @@ class _Parser:
 
     def expression(self) -> Expr:
         self.depth += 1
-        if self.depth > _DEPTH:
-            self.fail(-1, f"expression recursion limit exceeded: {_DEPTH}")
-            raise _StopError
+        self._check_depth()
         condition = self.disjunction()
         question = self.take("?")
         if question is not None:
@@ -137,38 +138,53 @@ class _Parser:
         self.depth -= 1
         return condition
 
+    def _check_depth(self, kind: str = "") -> None:
+        if kind:
+            self.chained[kind] += 1
+        if self.depth + max(self.chained.values()) > _DEPTH:
+            self.problems = [(-1, f"expression recursion limit exceeded: {_DEPTH}")]
+            raise _StopError
+
     def disjunction(self) -> Expr:
-        left = self.conjunction()
+        terms, operators = [self.conjunction()], []
         while operator := self.take("||"):
-            left = Call(operator.offset, "_||_", None, [left, self.conjunction()])
-        return left
+            operators.append(operator.offset)
+            terms.append(self.conjunction())
+        return _balanced("_||_", terms, operators)
 
     def conjunction(self) -> Expr:
-        left = self.relation()
+        terms, operators = [self.relation()], []
         while operator := self.take("&&"):
-            left = Call(operator.offset, "_&&_", None, [left, self.relation()])
-        return left
+            operators.append(operator.offset)
+            terms.append(self.relation())
+        return _balanced("_&&_", terms, operators)
 
     def relation(self) -> Expr:
-        left = self.sum()
+        before, left = self.chained["relation"], self.sum()
         while self.token.kind in _RELATIONS:
             operator = self.next()
+            self._check_depth("relation")
             name = "@in" if operator.kind == "in" else f"_{operator.kind}_"
             left = Call(operator.offset, name, None, [left, self.sum()])
+        self.chained["relation"] = before
         return left
 
     def sum(self) -> Expr:
-        left = self.product()
+        before, left = self.chained["calc"], self.product()
         while self.token.kind in ("+", "-"):
             operator = self.next()
+            self._check_depth("calc")
             left = Call(operator.offset, f"_{operator.kind}_", None, [left, self.product()])
+        self.chained["calc"] = before
         return left
 
     def product(self) -> Expr:
-        left = self.unary()
+        before, left = self.chained["calc"], self.unary()
         while self.token.kind in ("*", "/", "%"):
             operator = self.next()
+            self._check_depth("calc")
             left = Call(operator.offset, f"_{operator.kind}_", None, [left, self.unary()])
+        self.chained["calc"] = before
         return left
 
     def unary(self) -> Expr:
@@ -188,16 +204,19 @@ class _Parser:
         return operand
 
     def member(self) -> Expr:
-        expr = self.primary()
+        before, expr = self.chained["member"], self.primary()
         while True:
             if dot := self.take("."):
+                self._check_depth("member")
                 expr = self._dotted(expr, dot)
             elif bracket := self.take("["):
+                self._check_depth("member")
                 optional = self.take("?") is not None
                 index = self.expression()
                 self.expect("]")
                 expr = Call(bracket.offset, "_[?_]" if optional else "_[_]", None, [expr, index])
             else:
+                self.chained["member"] = before
                 return expr
 
     def _dotted(self, expr: Expr, dot: Token) -> Expr:
@@ -371,6 +390,18 @@ class _Parser:
             body = Call(offset, "optional.of", None, [body])
         present = Call(offset, "hasValue", target, [])
         return Call(offset, "_?_:_", None, [present, body, Call(offset, "optional.none", None, [])])
+
+
+def _balanced(name: str, terms: list[Expr], operators: list[int]) -> Expr:
+    """A chain of && or || as a tree that is as flat as can be: these chains may have thousands of terms."""
+
+    def tree(first: int, last: int) -> Expr:
+        middle = (first + last + 1) // 2
+        left = terms[middle] if middle == first else tree(first, middle - 1)
+        right = terms[middle + 1] if middle == last else tree(middle + 1, last)
+        return Call(operators[middle], name, None, [left, right])
+
+    return tree(0, len(operators) - 1) if operators else terms[0]
 
 
 def _is_number(token: Token) -> bool:

@@ -25,7 +25,7 @@ from chandlery.controlplane.cel.ast import (
 from chandlery.controlplane.cel.checker import children
 from chandlery.controlplane.cel.closures import ABSENT, Frame, Run
 from chandlery.controlplane.cel.decls import Overload
-from chandlery.controlplane.cel.errors import CelCostError, CelError, PlanError
+from chandlery.controlplane.cel.errors import CelCostError, CelError, PlanError, deep_stack
 from chandlery.controlplane.cel.types import Type, unwrap_optional
 from chandlery.controlplane.cel.values import (
     NONE,
@@ -67,9 +67,10 @@ class Program:
     __slots__ = ("_places", "_run", "_size", "fields", "names", "type")
 
     def __init__(self, expr: Expr, variables: Mapping[str, Type], names: frozenset[str]) -> None:
-        check_constants(expr)
         planner = _Planner(variables)
-        self._run = planner.plan(expr)
+        with deep_stack():
+            check_constants(expr)
+            self._run = planner.plan(expr)
         self._size = planner.size
         self._places = planner.variables
         self.type = expr.type

@@ -200,3 +200,44 @@ def test_costs_grow_with_what_the_schema_allows() -> None:
     assert cost("self.all(x, x == 'a')", few) == 1 + 1 + 5 * (2 + 1 + 2)
     many: Schema = {"type": "array", "items": {"type": "string"}}
     assert cost("self.all(x, self.all(y, x == y))", many) > 10**15
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "(" * 240 + "self.n == 1" + ")" * 240,
+        " || ".join(["self.n == 2"] * 700) + " || self.n == 1",
+        " && ".join(["self.n == 1"] * 700),
+        "+".join(["self.n"] * 240) + " == 240",
+        "size(" + "[" * 200 + "1" + "]" * 200 + ") == 1",
+        "[1].all(x, " * 100 + "self.n == x100" + ")" * 100,
+        "string(" * 200 + "self.n" + ")" * 200 + " == '1'",
+    ],
+    ids=["parentheses", "or", "and", "plus", "lists", "macros", "calls"],
+)
+def test_rules_may_be_deep(rule: str) -> None:
+    for depth in range(100, 0, -1):
+        rule = rule.replace("[1].all(x, ", f"[1].all(x{depth}, ", 1)
+    schema = obj([{"rule": rule}], n=INTEGER)
+    assert broken(schema, {"n": 1}) == []
+    assert cost(rule, schema) >= 0
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "(" * 5000 + "true" + ")" * 5000,
+        "+".join(["self.n"] * 5000) + " == 5000",
+        "size(" + "[" * 5000 + "1" + "]" * 5000 + ") == 1",
+        "true ? true : " * 5000 + "true",
+        "self" + ".n" * 5000 + " == 1",
+        "[1].all(x, " * 2000 + "true" + ")" * 2000,
+        "1 < " * 3000 + "1",
+        "self" + "[0]" * 3000 + " == 1",
+    ],
+    ids=["parentheses", "plus", "lists", "conditions", "fields", "macros", "relations", "places"],
+)
+def test_rules_that_are_too_deep_say_so(rule: str) -> None:
+    node = Node(obj([], n=INTEGER))
+    with pytest.raises(ValueError, match="expression recursion limit exceeded: 250"):
+        check_rule(schema_key(node.raw, resource=False), {"rule": rule}, declare(node, resource=False))
