@@ -414,3 +414,47 @@ def test_a_watch_from_a_revision_to_come_begins_after_it(ask):
     seen = [json.loads(line)["object"]["metadata"]["resourceVersion"] for line in text.splitlines()]
     assert seen
     assert int(seen[0]) > now + 3
+
+
+# --- what a node would answer ---------------------------------------------------------------------------
+
+LOG = 'PodLogOptions "on" is invalid: '
+
+
+@pytest.mark.parametrize(
+    ("where", "status", "message"),
+    [
+        ("log?tailLines=-1", 422, f"{LOG}tailLines: Invalid value: -1: must be greater than or equal to 0"),
+        ("log?limitBytes=0", 422, f"{LOG}limitBytes: Invalid value: 0: must be greater than 0"),
+        (
+            "log?sinceSeconds=1&sinceTime=2020-01-01T00:00:00Z",
+            422,
+            f"{LOG}: Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified",
+        ),
+        ("log?tailLines=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
+        ("log", 400, "a container name must be specified for pod on, choose one of: [c d]"),
+        ("log?container=x", 400, "container x is not valid for pod on"),
+        ("exec?container=c&command=ls", 400, "pod on does not have a host assigned"),
+        ("portforward", 400, "pod on does not have a host assigned"),
+        ("proxy", 400, "address not allowed"),
+    ],
+)  # fmt: skip
+def test_what_a_node_would_answer_is_asked_for_rightly_first(ask, where, status, message):
+    two = {"containers": [{"name": name, "image": "i"} for name in "cd"]}
+    assert ask("POST", f"{V1}/pods", named("on", spec=two))[0] in (201, 409)
+    found, answer = ask("GET", f"{V1}/pods/on/{where}")
+    assert (found, answer["message"]) == (status, message)
+
+
+def test_a_pod_without_a_node_has_no_logs_and_one_on_an_unknown_node_none_either(ask):
+    make(ask, f"{V1}/pods", "alone", spec=POD)
+    assert ask("GET", f"{V1}/pods/alone/log")[0] == 204
+    make(ask, f"{V1}/pods", "away", spec={**POD, "nodeName": "nowhere"})
+    found, answer = ask("GET", f"{V1}/pods/away/log")
+    assert (found, answer["message"]) == (404, 'nodes "nowhere" not found')
+
+
+def test_export_is_no_more(ask):
+    make(ask, f"{V1}/configmaps", "kept")
+    assert ask("GET", f"{V1}/configmaps/kept?export=false")[0] == 200
+    assert ask("GET", f"{V1}/configmaps/kept?export=true")[0] == 400

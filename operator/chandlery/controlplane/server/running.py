@@ -17,7 +17,7 @@ from chandlery.controlplane.server.negotiate import PLAIN
 from chandlery.controlplane.server.warnings import warning_headers
 from chandlery.controlplane.settings import ControlPlaneSettings
 from chandlery.controlplane.types import ApiError, Obj, RequestContext, Resource
-from chandlery.controlplane.verbs import components, pods, read
+from chandlery.controlplane.verbs import components, onnode, pods, read
 from chandlery.controlplane.verbs.create import answer_virtual, create
 from chandlery.controlplane.verbs.decode import decode, decode_options
 from chandlery.controlplane.verbs.delete import delete, delete_collection, delete_options
@@ -51,8 +51,11 @@ class Running:
         )
         if resource.deprecation:
             ctx.warnings.append(resource.deprecation)
-        if ctx.subresource in pods.ON_NODE and verb not in ("list", "watch"):
-            raise pods.on_node(self._core, ctx)
+        if ctx.subresource in onnode.ON_NODE and verb not in ("list", "watch"):
+            problem = onnode.on_node(self._core, ctx, call.query)
+            if problem is None:
+                return Response(status=204)
+            raise problem
         if verb == "get":
             return await self._get(call, ctx)
         if verb == "list":
@@ -77,6 +80,8 @@ class Running:
             return answer(call, ctx, await get_scale(core, ctx), 200)
         if (resource.group, resource.plural, ctx.subresource) in core.virtual:
             raise errors.method_not_allowed()
+        if as_flag(call.query.get("export")):
+            raise errors.bad_request("the export parameter, deprecated since v1.14, is no longer supported")
         if core.store.shared and call.query.get("resourceVersion") != "0":
             await core.current()
         known = resource.storage_key != components.KEY

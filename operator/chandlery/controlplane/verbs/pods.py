@@ -1,7 +1,4 @@
-"""What can be done with a pod besides the usual: eviction, binding, and the endpoints that need its node.
-
-Nothing here runs pods, so their logs, shells and ports answer as a cluster does whose nodes are not there.
-"""
+"""What can be done with a pod besides the usual: eviction and binding (see `onnode` for what its node would answer)."""
 
 from __future__ import annotations
 
@@ -24,9 +21,6 @@ from chandlery.controlplane.verbs.create import match_namespace
 from chandlery.controlplane.verbs.delete import DeleteOptions, delete
 from chandlery.controlplane.verbs.scale import selector_text
 from chandlery.controlplane.verbs.update import check_precondition, etcd_key, update
-
-ON_NODE = frozenset({"log", "exec", "attach", "portforward", "proxy"})
-"""Subresources that a node would answer."""
 
 SUBRESOURCES: dict[tuple[str, str], dict[str, Obj]] = {
     ("", "pods"): {
@@ -88,23 +82,6 @@ def binding_handler(core: Core) -> Callable[[RequestContext, Obj], Awaitable[Obj
     return handle
 
 
-def on_node(core: Core, ctx: RequestContext) -> ApiError:
-    """The answer of an endpoint that needs a node (raises ApiError 404 when the object isn't there)."""
-    if ctx.subresource == "proxy":
-        ctx.name = _proxied(ctx)
-    entry = core.get(ctx.resource, ctx.namespace, ctx.name)
-    if ctx.resource.plural == "services":
-        return ApiError(
-            503, "ServiceUnavailable", f'no endpoints available for service "{ctx.name}"', {"name": ctx.name}
-        )
-    if ctx.resource.plural == "nodes":
-        return errors.internal(f"node {ctx.name} can't be reached: no kubelet runs there")
-    node = (entry.obj.get("spec") or {}).get("nodeName")
-    if not node:
-        return errors.bad_request(f"pod {ctx.name} does not have a host assigned")
-    return errors.internal(f"node {node} can't be reached: no kubelet runs there")
-
-
 _DONE = orjson.dumps({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
 _MOST_DISRUPTED = 2000
 _APISERVER = UserInfo("system:apiserver", groups=("system:masters", "system:authenticated"))
@@ -122,17 +99,6 @@ def _cannot_bind(ctx: RequestContext, why: str) -> ApiError:
     kind = "pods/binding"
     text = f'Operation cannot be fulfilled on {kind} "{ctx.name}": {why}'
     return ApiError(409, "Conflict", text, {"name": ctx.name, "kind": kind})
-
-
-def _proxied(ctx: RequestContext) -> str:
-    """The object's name in `name`, `name:port`, `scheme:name` or `scheme:name:port`. Raises ApiError 400."""
-    parts = ctx.name.split(":")
-    if len(parts) == 3 and parts[0] in ("http", "https", ""):
-        return parts[1]
-    if len(parts) > 2 or not parts[0]:
-        kind = ctx.resource.plural.removesuffix("s")
-        raise errors.bad_request(f'invalid {kind} request "{ctx.name}"')
-    return parts[0]
 
 
 async def bind(core: Core, ctx: RequestContext, binding: Obj) -> bytes:
