@@ -58,6 +58,12 @@ def _is_alive(pid: int) -> str | None:
     return "alive"
 
 
+def identity(directory: Path) -> list[int]:
+    """What tells a directory from its copy. A copy names the processes of the other in its files."""
+    found = directory.stat()
+    return [found.st_dev, found.st_ino]
+
+
 class Child:
     """One process that is kept."""
 
@@ -122,9 +128,13 @@ class Keeper:
     def end_leftovers(self) -> None:
         """End what a keeper that was killed left running."""
         try:
-            known = json.loads(self.state_file.read_text())["children"]
+            state = json.loads(self.state_file.read_text())
+            known = state["children"]
         except (OSError, ValueError, KeyError):
             return
+        own = identity(self.run_dir)
+        if state.get("directory", own) != own:
+            return  # this directory is a copy, and they are the other's
         left = [(c["pid"], c["started"]) for c in known.values() if c.get("pid")]
         left = [(pid, started) for pid, started in left if started is not None and start_time(pid) == started]
         self._end(left, ours=False)
@@ -203,6 +213,7 @@ class Keeper:
         state = {
             "pid": os.getpid(),
             "started": start_time(os.getpid()),
+            "directory": identity(self.run_dir),
             "children": {child.name: child.state() for child in self.children},
         }
         temporary = self.state_file.with_suffix(".tmp")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chandlery.app.home import Home
-from chandlery.app.keeper import start_time
+from chandlery.app.keeper import identity, start_time
 from chandlery.foundation.errors import EngineFailed, Timeout
 
 
@@ -31,9 +31,31 @@ def state(home: Home) -> dict[str, Any] | None:
     """What the keeper wrote, when it is alive."""
     try:
         found: dict[str, Any] = json.loads(home.keeper_state.read_text())
+        own = identity(home.run)
     except (OSError, ValueError):
         return None
+    if found.get("directory", own) != own:
+        return None  # the keeper of the directory that this one is a copy of
     return found if start_time(found.get("pid", 0)) == found.get("started") else None
+
+
+def check_no_copy(home: Home) -> None:
+    """Raise when it is a copy of a directory whose engines run: the operator would not work on it.
+
+    Raises:
+        AlreadyExists: says which one, and how to go on.
+    """
+    try:
+        known = json.loads((home.root / "directory.json").read_text())
+    except (OSError, ValueError):
+        return
+    if [known.get("device"), known.get("inode")] == identity(home.root):
+        return
+    from chandlery.providers.local import LocalProvider
+
+    provider = LocalProvider(home.root)
+    provider.open()  # it knows the processes
+    provider.close()
 
 
 def is_kept(home: Home) -> bool:

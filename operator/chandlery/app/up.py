@@ -157,6 +157,7 @@ class Up:
             if added := keeping.add(self.home, wanted):
                 self.progress.done(f"started besides: {', '.join(added)}")
             return
+        keeping.check_no_copy(self.home)
         self.keeper = keeping.start(self.home, processes(self.options, self.home))
 
     async def bring_up(self) -> list[Obj]:

@@ -251,6 +251,7 @@ class ControlPlane:
             sock.setblocking(False)
             try:
                 sock.bind((settings.host, port))
+                sock.listen(1024)  # until somebody listens another may bind the same port, too
             except OSError as error:
                 sock.close()
                 if port and not wanted:
