@@ -143,6 +143,31 @@ _SELECTORS = [
     ",",
     "a>1",
 ]
+_EXPRESSIONS = [
+    "self.size < 100", "has(self.users)", "self.users.all(u, u.name != '')", "self == oldSelf", "oldSelf.size", "1", "'a'",
+    "self.tags.exists(t, t in ['a'])", "quantity('1Gi')", "self.engine.matches('(a+)+$')", "self.opts['k']", "true ? 1 : 2",
+    "self.any.x[0]", "url('http://a/b').getHost()", "ip('::1')", "cidr('10.0.0.0/8')", "duration('1h')", "-9223372036854775808",
+    "1u", "b'\\x00'", "[1, 2].map(x, x * 2)", "{'a': 1}.a", "dyn(1)", "type(self)", "self.ios", "size(self.tags)", "1.0 / 0.0",
+    "'%s'.format([self])", "self.?size.orValue(1)", "optional.of(1)", "cel.bind(x, 1, x)", "'a'.find('[')", "semver('1.2.3')",
+]  # fmt: skip
+_OPERATORS = [
+    " && ",
+    " || ",
+    " + ",
+    " - ",
+    " * ",
+    " / ",
+    " % ",
+    " == ",
+    " in ",
+    " < ",
+    " ? ",
+    " : ",
+    ".",
+    ", ",
+    "(",
+    ")",
+]
 _ACCEPTS = [
     "application/json",
     "application/yaml",
@@ -236,6 +261,9 @@ class _Maker:
         if kind < 0.95:
             body = copy.deepcopy(CRD)
             body["metadata"]["name"] = f"claims{number_of(rnd)}.{GROUP}"
+            if rnd.random() < 0.5:
+                schema = body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+                schema["x-kubernetes-validations"] = [self.rule() for _ in range(rnd.randint(1, 3))]
             where = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
             return self.done("POST", where, self.bytes_of(self.mutate(body)), "application/json", dry=True)
         noise = "/".join(rnd.choice(["api", "apis", "v1", "apps", "namespaces", "default", "pods", "x", "..", "%2f", "%00", "é"]) for _ in range(rnd.randint(1, 7)))  # fmt: skip
@@ -254,8 +282,8 @@ class _Maker:
             ("force", ["true", "maybe"]),
             ("fieldValidation", ["Strict", "Ignore", "Nope"]),
             ("dryRun", ["All", "Some"]),
-            ("labelSelector", [rnd.choice(_SELECTORS)]),
-            ("fieldSelector", [rnd.choice(_SELECTORS)]),
+            ("labelSelector", [rnd.choice(_SELECTORS), self.selector()]),
+            ("fieldSelector", [rnd.choice(_SELECTORS), self.selector()]),
             ("limit", ["1", "-1", "x"]),
             ("continue", ["x", "eyJ2IjoibWV0YS5rOHMuaW8vdjEifQ", "e30"]),
             ("resourceVersion", ["0", "1", "99999999999", "x"]),
@@ -274,9 +302,59 @@ class _Maker:
             headers["Accept"] = rnd.choice(_ACCEPTS)
         if rnd.random() < 0.03:
             headers["Authorization"] = "Bearer " + rnd.choice(
-                ["x", "a.b.c", "e30.e30.e30", "\u00e9".encode().hex(), "." * 9]
+                ["x", "a.b.c", "e30.e30.e30", "\u00e9".encode().hex(), "." * 9, self.token(), self.token()]
             )
         return Request(self.number, method, path, headers, body)
+
+    def rule(self) -> Any:
+        rnd = self.rnd
+        text = rnd.choice(_EXPRESSIONS)
+        for _ in range(rnd.choice([0, 1, 2, 5])):
+            text += rnd.choice(_OPERATORS) + rnd.choice(_EXPRESSIONS)
+        wrapped = rnd.choice(["%s", "(%s)", "!%s", "[%s]", "size(%s)", "[1].all(x, %s)"])
+        text = text if rnd.random() < 0.8 else text[: rnd.randrange(len(text) + 1)]
+        for _ in range(rnd.choice([0, 0, 1, 3, 300])):
+            text = wrapped.replace("%s", text)
+        out = {"rule": text}
+        if rnd.random() < 0.3:
+            out[rnd.choice(["messageExpression", "message", "fieldPath", "reason"])] = rnd.choice(_EXPRESSIONS)
+        if rnd.random() < 0.2:
+            out["optionalOldSelf"] = rnd.choice([True, False, "x"])
+        return out
+
+    def token(self) -> str:
+        """A token of a ServiceAccount with parts that are wrong."""
+        rnd = self.rnd
+        claims = {
+            "iss": "https://kubernetes.default.svc", "aud": ["https://kubernetes.default.svc"], "exp": 9999999999,
+            "sub": "system:serviceaccount:default:default", "kubernetes.io": {"namespace": "default"},
+        }  # fmt: skip
+        parts = [self.mutate({"alg": "ES256", "kid": "x", "typ": "JWT"}), self.mutate(claims)]
+        texts = [base64.urlsafe_b64encode(self.bytes_of(part)).decode().rstrip("=") for part in parts]
+        return ".".join([*texts, rnd.choice(["", "AA", "A" * 86, "_", "x.y"])])
+
+    def selector(self) -> str:
+        rnd = self.rnd
+        words = [
+            "a",
+            "b.c/d",
+            "metadata.name",
+            "spec.x",
+            "",
+            "=",
+            "==",
+            "!=",
+            " in ",
+            " notin ",
+            "(",
+            ")",
+            ",",
+            "!",
+            ">",
+            "\\",
+            "é",
+        ]
+        return "".join(rnd.choice(words) for _ in range(rnd.randint(0, 12)))
 
     def patch(self, obj: Any) -> tuple[bytes, str]:
         rnd = self.rnd
