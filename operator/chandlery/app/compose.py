@@ -123,6 +123,7 @@ def make_operator(*, kubeconfig: Path | None, data_dir: Path | None) -> Operator
         lease_seconds=run.lease_seconds,
         shards=run.shards if run.sharding else 0,
         plain=Listen(run.metrics_host, run.metrics_port),
+        other_kinds=run.other_kinds,
         webhook=webhook,
         webhook_files=files,
         webhook_service=run.webhook_service,
@@ -136,6 +137,9 @@ def make_operator(*, kubeconfig: Path | None, data_dir: Path | None) -> Operator
 
     kubernetes = KubernetesProviderFactory(load(KubernetesSettings))
     factories = {**providers(data_dir), "kubernetes": kubernetes}
-    operator = Operator(load_credentials(kubeconfig), switched_on(run.kinds), factories, settings=settings, audit=audit)
+    kinds = switched_on(run.kinds)
+    others = [kind for kind in switched_on("*") if kind not in kinds]
+    credentials = load_credentials(kubeconfig)
+    operator = Operator(credentials, kinds, factories, others=others, settings=settings, audit=audit)
     kubernetes.api = operator.api  # workloads are made where our own objects are, over the same connections
     return operator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from chandlery.foundation.config import Seconds, section
 
@@ -13,6 +14,9 @@ from chandlery.foundation.config import Seconds, section
 class RunSettings:
     kinds: str = "*"
     """Kinds that are switched on, by name with commas between; * means all."""
+    other_kinds: Literal["delete", "leave"] = "delete"
+    """What is done for the kinds that are switched off, where something was made for objects of theirs: delete carries
+    out their deletion and nothing else; leave does nothing, as another operator serves them."""
     metrics_host: str = "127.0.0.1"
     """Where metrics and probes are served."""
     metrics_port: int = 0

@@ -24,7 +24,7 @@ from chandlery.foundation.events import Bus
 from chandlery.model.base import Ref
 from chandlery.model.scalars import Duration
 from chandlery.reconcile.answers import Answers
-from chandlery.reconcile.api import PROVIDER_CONFIGS, RESOURCE_CLASSES, SECRETS, Api, Key, Obj, type_of
+from chandlery.reconcile.api import FINALIZER, PROVIDER_CONFIGS, RESOURCE_CLASSES, SECRETS, Api, Key, Obj, type_of
 from chandlery.reconcile.binding import MANAGED_SELECTOR, Binder, owner_of
 from chandlery.reconcile.classes import Catalogue, made_by
 from chandlery.reconcile.drivers import Drivers
@@ -55,6 +55,7 @@ class Core:
     Args:
         api: the API server.
         kinds: the kinds that are switched on.
+        retired: kinds that are switched off, of which deletions are carried out and nothing else.
         providers: how to open the sessions of each provider, by name.
         settings: of the loop.
         clock: the only source of time.
@@ -78,11 +79,13 @@ class Core:
         metrics: Metrics | None = None,
         jitter: Callable[[], float] = random.random,
         gate: Gate | None = None,
+        retired: Sequence[Kind] = (),
     ) -> None:
         self.settings = settings or LoopSettings()
         self.metrics = metrics or Metrics()
-        self.kinds = {kind.name: kind for kind in kinds}
-        self.types = {kind.name: type_of(kind.names) for kind in kinds}
+        self.kinds = {kind.name: kind for kind in (*kinds, *retired)}
+        self.types = {kind.name: type_of(kind.names) for kind in (*kinds, *retired)}
+        self.retired = frozenset(kind.name for kind in retired)
         self._api = api
         self._clock = clock
         self._jitter = jitter
@@ -140,11 +143,13 @@ class Core:
             bus=self.bus,
             fence=fence,
             refer=self._refer,
+            retired=self.retired,
             enqueue=self._enqueue,
             random=self._jitter,
         )
+        served = {name: kind for name, kind in self.kinds.items() if name not in self.retired}
         self.platform = PlatformStatus(
-            api, clock, store, self.catalogue, self.kinds, self.drivers, self.sessions, fence, self._logger
+            api, clock, store, self.catalogue, served, self.drivers, self.sessions, fence, self._logger
         )
         self._tell_platform = guarded(self.platform.tell, fence, self._gate, None)
         queue: WorkQueue[Key] = WorkQueue(
@@ -359,6 +364,12 @@ class Core:
                 with contextlib.suppress(ChandleryError):  # another replica leads, or none: it tells
                     await self._tell_platform(key)
             await self.platform.wait()
+
+    def held(self) -> int:
+        """Objects of kinds that are switched off which our finalizer holds."""
+        store = self.engine.store
+        items = (obj for name in self.retired for _, obj in store.items(name))
+        return sum(FINALIZER in (obj["metadata"].get("finalizers") or ()) for obj in items)
 
     def sweep_soon(self) -> None:
         """Events may have been lost: make a full list now."""

@@ -93,6 +93,8 @@ class Environment:
     """The fencing token; raises Fenced when another replica leads."""
     refer: Callable[[Key, Sequence[Ref]], None] = lambda _key, _refs: None
     """What the object refers to now: a change there enqueues it."""
+    retired: frozenset[str] = frozenset()
+    """Kinds that are switched off: nothing is done for them but deletions."""
     enqueue: Callable[[Key], None] = lambda _key: None
     """The object needs a pass."""
     random: Callable[[], float] = field(default=random.random)

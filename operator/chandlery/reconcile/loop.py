@@ -93,6 +93,8 @@ class Loop:
         if raw is None:
             self._forget(key)
             return Next()
+        if key.kind in self._env.retired and not raw["metadata"].get("deletionTimestamp"):
+            return Next()
         if self._env.no_room(key, raw):
             return Next(NO_ROOM * (0.5 + self._env.random()))
         with traced_pass(key, raw, self._env.clock):

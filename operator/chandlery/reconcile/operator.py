@@ -29,6 +29,7 @@ from chandlery.reconcile.kopf_binding import KopfSource
 from chandlery.reconcile.leader import Elector, identity
 from chandlery.reconcile.locks import LeaseLocks
 from chandlery.reconcile.metrics import Metrics
+from chandlery.reconcile.retired import Left, look, tell
 from chandlery.reconcile.server import Listen, Server
 from chandlery.reconcile.settings import LoopSettings
 from chandlery.reconcile.shards import Shards
@@ -63,6 +64,9 @@ class OperatorSettings:
     """A ValidatingWebhookConfiguration that somebody else keeps: only the CA is written into it."""
     webhook_files: Path | None = None
     """A folder with webhook.crt, webhook.key and ca.crt, where somebody else made them for this machine."""
+    other_kinds: Literal["delete", "leave"] = "delete"
+    """What is done to objects of kinds that are switched off and still have our finalizer: their deletion is carried
+    out, or nothing."""
     namespace: str = ""
     """The only namespace to work in; "" for all."""
 
@@ -73,6 +77,7 @@ class Operator:
     Args:
         credentials: the API server, and as whom.
         kinds: the kinds that are switched on.
+        others: the kinds that are switched off.
         providers: by name, how to open each provider's sessions.
         settings: of all of it.
         clock: the only source of time.
@@ -85,6 +90,7 @@ class Operator:
         kinds: Sequence[Kind],
         providers: Mapping[str, ProviderFactory],
         *,
+        others: Sequence[Kind] = (),
         settings: OperatorSettings | None = None,
         clock: Clock = SYSTEM,
         audit: Callable[[str, Key, str], None] | None = None,
@@ -96,6 +102,8 @@ class Operator:
         self.source: KopfSource | None = None
         self._credentials = credentials
         self._kinds = list(kinds)
+        self._others = list(others)
+        self._left: Sequence[Left] = ()
         self._providers = providers
         self._clock = clock
         self._audit = audit
@@ -190,6 +198,9 @@ class Operator:
 
     async def _term(self) -> None:
         """Work until the lead is lost or something of ours breaks."""
+        serves = self.settings.other_kinds == "delete"
+        self._left = await look(self.api, self._others, self._logger)
+        tell(self._left, self._logger, served=serves)
         core = self.core = Core(
             self.api,
             self._kinds,
@@ -200,6 +211,7 @@ class Operator:
             audit=self._audit,
             metrics=self.metrics,
             gate=self._elector if isinstance(self._elector, Shards) else None,
+            retired=[left.kind for left in self._left] if serves else [],
         )
         if isinstance(self._elector, Shards):
             self._elector.gained = core.take_over
@@ -302,6 +314,7 @@ class Operator:
         follow("chandlery_queue_oldest_seconds", "How long the first of them has waited.", self._oldest)
         follow("chandlery_objects", "Objects in the store.", lambda: len(self.core.engine.store) if self.core else 0)
         follow("chandlery_last_event_age_seconds", "Since the quietest watch was heard.", self._age)
+        follow("chandlery_switched_off_objects", "Objects of switched-off kinds with our finalizer.", self._of_others)
         follow("chandlery_shards", "Shards that this replica works on.", self._held)
         follow("chandlery_kopf_restarts", "Times that kopf had to be started again.", self._restarts)
 
@@ -319,6 +332,10 @@ class Operator:
 
     def _held(self) -> float:
         return float(len(self._elector.held)) if isinstance(self._elector, Shards) else 0.0
+
+    def _of_others(self) -> float:
+        core = self.core
+        return float(core.held() if core is not None and core.retired else sum(left.objects for left in self._left))
 
     def _restarts(self) -> float:
         return float(self.source.restarts) if self.source else 0.0

@@ -113,10 +113,12 @@ def run(credentials: Credentials) -> Callable[..., Any]:
     async def running(world: World | None = None, **settings: Any) -> AsyncIterator[Running]:
         world = world or World(start_time=0.05)
         loop = settings.pop("loop", LoopSettings(drift_interval=1.0))
+        off = settings.pop("off", ())
         operator = Operator(
             credentials,
-            list(KINDS),
+            [kind for kind in KINDS if kind.name not in off],
             {"memory": MemoryProvider(world)},
+            others=[kind for kind in KINDS if kind.name in off],
             settings=OperatorSettings(**{"leader_election": False, "loop": loop, **settings}),
         )
         await operator.start()
