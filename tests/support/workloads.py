@@ -378,7 +378,7 @@ class Workloads(Controllers):
         for volume in pod["spec"].get("volumes", ()):
             if "emptyDir" in volume or "persistentVolumeClaim" in volume:
                 for folder, _, files in os.walk(known.folder / volume["name"]):
-                    for path in (folder, *(os.path.join(folder, file) for file in files)):
+                    for path in (Path(folder), *(Path(folder) / file for file in files)):
                         os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
 
     def _as(self, name: str, known: Running) -> dict[str, Any]:

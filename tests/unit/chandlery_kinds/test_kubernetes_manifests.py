@@ -6,13 +6,16 @@ the commit why. Pod templates of what runs stay as they were all the same (see t
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from chandlery.providers.kubernetes import backup as backed
 from chandlery.providers.kubernetes.pods import budget
 from chandlery_kinds.cache.acl import admin, application
+from chandlery_kinds.cache.kubernetes import backup as cache_backup
 from chandlery_kinds.cache.kubernetes import children as cache
 from chandlery_kinds.cache.kubernetes import memcached
 from chandlery_kinds.cache.kubernetes.config import config as cache_config
@@ -35,6 +38,7 @@ from chandlery_kinds.loadbalancer.kubernetes.parameters import LoadBalancerParam
 from chandlery_kinds.loadbalancer.kubernetes.service import service
 from chandlery_kinds.loadbalancer.model import LoadBalancer
 from chandlery_kinds.queue import jetstream as js
+from chandlery_kinds.queue.kubernetes import backup as queue_backup
 from chandlery_kinds.queue.kubernetes import children as queue
 from chandlery_kinds.queue.kubernetes import config as queue_config
 from chandlery_kinds.queue.kubernetes import rabbit
@@ -66,11 +70,19 @@ def an(model, spec, name="orders"):
     )
 
 
-def caches(spec, parameters=None):
+def caches(spec, parameters=None, restore=None):
     inputs = CacheInputs.of(an(Cache, spec), CacheParameters.model_validate(parameters or {}), {})
+    inputs = replace(inputs, restore=restore)
     users = [admin("a"), application(["b"]), probe()]
     secret = cache_config(inputs, desired_settings(inputs.spec), users, "a", "m")
-    return cache.children(inputs, secret, cache.workload(inputs, None).workload, monitors=True)
+    made = cache.children(inputs, secret, cache.workload(inputs, None).workload, monitors=True)
+    return [*made, *backups(inputs, cache_backup)]
+
+
+def backups(inputs, builders):
+    """The CronJob, as the pass makes it."""
+    backup = inputs.spec.backup
+    return backed.cron_job(inputs.owner, backup, builders.template(inputs)) if backup is not None else []
 
 
 def balancers(spec):
@@ -85,18 +97,23 @@ def caches_by_memcached(spec):
     return memcached.children(inputs, "b", memcached.workload(inputs, "b", None))
 
 
-def rabbits(spec):
-    inputs = rabbit.inputs_of(an(Queue, spec), QueueParameters(), {})
+def rabbits(spec, parameters=None):
+    inputs = rabbit.inputs_of(an(Queue, spec), QueueParameters.model_validate(parameters or {}), {})
     content = rabbit.files(inputs, "a", "cluster.local")
     return rabbit.children(inputs, content, rabbit.workload(inputs, content, None).workload)
 
 
-def queues(spec, parameters=None):
+def queues(spec, parameters=None, restore=None):
     inputs = QueueInputs.of(
         an(Queue, spec), QueueParameters.model_validate(parameters or {}), {"nats": "registry.example/nats:2.12.1"}
     )
     words = queue_config.text(inputs, [js.NatsUser(js.ADMIN, "a")], "c", "s", inputs.spec.replicas)
-    return queue.children(inputs, words, queue_set(inputs, "revision"))
+    made = queue.children(inputs, words, queue_set(inputs, "revision"))
+    made += backups(inputs, queue_backup)
+    if restore is not None:
+        template = queue_backup.restore_template(replace(inputs, restore=restore))
+        made.append(backed.job(inputs.owner, template, "restore", queue_backup.RESTORE))
+    return made
 
 
 def databases(spec, parameters=None, restore=None):
@@ -116,6 +133,28 @@ WEB = {
     "listeners": [{"name": "web", "protocol": "HTTP", "port": 80, "pool": "app"}],
     "pools": [{"name": "app", "targets": [{"name": "a", "address": "192.0.2.1", "port": 80}]}],
 }
+BACKED = {
+    "schedule": "0 3 * * *",
+    "destination": {"volume": {"claimName": "safe", "path": "orders"}},
+    "retention": {"count": 7, "days": 30},
+}
+BUCKET = {
+    "bucket": "ships",
+    "prefix": "shop/",
+    "endpoint": "https://s3.example.com",
+    "region": "eu-north-1",
+    "credentialsSecret": {"name": "store"},
+}
+FROM_CLAIM = {"claim": "safe", "path": "old", "name": "20261122T030000Z", "image": "registry.example/chandlery:1.0.0"}
+FROM_BUCKET = {
+    "bucket": "ships",
+    "prefix": "shop",
+    "credentials": "store",
+    "object": "old",
+    "uid": "6f0d",
+    "image": "registry.example/chandlery:1.0.0",
+}
+WHOLE = {"tls": {}, "metrics": {"monitor": True}}
 STORED = {"mode": "append-only", "storage": {"size": "2Gi", "className": "fast"}}
 CASES = {
     "cache/standalone": lambda: caches({"memory": "256Mi"}),
@@ -171,7 +210,7 @@ CASES = {
                 "retention": {"count": 7},
             }
         },
-        restore={"claim": "safe", "path": "old"},
+        restore=FROM_CLAIM,
     ),
     "database/postgres-secured": lambda: databases(
         {
@@ -214,13 +253,43 @@ CASES = {
                 "retention": {"count": 7},
             },
         },
-        restore={"claim": "safe", "path": "old"},
+        restore=FROM_CLAIM,
     ),
     "database/mariadb-dump": lambda: databases(
         {
             "engine": "mariadb",
             "backup": {"schedule": "0 3 * * *", "destination": {"volume": {"claimName": "safe"}}, "method": "logical"},
         }
+    ),
+    "database/postgres-bucket": lambda: databases(
+        {"backup": {**BACKED, "destination": {"s3": BUCKET}}, "tls": {}},
+        {"images": {"chandlery": "registry.example/chandlery:2.0.0"}},
+        restore=FROM_BUCKET,
+    ),
+    "cache/backup": lambda: caches(
+        {"mode": "replicated", "replicas": 1, "persistence": STORED, "backup": BACKED, **WHOLE}, restore=FROM_CLAIM
+    ),
+    "cache/backup-of-shards": lambda: caches(
+        {
+            "mode": "sharded",
+            "shards": 3,
+            "backup": {**BACKED, "destination": {"s3": BUCKET}},
+            "tls": {"required": False},
+        },
+        {"networkPolicy": True},
+        restore=FROM_BUCKET,
+    ),
+    "queue/backup": lambda: queues(
+        {"storage": {"size": "4Gi"}, "replicas": 3, "backup": BACKED, **WHOLE}, restore=FROM_CLAIM
+    ),
+    "queue/backup-in-a-bucket": lambda: queues(
+        {"storage": {"size": "4Gi"}, "backup": {**BACKED, "destination": {"s3": BUCKET}}}, restore=FROM_BUCKET
+    ),
+    "queue/rabbitmq-secured": lambda: rabbits(
+        {"engine": "rabbitmq", "storage": {"size": "4Gi"}, **WHOLE}, {"networkPolicy": True}
+    ),
+    "cache/memcached-secured": lambda: caches_by_memcached(
+        {"engine": "memcached", "memory": "64Mi", "tls": {"minimumVersion": "1.3"}}
     ),
     "loadbalancer/plain": lambda: balancers({**WEB}),
     "loadbalancer/exposed": lambda: balancers({**WEB, "replicas": 3, "exposure": {"type": "LoadBalancer"}}),
@@ -255,17 +324,29 @@ VOLUMES = {"secret", "configMap", "emptyDir", "persistentVolumeClaim"}
 def test_pods_of_backups_keep_to_the_restricted_standard_and_are_behind_no_service(case):
     made = CASES[case]()
     [cron] = [m for m in made if m["kind"] == "CronJob"]
-    template = cron["spec"]["jobTemplate"]["spec"]["template"]
-    pod = template["spec"]
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["automountServiceAccountToken"] is False
-    assert all(set(volume) - {"name"} <= VOLUMES for volume in pod["volumes"])
-    [container] = pod["containers"]
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert container["command"]
-    assert not [e for e in container.get("env", ()) if "secretKeyRef" in str(e)]
-    for manifest in (m for m in made if m["kind"] == "Service"):
-        assert not manifest["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    jobs = [cron["spec"]["jobTemplate"]["spec"], *(m["spec"] for m in made if m["kind"] == "Job")]
+    for template in (job["template"] for job in jobs):
+        pod = template["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert all(set(volume) - {"name"} <= VOLUMES for volume in pod["volumes"])
+        containers = [*pod.get("initContainers", ()), *pod["containers"]]
+        mounted = {mount["name"] for container in containers for mount in container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]}
+        for container in containers:
+            own = container["securityContext"]
+            assert own["allowPrivilegeEscalation"] is False
+            assert own["readOnlyRootFilesystem"] is True
+            assert own["capabilities"] == {"drop": ["ALL"]}
+            assert container["command"]
+            assert container["workingDir"] == "/"
+            assert re.search(r":v?[0-9]+(\.[0-9]+)+(-[a-z0-9.]+)?$", container["image"])
+            assert not [e for e in container.get("env", ()) if "secretKeyRef" in str(e)]
+            keys = any(mount["name"] == "keys" for mount in container["volumeMounts"])
+            assert not keys or "chandlery_kinds." in str(container["command"])  # nobody else needs them
+        for manifest in (m for m in made if m["kind"] == "Service"):
+            assert not manifest["spec"]["selector"].items() <= template["metadata"]["labels"].items()
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -97,7 +97,7 @@ async def restore(task: Task) -> str:
         return "nothing to restore"
     if any((data / one).exists() for one in (*_LEFT, into)):
         return "there is data"
-    entry = await asyncio.to_thread(program.choose, task)
+    entry = await program.choose(task)
     _check(task, entry)
     source = entry.file(name)
     if not source.exists():

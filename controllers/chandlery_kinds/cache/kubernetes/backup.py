@@ -32,11 +32,11 @@ def template(inputs: Inputs) -> Obj:
     """The pod that makes one backup."""
     backup, owner = inputs.spec.backup, inputs.owner
     assert backup is not None
-    claim, path = common.claim_of(backup.destination)
+    place = common.place_of(backup.destination)
     beside = inputs.tls is not None and not inputs.only_tls
     task: dict[str, Any] = {
         "owner": {"kind": owner.kind, "namespace": owner.namespace, "name": owner.name, "uid": owner.uid},
-        "folder": common.folder_in(path),
+        **common.task_of(place),
         "retention": backup.retention.model_dump(mode="json", exclude_none=True) if backup.retention else None,
         "told": common.TOLD,
         "engine": inputs.spec.engine.value,
@@ -49,7 +49,7 @@ def template(inputs: Inputs) -> Obj:
     }
     made = common.container("backup", inputs.tool, MODULE, ["take"], task, inputs.parameters)
     return common.program_template(
-        owner, made, claim, inputs.spec.placement, inputs.pull_secrets, tls=inputs.tls is not None
+        owner, made, place, inputs.spec.placement, inputs.pull_secrets, tls=inputs.tls is not None
     )
 
 
@@ -61,7 +61,7 @@ def restore_container(inputs: Inputs) -> list[dict[str, Any]]:
     task = {
         "kind": inputs.owner.kind,
         "namespace": inputs.owner.namespace,
-        "folder": common.folder_in(source["path"]),
+        **common.task_of(common.known_place(source)),
         **{key: source[key] for key in ("object", "uid", "name") if key in source},
         "engine": inputs.spec.engine.value,
         "sharded": inputs.sharded,
@@ -72,7 +72,7 @@ def restore_container(inputs: Inputs) -> list[dict[str, Any]]:
     }
     mounts = [
         {"name": "config", "mountPath": MOUNT, "readOnly": True},
-        {"name": "backups", "mountPath": common.BACKUPS, "readOnly": True},
+        *common.mounts(common.known_place(source), read_only=True),
         {"name": "data", "mountPath": DATA},
     ]
     env = [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
@@ -84,10 +84,10 @@ def restore_container(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def restore_volumes(inputs: Inputs) -> list[dict[str, Any]]:
-    """The claim with the backup; none without one to begin with."""
+    """With the backup; none without one to begin with."""
     if inputs.restore is None:
         return []
-    return [{"name": "backups", "persistentVolumeClaim": {"claimName": inputs.restore["claim"], "readOnly": True}}]
+    return common.volumes(common.known_place(inputs.restore), read_only=True)
 
 
 def _file(inputs: Inputs) -> str:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from chandlery.driver.permissions import Rule
 from chandlery.driver.protocol import DriverContext, Unsupported
 from chandlery.foundation.errors import NotSupported
-from chandlery.model.base import DeletionPolicy
+from chandlery.providers.kubernetes.backup import refused
 from chandlery.providers.kubernetes.driver import KubernetesDriver, Pass, child_rules
 from chandlery.providers.kubernetes.foreign import FURTHER_RULES
 from chandlery_kinds.database.drivers import kubernetes_cnpg as cnpg
@@ -52,9 +52,6 @@ class DatabaseDriver(KubernetesDriver[Database, DatabaseParameters]):
         if spec.initialization.sql_secrets and Inputs.of(obj, parameters, {}).clients_show:
             why = "clients must show a certificate, and the driver has none of the owner's"
             yield Unsupported("spec.initialization.sqlSecrets", "set", why)
-        if spec.deletion_policy is DeletionPolicy.SNAPSHOT and spec.backup is None:
-            why = "it takes a last backup: say in spec.backup where to"
-            yield Unsupported("spec.deletionPolicy", "Snapshot", why)
         if spec.engine is DatabaseEngine.MARIADB:
             yield from mariadb.refused(obj)
             if spec.instances > 1:
@@ -70,22 +67,12 @@ class DatabaseDriver(KubernetesDriver[Database, DatabaseParameters]):
 
 def _backups(spec: DatabaseSpec) -> Iterator[Unsupported]:
     backup, restore = spec.backup, spec.restore_from
-    if backup is not None:
-        if backup.destination.volume is None:
-            yield Unsupported("spec.backup.destination", "set", "backups on Kubernetes go to a volume: name a claim")
-        if backup.continuous_archiving:
-            why = "the write-ahead log is not archived on Kubernetes yet"
-            yield Unsupported("spec.backup.continuousArchiving", "true", why)
-        if backup.retention is not None and backup.retention.days is not None:
-            why = "backups on Kubernetes are kept by their number: use count"
-            yield Unsupported("spec.backup.retention.days", str(backup.retention.days), why)
-    if restore is not None:
-        if restore.destination is not None and restore.destination.volume is None:
-            why = "databases on Kubernetes begin with backups in a claim only"
-            yield Unsupported("spec.restoreFrom.destination", "set", why)
-        if restore.point_in_time is not None:
-            why = "the write-ahead log is not archived on Kubernetes yet"
-            yield Unsupported("spec.restoreFrom.pointInTime", str(restore.point_in_time), why)
+    yield from refused(spec)
+    why = "the write-ahead log of a single database is not archived on Kubernetes yet"
+    if backup is not None and backup.continuous_archiving:
+        yield Unsupported("spec.backup.continuousArchiving", "true", why)
+    if restore is not None and restore.point_in_time is not None:
+        yield Unsupported("spec.restoreFrom.pointInTime", str(restore.point_in_time), why)
 
 
 async def _way(ctx: DriverContext, obj: Database) -> Pass:

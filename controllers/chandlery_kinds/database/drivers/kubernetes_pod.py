@@ -165,7 +165,7 @@ class DatabasePod(Backed[Database], DatabasePass):
         if self.spec.restore_from is not None and "restore" not in self.notes:
             # on record, so that the object whose backup it is may go
             source = await source_of(self.ctx, self.obj)
-            self.notes["restore"] = {key: source[key] for key in ("claim", "path", "name") if key in source}
+            self.notes["restore"] = {**source, "image": self.inputs.tool}
             self.inputs = replace(self.inputs, restore=self.notes["restore"])
         self._begin()
         await self._save()

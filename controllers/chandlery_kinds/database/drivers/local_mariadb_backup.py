@@ -79,6 +79,13 @@ class Restore:
                 value=str(servers.spec.version or ""),
                 hint=f"Set spec.engine to {entry.engine} and spec.version to {entry.version.rpartition('.')[0]}.",
             )
+        if entry.facts.get("method") == "logical":
+            raise InvalidSpec(
+                f"the backup {entry.name} is a dump as SQL, and a database on this machine begins with copies of files",
+                field="spec.restoreFrom.backup",
+                value=entry.name,
+                hint=f"Name one with method physical, or load {entry.file('dump.sql')} into a new Database yourself.",
+            )
         self._instance.engine(ENGINE, line)  # on its way before the files are copied
 
         async def work(job: Job) -> None:
@@ -105,7 +112,11 @@ class Restore:
         if done.code != 0:
             raise EngineFailed(f"the log of the backup {entry.name} could not be applied: {done.tail()}")
         secret = literal(stored(instance.secret("admin")))
-        script = f"FLUSH PRIVILEGES;\nALTER USER {account(ADMIN, 'localhost')} IDENTIFIED BY PASSWORD {secret};\n"
+        admin = account(ADMIN, "localhost")  # a backup made in a cluster has the driver's user from anywhere
+        script = (
+            f"FLUSH PRIVILEGES;\nCREATE OR REPLACE USER {admin} IDENTIFIED BY PASSWORD {secret};\n"
+            f"GRANT ALL PRIVILEGES ON *.* TO {admin} WITH GRANT OPTION;\n"
+        )
         await server.bootstrap(unfinished, script)
         instance.record["restored"] = {"backup": entry.name, "folder": str(store.folder)}
         instance.save()

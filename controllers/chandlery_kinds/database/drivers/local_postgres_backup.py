@@ -133,6 +133,13 @@ class Restore:
                 value=str(servers.spec.version or ""),
                 hint=f"Set spec.engine to {entry.engine} and spec.version to {have}.",
             )
+        if entry.facts.get("method") == "logical":
+            raise InvalidSpec(
+                f"the backup {entry.name} is a dump as SQL, and a database on this machine begins with copies of files",
+                field="spec.restoreFrom.backup",
+                value=entry.name,
+                hint=f"Name one with method physical, or load {entry.file('dump.sql')} into a new Database yourself.",
+            )
         return Origin(store, entry, until, complete)
 
     # -- the work

@@ -1,8 +1,8 @@
-"""Backups of a single database into a claim: a CronJob, and Jobs on request.
+"""Backups of a single database: a CronJob, and Jobs on request.
 
-A backup is a folder named by the time of its beginning (UTC), with `data` (a copy of the files) or `dump.sql`, and a
-mark when it is whole. The image needs `date`, `mkdir`, `mv` and `rm` besides the engine's programs. mariadb-backup
-reads the server's files: its pod runs on the server's node and mounts its volume too.
+A backup is what the driver of one machine makes: what pg_basebackup writes as archives or mariadb-backup as files, or a
+dump, and a manifest. The image needs the engine's tools only; mariadb-backup reads the server's files: its pod runs on
+the server's node and mounts its volume too.
 """
 
 from __future__ import annotations
@@ -16,28 +16,22 @@ from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.types import Obj
 from chandlery_kinds.database.kubernetes import mariadb_pod
 from chandlery_kinds.database.kubernetes.config import CONFIG
-from chandlery_kinds.database.kubernetes.inputs import BACKUPS, DATA, FIND, MARK, RUN, SECRET, TLS_MOUNT, Inputs
+from chandlery_kinds.database.kubernetes.inputs import DATA, FIND, RUN, SECRET, TLS_MOUNT, Inputs
+from chandlery_kinds.database.kubernetes.restore import MODULE
 from chandlery_kinds.database.model import DatabaseEngine
 from chandlery_kinds.database.postgres.configuration import ADMIN
 from chandlery_kinds.database.spec_parts import BackupMethod, DatabaseBackup
 
-# Its name is the termination message: that is how the driver learns it.
 _SCRIPT = """set -eu
 {find}umask 077
 read -r word < {secret}/admin || :
 {options}
-name=$(date -u +%Y%m%dT%H%M%SZ)
-folder={folder}
-[ -d "$folder" ] || mkdir -p "$folder"
-rm -rf "$folder"/.unfinished-*
-work="$folder/.unfinished-$name"
-mkdir "$work"
+read -r work < {run}/work
 {take}
-: > "$work/{mark}"
-mv "$work" "$folder/$name"
-printf %s "$name" > {told}
-{retain}"""
-_PHYSICAL = 'pg_basebackup --pgdata="$work/data" --dbname="{where}" --wal-method=stream --checkpoint=fast'
+{tool} --version > {run}/version 2>&1
+"""
+_PHYSICAL = """pg_basebackup --pgdata="$work" --dbname="{where}" --format=tar --compress=client-gzip:1 \\
+  --wal-method=stream --checkpoint=fast --no-sync"""
 _LOGICAL = 'pg_dumpall --dbname="{where} dbname=postgres" --file="$work/dump.sql"'
 _PGPASS = """printf '*:*:*:{admin}:%s\n' "$word" > {run}/pgpass"""
 _MARIADB_OPTIONS = """printf '[client]\\nuser = {admin}\\npassword = "%s"\\n{more}' "$word" > {run}/client.cnf"""
@@ -50,24 +44,16 @@ mariadb-backup --defaults-file={run}/client.cnf --backup --target-dir="$work/dat
 _MARIADB_LOGICAL = """mariadb-dump --defaults-file={run}/client.cnf --host={host} --port={port} --all-databases \\
   --ignore-database=mysql --ignore-database=sys --single-transaction --routines --events \\
   --result-file="$work/dump.sql\""""
-# The newest good one is among those that are kept whatever the rules say.
-_COUNT = """set --
-for one in "$folder"/[0-9]*; do if [ -e "$one/{mark}" ]; then set -- "$@" "$one"; fi; done
-while [ $# -gt {count} ]; do rm -rf "$1"; shift; done
-"""
 
 
 def script(inputs: Inputs, backup: DatabaseBackup) -> str:
-    """What a backup's pod does."""
-    _, path = common.claim_of(backup.destination)
-    options, take = _mariadb(inputs, backup) if _is_mariadb(inputs) else _postgres(inputs, backup)
-    count = backup.retention.count if backup.retention is not None else None
-    retain = _COUNT.format(mark=MARK, count=count) if count else ""
-    folder = f"{BACKUPS}/{path}".rstrip("/")
-    find = mariadb_pod.FIND if _is_mariadb(inputs) else FIND
-    return _SCRIPT.format(
-        find=find, folder=folder, take=take, mark=MARK, told=common.TOLD, retain=retain, secret=SECRET, options=options
-    )
+    """What the engine's tools do: write into the folder that our own program made."""
+    maria, physical = _is_mariadb(inputs), backup.method is BackupMethod.PHYSICAL
+    options, take = _mariadb(inputs, backup) if maria else _postgres(inputs, backup)
+    tools = ("mariadb-backup", "mariadb-dump") if maria else ("pg_basebackup", "pg_dumpall")
+    find = mariadb_pod.FIND if maria else FIND
+    tool = tools[0] if physical else tools[1]
+    return _SCRIPT.format(find=find, secret=SECRET, options=options, run=RUN, take=take, tool=tool)
 
 
 def _is_mariadb(inputs: Inputs) -> bool:
@@ -105,40 +91,20 @@ def _mariadb(inputs: Inputs, backup: DatabaseBackup) -> tuple[str, str]:
 
 
 def template(inputs: Inputs, backup: DatabaseBackup) -> dict[str, Any]:
-    """The pod of a backup. It has no label that a Service of ours selects."""
-    owner = inputs.owner
-    claim, _ = common.claim_of(backup.destination)
-    place = pods.placement(owner, inputs.spec.placement, inputs.pull_secrets)
-    place.pop("topologySpreadConstraints", None)
+    """The pod of a backup: our program makes room, the tools write, our program makes it a backup.
+
+    It has no label that a Service of ours selects.
+    """
+    owner, place = inputs.owner, common.place_of(backup.destination)
+    node = pods.placement(owner, inputs.spec.placement, inputs.pull_secrets)
+    node.pop("topologySpreadConstraints", None)
     maria = _is_mariadb(inputs)
     files = maria and backup.method is BackupMethod.PHYSICAL
-    tls: list[dict[str, Any]] = []
-    if inputs.tls is not None:
-        authority = {"secretName": owner.base + TLS, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
-        tls = [{"name": "tls", "secret": {**authority, "defaultMode": 0o440, "optional": True}}]
-    container: dict[str, Any] = {
-        "name": "backup",
-        "image": inputs.image,
-        "command": ["sh", "-c", script(inputs, backup)],
-        "env": [{"name": "PGPASSFILE", "value": f"{RUN}/pgpass"}],
-        **pods.CONTAINER,
-        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            *([] if maria else [{"name": "config", "mountPath": "/etc/passwd", "subPath": "passwd", "readOnly": True}]),
-            {"name": "auth", "mountPath": SECRET, "readOnly": True},
-            {"name": "run", "mountPath": RUN},
-            {"name": "backups", "mountPath": BACKUPS},
-            *([{"name": "tls", "mountPath": TLS_MOUNT, "readOnly": True}] if tls else []),
-            *([{"name": "data", "mountPath": DATA}] if files else []),
-        ],
-    }
-    if maria:
-        del container["env"]
     if files:
         term = {"labelSelector": {"matchLabels": owner.selector}, "topologyKey": "kubernetes.io/hostname"}
-        place["affinity"] = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+        node["affinity"] = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
     auth = {"secretName": owner.base + AUTH, "items": [{"key": "admin", "path": "admin"}]}
+    config = {"name": owner.base + CONFIG, "defaultMode": 0o444}
     return {
         "metadata": {"labels": common.labels(owner)},
         "spec": {
@@ -146,21 +112,65 @@ def template(inputs: Inputs, backup: DatabaseBackup) -> dict[str, Any]:
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": pods.pod_security(),
-            **place,
-            "containers": [container],
+            **node,
+            "initContainers": [_ours(inputs, backup, "begin"), _tools(inputs, backup, files=files)],
+            "containers": [_ours(inputs, backup, "finish")],
             "volumes": [
-                *(
-                    []
-                    if maria
-                    else [{"name": "config", "configMap": {"name": owner.base + CONFIG, "defaultMode": 0o444}}]
-                ),
+                *([] if maria else [{"name": "config", "configMap": config}]),
                 {"name": "auth", "secret": {**auth, "defaultMode": 0o440}},
                 {"name": "run", "emptyDir": {}},
-                {"name": "backups", "persistentVolumeClaim": {"claimName": claim}},
-                *tls,
+                *common.volumes(place),
+                *_authority(inputs),
                 *([{"name": "data", "persistentVolumeClaim": {"claimName": f"data-{owner.base}-0"}}] if files else []),
             ],
         },
+    }
+
+
+def _authority(inputs: Inputs) -> list[dict[str, Any]]:
+    """The volume with the CA; none without TLS."""
+    if inputs.tls is None:
+        return []
+    items = [{"key": "ca.crt", "path": "ca.crt"}]
+    shown = {"secretName": inputs.owner.base + TLS, "items": items, "defaultMode": 0o440, "optional": True}
+    return [{"name": "tls", "secret": shown}]
+
+
+def _ours(inputs: Inputs, backup: DatabaseBackup, verb: str) -> dict[str, Any]:
+    """A container with our own program."""
+    owner, place = inputs.owner, common.place_of(backup.destination)
+    task = {
+        "owner": {"kind": owner.kind, "namespace": owner.namespace, "name": owner.name, "uid": owner.uid},
+        **common.task_of(place),
+        "retention": backup.retention.model_dump(mode="json", exclude_none=True) if backup.retention else None,
+        "told": common.TOLD,
+        "engine": inputs.spec.engine.value,
+        "method": backup.method.value,
+        "run": RUN,
+    }
+    mounts = [{"name": "run", "mountPath": RUN}, *common.mounts(place)]
+    return common.container(verb, inputs.tool, MODULE, [verb], task, inputs.parameters, volumeMounts=mounts)
+
+
+def _tools(inputs: Inputs, backup: DatabaseBackup, *, files: bool) -> dict[str, Any]:
+    """The container with the engine's tools."""
+    maria = _is_mariadb(inputs)
+    places = [mount for mount in common.mounts(common.place_of(backup.destination)) if mount["name"] == "backups"]
+    return {
+        "name": "backup",
+        "image": inputs.image,
+        "command": ["sh", "-c", script(inputs, backup)],
+        **({} if maria else {"env": [{"name": "PGPASSFILE", "value": f"{RUN}/pgpass"}]}),
+        **pods.CONTAINER,
+        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+        "volumeMounts": [
+            *([] if maria else [{"name": "config", "mountPath": "/etc/passwd", "subPath": "passwd", "readOnly": True}]),
+            {"name": "auth", "mountPath": SECRET, "readOnly": True},
+            {"name": "run", "mountPath": RUN},
+            *places,
+            *([{"name": "tls", "mountPath": TLS_MOUNT, "readOnly": True}] if inputs.tls is not None else []),
+            *([{"name": "data", "mountPath": DATA}] if files else []),
+        ],
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from chandlery.model.parts import ClientAuthentication, Tls
 from chandlery.providers.kubernetes import metrics
+from chandlery.providers.kubernetes.backup import program_image
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.pods import image
 from chandlery.providers.kubernetes.services import HEADLESS
@@ -24,7 +25,6 @@ TLS_MOUNT: Final = "/etc/chandlery-tls"
 METRICS_MOUNT: Final = "/etc/chandlery-metrics"
 METRICS_USER: Final = "chandlery_metrics"
 DATA: Final = "/var/lib/chandlery"
-BACKUPS: Final = "/backups"
 RUN: Final = "/run/postgres"
 """Unix socket."""
 MARIADB_RUN: Final = "/run/mariadb"
@@ -32,8 +32,6 @@ MARIADB_RUN: Final = "/run/mariadb"
 FIND: Final = "for d in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin; do PATH=$PATH:$d; done\n"
 """Where distributions keep the programs, for images that don't have them in PATH."""
 STOP_SECONDS: Final = 90
-MARK: Final = "chandlery-backup"
-"""In the folder of a backup that is whole."""
 
 _MIB: Final = 2**20
 DEFAULT_MEMORY: Final = 512 * _MIB
@@ -93,7 +91,7 @@ class Inputs:
     """What people said of the image; empty when it is our own choice, which a newer operator may make otherwise."""
     pull_secrets: tuple[str, ...] = ()
     restore: Mapping[str, str] | None = None
-    """The backup that the data begin with: claim, path, name (the newest without)."""
+    """The backup that the data begin with, and the image of the program that reads it: as it was put on record."""
     exporter: str = ""
     exporter_said: str = ""
     parameters: DatabaseParameters = field(default_factory=DatabaseParameters)
@@ -101,6 +99,8 @@ class Inputs:
     pooler_said: str = ""
     applied: Mapping[str, str] | None = None
     """Settings in MariaDB's file; by default those of the spec."""
+    tool: str = ""
+    """The image with our own program, for backups."""
 
     @classmethod
     def of(
@@ -121,7 +121,8 @@ class Inputs:
         secrets = parameters.pull_secrets or tuple(pull_secrets)
         more = image(facts.exporter, facts.exporter_image, parameters, catalogue, engine=False)
         pooler = image("pgbouncer", _PGBOUNCER, parameters, catalogue, engine=False)
-        return cls(Owner.of(obj, facts.app), obj.spec, chosen, said, secrets, restore, *more, parameters, *pooler)
+        owner, tool = Owner.of(obj, facts.app), program_image(parameters, catalogue)
+        return cls(owner, obj.spec, chosen, said, secrets, restore, *more, parameters, *pooler, tool=tool)
 
     @property
     def facts(self) -> EngineFacts:

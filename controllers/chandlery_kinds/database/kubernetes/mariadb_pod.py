@@ -13,7 +13,6 @@ from chandlery.providers.kubernetes.driver import AUTH
 from chandlery_kinds.database.kubernetes import exporter
 from chandlery_kinds.database.kubernetes.config import CONFIG
 from chandlery_kinds.database.kubernetes.inputs import (
-    BACKUPS,
     DATA,
     MARIADB_RUN,
     METRICS_MOUNT,
@@ -25,6 +24,7 @@ from chandlery_kinds.database.kubernetes.inputs import (
 )
 from chandlery_kinds.database.kubernetes.mariadb_config import FILE, SOCKET, TEMPORARY
 from chandlery_kinds.database.kubernetes.mariadb_restore import INSTALL, restore_script
+from chandlery_kinds.database.kubernetes.restore import DROP, restore_container, restore_volumes
 from chandlery_kinds.database.mariadb.configuration import ADMIN
 
 PROBE_USER = "chandlery_probe"
@@ -58,7 +58,7 @@ made={data}/mariadb-$n
   printf "CREATE OR REPLACE USER {probe_user}@localhost IDENTIFIED BY '%s';\n" "$probe"
 }} | mariadbd --no-defaults --bootstrap --datadir="$made" --tmpdir={tmp}
 : > "$made/chandlery-initialised"
-"""
+{drop}"""
 _METRICS = """read -r metrics < {secret}/metrics || :
 printf '[client]\nuser = {user}\npassword = "%s"\nsocket = {socket}\n' "$metrics" > {mount}/{name}
 """
@@ -81,7 +81,6 @@ def template(inputs: Inputs) -> dict[str, Any]:
     keys = ("admin", "probe", *(["metrics"] if inputs.metrics else []))
     items = [{"key": key, "path": key} for key in keys]
     secret = {"secretName": owner.base + AUTH, "defaultMode": 0o440, "items": items}
-    restored = inputs.restore
     return {
         "metadata": {"labels": owner.labels},
         "spec": {
@@ -90,7 +89,7 @@ def template(inputs: Inputs) -> dict[str, Any]:
             "securityContext": pods.pod_security(),
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             **pods.placement(owner, inputs.spec.placement, inputs.pull_secrets),
-            "initContainers": [_initialise(inputs)],
+            "initContainers": [*restore_container(inputs, "mariadb"), _initialise(inputs)],
             "containers": [_server(inputs), *exporter.exporter(inputs)],
             "volumes": [
                 {"name": "config", "configMap": {"name": owner.base + CONFIG, "defaultMode": 0o444}},
@@ -98,11 +97,7 @@ def template(inputs: Inputs) -> dict[str, Any]:
                 {"name": "run", "emptyDir": {}},
                 *([certificates.volume(owner.base)] if inputs.tls is not None else []),
                 *exporter.volumes(inputs),
-                *(
-                    [{"name": "backups", "persistentVolumeClaim": {"claimName": restored["claim"], "readOnly": True}}]
-                    if restored is not None
-                    else []
-                ),
+                *restore_volumes(inputs),
             ],
         },
     }
@@ -123,15 +118,14 @@ def _resources(inputs: Inputs) -> dict[str, Any]:
 
 def _initialise(inputs: Inputs) -> dict[str, Any]:
     mounts = [*_mounts(inputs), {"name": "admin", "mountPath": SECRET, "readOnly": True}]
-    fill, metrics = INSTALL.format(tmp=TEMPORARY), ""
+    fill, drop, metrics = INSTALL.format(tmp=TEMPORARY), "", ""
     if inputs.metrics:
         metrics = _METRICS.format(
             secret=SECRET, user=METRICS_USER, socket=SOCKET, mount=METRICS_MOUNT, name=exporter.OPTIONS
         )
         mounts.append({"name": "metrics", "mountPath": METRICS_MOUNT})
     if inputs.restore is not None:
-        fill = restore_script(inputs.restore)
-        mounts.append({"name": "backups", "mountPath": BACKUPS, "readOnly": True})
+        fill, drop = restore_script(), DROP
     text = _INITIALISE.format(
         find=FIND,
         secret=SECRET,
@@ -142,6 +136,7 @@ def _initialise(inputs: Inputs) -> dict[str, Any]:
         tmp=TEMPORARY,
         data=DATA,
         fill=fill,
+        drop=drop,
         admin=ADMIN,
     )
     return {

@@ -5,11 +5,9 @@ Source: MariaDB Server documentation, "mariadb-install-db", "mariadb-backup Over
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from chandlery_kinds.database.kubernetes.inputs import BACKUPS, MARIADB_RUN, MARK
+from chandlery_kinds.database.kubernetes.inputs import MARIADB_RUN
 from chandlery_kinds.database.kubernetes.mariadb_config import TEMPORARY
-from chandlery_kinds.database.kubernetes.restore import FIND_BACKUP
+from chandlery_kinds.database.kubernetes.restore import DUMP, FILES, RESTORED
 
 # Nobody but the driver's own users is there at the beginning; they are made afterwards.
 INSTALL = """mariadb-install-db --no-defaults --datadir="$made" --tmpdir={tmp} --force --skip-name-resolve \
@@ -17,11 +15,14 @@ INSTALL = """mariadb-install-db --no-defaults --datadir="$made" --tmpdir={tmp} -
 printf '%s\n' "DELETE FROM mysql.global_priv WHERE User <> 'mariadb.sys';" 'DELETE FROM mysql.proxies_priv;' |
   mariadbd --no-defaults --bootstrap --datadir="$made" --tmpdir={tmp}"""
 # A dump is loaded by a server that listens on a socket of the init container's own.
-_RESTORE = """
-if [ -e "$backup/data" ]; then
-  cp -R "$backup/data" "$made"
-  rm -f "$made/chandlery-initialised"
-  mariadb-backup --no-defaults --prepare --target-dir="$made" --tmpdir={tmp}
+_RESTORE = """backup={restored}
+if [ -e "$backup/{files}" ]; then
+  mariadb-backup --no-defaults --prepare --target-dir="$backup/{files}" --tmpdir={tmp}
+  rm -f "$backup/{files}/chandlery-initialised"
+  cp -R "$backup/{files}" "$made"
+elif [ ! -e "$backup/{dump}" ]; then
+  echo "no files of a backup in $backup" >&2
+  exit 1
 else
 {install}
   mariadbd --no-defaults --datadir="$made" --tmpdir={tmp} --skip-networking --skip-grant-tables \
@@ -31,17 +32,16 @@ else
     kill -0 $server
     sleep 1
   done
-  mariadb --no-defaults --socket={socket} < "$backup/dump.sql"
+  mariadb --no-defaults --socket={socket} < "$backup/{dump}"
   kill -TERM $server
   wait $server
 fi
 """
 
 
-def restore_script(source: Mapping[str, str]) -> str:
+def restore_script() -> str:
     """Fill `$made` from a backup. The driver's own users are made anew afterwards."""
-    folder = f"{BACKUPS}/{source['path']}".rstrip("/")
-    find = FIND_BACKUP.format(folder=folder, name=source.get("name") or "[0-9]*", mark=MARK)
     socket = f"{MARIADB_RUN}/restore.sock"
     install = INSTALL.format(tmp=TEMPORARY)
-    return find + _RESTORE.format(install=install, tmp=TEMPORARY, socket=socket, run=MARIADB_RUN)
+    words = {"restored": RESTORED, "files": FILES, "dump": DUMP, "run": MARIADB_RUN}
+    return _RESTORE.format(install=install, tmp=TEMPORARY, socket=socket, **words)

@@ -7,8 +7,10 @@ from typing import Annotated
 from chandlery.driver.parameters import OneOf
 from chandlery.providers.kubernetes.parameters import WorkloadParameters
 
-ImageName = Annotated[str, OneOf("postgres", "mariadb", "postgres-exporter", "mysqld-exporter", "pgbouncer")]
-ProgramName = Annotated[str, OneOf("postgres_exporter", "mysqld_exporter", "pgbouncer")]
+ImageName = Annotated[
+    str, OneOf("postgres", "mariadb", "postgres-exporter", "mysqld-exporter", "pgbouncer", "chandlery")
+]
+ProgramName = Annotated[str, OneOf("postgres_exporter", "mysqld_exporter", "pgbouncer", "chandlery-python")]
 
 
 class DatabaseParameters(WorkloadParameters[ImageName, ProgramName]):

@@ -13,7 +13,6 @@ from chandlery.providers.kubernetes.driver import AUTH
 from chandlery_kinds.database.kubernetes import exporter
 from chandlery_kinds.database.kubernetes.config import CONFIG
 from chandlery_kinds.database.kubernetes.inputs import (
-    BACKUPS,
     DATA,
     FIND,
     MOUNT,
@@ -23,7 +22,7 @@ from chandlery_kinds.database.kubernetes.inputs import (
     TLS_MOUNT,
     Inputs,
 )
-from chandlery_kinds.database.kubernetes.restore import restore_script
+from chandlery_kinds.database.kubernetes.restore import DROP, restore_container, restore_script, restore_volumes
 from chandlery_kinds.database.postgres.configuration import ADMIN
 
 GRACE_SECONDS = 120
@@ -48,7 +47,7 @@ made={data}/pgdata-$n
 {fill}
 : > "$made/chandlery-initialised"
 initdb --pgdata="$made" --sync-only
-"""
+{drop}"""
 _SERVE = """{find}for made in {data}/pgdata-*; do
   if [ -e "$made/chandlery-initialised" ]; then exec {command}; fi
 done
@@ -74,10 +73,10 @@ def template(inputs: Inputs) -> dict[str, Any]:
             "securityContext": pods.pod_security(),
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             **pods.placement(owner, inputs.spec.placement, inputs.pull_secrets),
-            "initContainers": [_initialise(inputs)],
+            "initContainers": [*restore_container(inputs, "pgdata"), _initialise(inputs)],
             "containers": [_server(inputs), *exporter.exporter(inputs)],
             "volumes": [
-                *_backups(inputs),
+                *restore_volumes(inputs),
                 {"name": "config", "configMap": {"name": owner.base + CONFIG, "defaultMode": 0o444}},
                 {
                     "name": "admin",
@@ -94,12 +93,6 @@ def template(inputs: Inputs) -> dict[str, Any]:
             ],
         },
     }
-
-
-def _backups(inputs: Inputs) -> list[dict[str, Any]]:
-    if inputs.restore is None:
-        return []
-    return [{"name": "backups", "persistentVolumeClaim": {"claimName": inputs.restore["claim"], "readOnly": True}}]
 
 
 def _mounts(inputs: Inputs) -> list[dict[str, Any]]:
@@ -130,15 +123,14 @@ def _initialise(inputs: Inputs) -> dict[str, Any]:
             "--no-instructions",
         )
     )
-    fill = f'initdb --pgdata="$made" --no-sync {options}'
+    fill, drop = f'initdb --pgdata="$made" --no-sync {options}', ""
     mounts = [*_mounts(inputs), {"name": "admin", "mountPath": SECRET, "readOnly": True}]
     if inputs.restore is not None:
-        fill = restore_script(inputs.restore, options)
-        mounts.append({"name": "backups", "mountPath": BACKUPS, "readOnly": True})
+        fill, drop = restore_script(options), DROP
     return {
         "name": "initialise",
         "image": inputs.image,
-        "command": ["sh", "-c", _INITIALISE.format(find=FIND, data=DATA, fill=fill)],
+        "command": ["sh", "-c", _INITIALISE.format(find=FIND, data=DATA, fill=fill, drop=drop)],
         **pods.CONTAINER,
         "resources": _resources(inputs),
         "volumeMounts": mounts,

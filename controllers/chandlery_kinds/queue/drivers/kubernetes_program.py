@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +36,7 @@ async def take(task: Task) -> str:
 
 async def restore(task: Task) -> str:
     """Make the streams of a new queue from a backup."""
-    entry = await asyncio.to_thread(program.choose, task)
+    entry = await program.choose(task)
     if entry.engine != "nats":
         raise InvalidSpec(f"the backup {entry.name} is of {entry.engine}: restore it into a Queue of that engine")
     async with await _connect(task) as api:

@@ -30,17 +30,17 @@ def template(inputs: Inputs) -> Obj:
     """The pod that makes one backup."""
     backup, owner = inputs.spec.backup, inputs.owner
     assert backup is not None
-    claim, path = common.claim_of(backup.destination)
+    place = common.place_of(backup.destination)
     task = {
         **_server(inputs),
         "owner": {"kind": owner.kind, "namespace": owner.namespace, "name": owner.name, "uid": owner.uid},
-        "folder": common.folder_in(path),
+        **common.task_of(place),
         "retention": backup.retention.model_dump(mode="json", exclude_none=True) if backup.retention else None,
         "told": common.TOLD,
     }
     made = common.container("backup", inputs.tool, MODULE, ["take"], task, inputs.parameters)
     return common.program_template(
-        owner, made, claim, inputs.spec.placement, inputs.pull_secrets, tls=inputs.tls is not None
+        owner, made, place, inputs.spec.placement, inputs.pull_secrets, tls=inputs.tls is not None
     )
 
 
@@ -52,7 +52,7 @@ def restore_template(inputs: Inputs) -> Obj:
         **_server(inputs),
         "kind": owner.kind,
         "namespace": owner.namespace,
-        "folder": common.folder_in(source["path"]),
+        **common.task_of(common.known_place(source)),
         **{key: source[key] for key in ("object", "uid", "name") if key in source},
         "told": common.TOLD,
     }
@@ -60,7 +60,7 @@ def restore_template(inputs: Inputs) -> Obj:
     return common.program_template(
         owner,
         made,
-        source["claim"],
+        common.known_place(source),
         inputs.spec.placement,
         inputs.pull_secrets,
         tls=inputs.tls is not None,

@@ -177,11 +177,11 @@ class BackedEngine(Backed[R], EngineWorkload[R, I], Generic[R, I]):
 
 
 async def source_of(ctx: DriverContext, obj: Any) -> dict[str, str]:
-    """Where the backup is that an object begins with: claim, folder in it, name (the newest without), uid of whose.
+    """Where the backup is that an object begins with: its place, name (the newest without), uid of whose.
 
     Raises:
         DependencyNotReady: the object that made it isn't there.
-        NotSupported: it isn't in a claim.
+        NotSupported: pods don't reach it.
     """
     given = obj.spec.restore_from
     assert given is not None
@@ -196,7 +196,7 @@ async def source_of(ctx: DriverContext, obj: Any) -> dict[str, str]:
         destination = backup.destination if backup is not None else None
         found["object"] = str(given.object_name)
         found["uid"] = str(other["metadata"]["uid"])
-    if destination is None or destination.volume is None:
-        raise NotSupported("objects on Kubernetes begin with backups in a claim only", field=field)
-    claim, path = builders.claim_of(destination)
-    return {**found, "claim": claim, "path": path, **({"name": str(given.backup)} if given.backup else {})}
+    if destination is None or destination.directory is not None:
+        raise NotSupported("objects on Kubernetes begin with backups in a claim or a bucket only", field=field)
+    place = builders.place_of(destination)
+    return {**found, **place, **({"name": str(given.backup)} if given.backup else {})}

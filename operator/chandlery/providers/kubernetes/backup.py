@@ -19,6 +19,7 @@ from chandlery.providers.kubernetes.drift import digest
 from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.ownership import Owner, annotated
 from chandlery.providers.kubernetes.parameters import AnyWorkload
+from chandlery.providers.kubernetes.s3 import ACCESS_KEY, SECRET_KEY
 from chandlery.providers.kubernetes.types import CRON_JOBS, JOBS, OWNER_UID, Obj
 
 SUFFIX: Final = "-backup"
@@ -31,7 +32,11 @@ CONDITION: Final = "BackedUp"
 KEPT_JOBS: Final = 3
 KEPT_SECONDS: Final = 7 * 86400
 BACKUPS: Final = "/backups"
-"""Where the claim with backups is mounted."""
+"""Where the claim with backups is mounted; room to work in where they are in a bucket."""
+KEYS: Final = "/run/chandlery-keys"
+"""Where a bucket's credentials are mounted."""
+Place = Mapping[str, str]
+"""Where backups are: `claim` and `path` in it; or `bucket`, `prefix`, `endpoint`, `region`, `credentials`: a Secret."""
 SECRET: Final = "/run/chandlery-admin"  # noqa: S105
 TLS_MOUNT: Final = "/etc/chandlery-tls"
 TOLD: Final = "/dev/termination-log"
@@ -45,15 +50,45 @@ def program_image(parameters: AnyWorkload, catalogue: Mapping[str, str]) -> str:
     return pods.image("chandlery", _IMAGE, parameters, catalogue, engine=False)[0]
 
 
-def claim_of(destination: BackupDestination) -> tuple[str, str]:
-    """(claim, folder in it)."""
-    assert destination.volume is not None  # others are refused
-    return str(destination.volume.claim_name), str(destination.volume.path).strip("/")
+def place_of(destination: BackupDestination) -> dict[str, str]:
+    """What a destination means; a folder of the operator's machine is refused."""
+    s3 = destination.s3
+    if s3 is None:
+        assert destination.volume is not None
+        return {"claim": str(destination.volume.claim_name), "path": str(destination.volume.path).strip("/")}
+    credentials = s3.credentials_secret.name if s3.credentials_secret is not None else ""
+    found = {"bucket": s3.bucket, "prefix": str(s3.prefix).strip("/"), "endpoint": s3.endpoint, "region": s3.region}
+    return {key: str(value) for key, value in {**found, "credentials": credentials}.items() if value}
 
 
-def folder_in(path: str) -> str:
-    """A folder of the claim, where pods see it."""
-    return f"{BACKUPS}/{path}".rstrip("/")
+def known_place(source: Mapping[str, str]) -> dict[str, str]:
+    """The place in what is on record of a backup to begin with."""
+    names = ("bucket", "prefix", "endpoint", "region", "credentials") if source.get("bucket") else ("claim", "path")
+    return {name: source[name] for name in names if name in source}
+
+
+def task_of(place: Place) -> dict[str, Any]:
+    """What our own program must know of a place."""
+    if "bucket" not in place:
+        return {"folder": f"{BACKUPS}/{place['path']}".rstrip("/")}
+    return {"folder": BACKUPS, "s3": {key: place[key] for key in place if key != "credentials"}, "keys": KEYS}
+
+
+def mounts(place: Place, *, read_only: bool = False) -> list[dict[str, Any]]:
+    """With which a container sees a place."""
+    if "bucket" in place:
+        return [{"name": "backups", "mountPath": BACKUPS}, {"name": "keys", "mountPath": KEYS, "readOnly": True}]
+    return [{"name": "backups", "mountPath": BACKUPS, **({"readOnly": True} if read_only else {})}]
+
+
+def volumes(place: Place, *, read_only: bool = False) -> list[dict[str, Any]]:
+    """What `mounts` names. Credentials may go once a pod's data are there."""
+    if "bucket" in place:
+        items = [{"key": key, "path": key} for key in (ACCESS_KEY, SECRET_KEY)]
+        keys = {"secretName": place["credentials"], "items": items, "defaultMode": 0o440, "optional": True}
+        return [{"name": "backups", "emptyDir": {}}, {"name": "keys", "secret": keys}]
+    claim = {"claimName": place["claim"], **({"readOnly": True} if read_only else {})}
+    return [{"name": "backups", "persistentVolumeClaim": claim}]
 
 
 def refused(spec: Any) -> list[Unsupported]:
@@ -61,10 +96,12 @@ def refused(spec: Any) -> list[Unsupported]:
     found = []
     for path, part in (("spec.backup", spec.backup), ("spec.restoreFrom", spec.restore_from)):
         destination = part.destination if part is not None else None
-        if destination is not None and destination.volume is None:
-            kind = "s3" if destination.s3 is not None else "directory"
-            why = "backups on Kubernetes go to a volume: name a claim"
-            found.append(Unsupported(f"{path}.destination.{kind}", "set", why))
+        if destination is not None and destination.directory is not None:
+            why = "a cluster has no folder that all pods see: name a claim (volume) or a bucket (s3)"
+            found.append(Unsupported(f"{path}.destination.directory", "set", why))
+        if destination is not None and destination.s3 is not None and destination.s3.credentials_secret is None:
+            why = f"the pods of backups have no identity of their own: name a Secret with {ACCESS_KEY} and {SECRET_KEY}"
+            found.append(Unsupported(f"{path}.destination.s3.credentialsSecret", "none", why))
     if spec.deletion_policy is DeletionPolicy.SNAPSHOT and spec.backup is None:
         why = "it takes a last backup: say in spec.backup where to"
         found.append(Unsupported("spec.deletionPolicy", "Snapshot", why))
@@ -130,7 +167,8 @@ def entries(jobs: Sequence[Obj], owned_pods: Sequence[Obj]) -> list[dict[str, An
         trouble = pods.problem(pod)
         if trouble is not None:
             waiting[job_name] = trouble[1]
-        for container in (pod.get("status") or {}).get("containerStatuses") or ():
+        said = pod.get("status") or {}
+        for container in (*(said.get("initContainerStatuses") or ()), *(said.get("containerStatuses") or ())):
             ended = (container.get("state") or {}).get("terminated") or {}
             code = int(ended.get("exitCode") or 0)
             if ended.get("message") and (code == 0 or job_name not in names):  # it may have been tried again
@@ -227,7 +265,7 @@ def container(
 def program_template(
     owner: Owner,
     made: Mapping[str, Any],
-    claim: str,
+    place: Place,
     placement: Placement,
     pull_secrets: Sequence[str],
     *,
@@ -240,18 +278,18 @@ def program_template(
     Args:
         owner: whose engine it is.
         made: its container, without mounts.
-        claim: with the backups.
+        place: of the backups.
         placement: as the engine's pods.
         pull_secrets: for its image.
         tls: whether the engine speaks TLS.
         read_only: whether the claim is only read.
         component: what it is for.
     """
-    place = pods.placement(owner, placement, pull_secrets)
-    place.pop("topologySpreadConstraints", None)
-    mounts = [
+    node = pods.placement(owner, placement, pull_secrets)
+    node.pop("topologySpreadConstraints", None)
+    seen = [
         {"name": "auth", "mountPath": SECRET, "readOnly": True},
-        {"name": "backups", "mountPath": BACKUPS, **({"readOnly": True} if read_only else {})},
+        *mounts(place, read_only=read_only),
         *([{"name": "tls", "mountPath": TLS_MOUNT, "readOnly": True}] if tls else []),
     ]
     auth = {"secretName": owner.base + AUTH, "items": [{"key": "admin", "path": "admin"}], "defaultMode": 0o440}
@@ -264,11 +302,11 @@ def program_template(
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": pods.pod_security(),
-            **place,
-            "containers": [{**made, "volumeMounts": mounts}],
+            **node,
+            "containers": [{**made, "volumeMounts": seen}],
             "volumes": [
                 {"name": "auth", "secret": auth},
-                {"name": "backups", "persistentVolumeClaim": {"claimName": claim}},
+                *volumes(place),
                 *([{"name": "tls", "secret": shown}] if tls else []),
             ],
         },

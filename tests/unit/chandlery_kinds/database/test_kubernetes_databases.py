@@ -50,7 +50,15 @@ REFUSED = {
         {"pooler": {"configuration": {"pool_mode": "session"}}},
         {"spec.pooler.configuration[pool_mode]"},
     ),
-    "a store for a single one": ({"backup": S3}, {"spec.backup.destination"}),
+    "a store without credentials": ({"backup": S3}, {"spec.backup.destination.s3.credentialsSecret"}),
+    "a store for a single one": (
+        {"backup": {"destination": {"s3": {"bucket": "backups", "credentialsSecret": {"name": "store"}}}}},
+        set(),
+    ),
+    "a folder of a machine": (
+        {"backup": {"destination": {"directory": {"path": "/srv"}}}},
+        {"spec.backup.destination.directory"},
+    ),
     "a claim for several": ({"instances": 2, "backup": VOLUME}, {"spec.backup.destination"}),
     "numbers of backups of several": (
         {"instances": 2, "backup": {**S3, "retention": {"count": 3}}},
