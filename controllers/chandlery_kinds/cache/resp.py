@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Self
 
 from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import PermissionDenied, ProviderError, Timeout, Unauthenticated, Unavailable
+from chandlery.foundation.fencing import ask
 from chandlery_kinds.cache.streams import open_stream
 
 _PIECE = 1 << 20
@@ -95,6 +96,7 @@ class RespClient:
                 out += b"$%d\r\n%s\r\n" % (len(data), data)
         try:
             async with ambient().timeout(self._seconds):
+                ask()
                 self._writer.write(bytes(out))
                 await self._writer.drain()
                 replies = [await self._reply() for _ in commands]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import Timeout, Unavailable
+from chandlery.foundation.fencing import ask
 from chandlery_kinds.loadbalancer.runtime import SECONDS, Runtime
 
 
@@ -52,6 +53,7 @@ class TlsRuntime(Runtime):
             async with ambient().timeout(SECONDS):
                 reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._context)
                 try:
+                    ask()
                     writer.write(text.encode() + b"\n")
                     await writer.drain()
                     answer = await reader.read()

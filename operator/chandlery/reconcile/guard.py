@@ -2,7 +2,7 @@
 
 A process can stand still between any two lines (SIGSTOP, a suspended machine, a stalled disk) and wake up long after
 somebody else has taken over. So the fence is asked once more when a connection is at hand and the bytes are about to
-go, by our own clock, which went on meanwhile.
+go, by our own clock, which went on meanwhile. Clients of engines ask in the same way (`foundation.fencing`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, Final, Protocol, TypeVar
 import aiohttp
 
 from chandlery.foundation.errors import Fenced
+from chandlery.foundation.fencing import ask, fenced
 from chandlery.reconcile.api import Key
 
 PRESENT: Final[ContextVar[Key | None]] = ContextVar("chandlery_present_key", default=None)
 """The object that this task makes a pass over."""
-_FENCE: Final[ContextVar[Callable[[], object] | None]] = ContextVar("chandlery_fence", default=None)
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -43,11 +43,11 @@ def guarded(
     async def run(key: Key) -> T:
         if gate is not None and not gate.enter(key):
             return elsewhere
-        present, check = PRESENT.set(key), _FENCE.set(fence)
+        present = PRESENT.set(key)
         try:
-            return await reconcile(key)
+            with fenced(fence):
+                return await reconcile(key)
         finally:
-            _FENCE.reset(check)
             PRESENT.reset(present)
             if gate is not None:
                 gate.leave(key)
@@ -65,9 +65,8 @@ class GuardedRequest(aiohttp.ClientRequest):
     """
 
     def _ask(self) -> None:
-        check = _FENCE.get()
-        if check is not None and self.method not in _READS:
-            check()
+        if self.method not in _READS:
+            ask()
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
         self._ask()

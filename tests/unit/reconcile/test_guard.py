@@ -8,6 +8,7 @@ from aiohttp import ClientSession, web
 from chandlery.foundation.errors import Fenced
 from chandlery.reconcile.api import Key
 from chandlery.reconcile.guard import GuardedRequest, guarded
+from chandlery_kinds.cache.resp import RespClient
 
 KEY = Key("Cache", "shop", "orders")
 
@@ -104,3 +105,32 @@ async def test_what_isn_t_part_of_a_pass_is_its_own_business(server):
     assert await in_a_pass(down, work) == 200
     assert down.asked == 0
     assert heard == [("PUT", "lease")]
+
+
+async def test_nothing_reaches_an_engine_once_the_fence_is_down():
+    """A process that stood still in a pass, between two commands, promotes nobody when it wakes up."""
+    heard = bytearray()
+
+    async def engine(reader, writer):
+        while data := await reader.read(1000):
+            heard.extend(data)
+            writer.write(b"+OK\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(engine, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        async with await RespClient.connect("127.0.0.1", port) as client:
+
+            async def work():
+                await client.command("CONFIG", "SET", "maxmemory", 1)
+                await client.command("REPLICAOF", "NO", "ONE")
+
+            with pytest.raises(Fenced):
+                await in_a_pass(Fence(1), work)
+            assert b"maxmemory" in heard
+            assert b"REPLICAOF" not in heard
+            assert await client.command("PING") == "OK"  # outside of a pass nobody is asked
+    finally:
+        server.close()
+        await server.wait_closed()

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import EngineFailed, NotFound, Unauthenticated, Unavailable
+from chandlery.foundation.fencing import ask
 
 SECONDS = 2
 PIECE = 64 << 10
@@ -94,6 +95,7 @@ class JetStream:
         server = self.connection._server_info["server_id"]  # noqa: SLF001 - nats-py tells it nowhere else
         subject = f"$SYS.REQ.SERVER.{server}.{what}"
         payload = json.dumps(body).encode() if body is not None else b""
+        ask()
         try:
             answer = await self.connection.request(subject, payload, timeout=SECONDS * 2)
         except (TimeoutError, nats.errors.Error) as error:
@@ -121,6 +123,7 @@ class JetStream:
         import nats.errors
 
         payload = json.dumps(body).encode() if body is not None else b""
+        ask()
         try:
             answer = await self.connection.request(f"$JS.API.{subject}", payload, timeout=SECONDS * 2)
         except (TimeoutError, nats.errors.Error) as error:

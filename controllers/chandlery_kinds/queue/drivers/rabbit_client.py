@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from chandlery.foundation.clock import ambient
 from chandlery.foundation.errors import EngineFailed, NotFound, Unauthenticated, Unavailable
+from chandlery.foundation.fencing import ask
 
 if TYPE_CHECKING:
     import aiohttp
@@ -69,6 +70,8 @@ class Management:
 
         assert self._session is not None
         url = URL(self._base + path, encoded=True)  # names hold escaped slashes
+        if method != "GET":
+            ask()
         try:
             async with self._session.request(method, url, json=body, ssl=self._tls or True) as answer:
                 if answer.status == 404:
