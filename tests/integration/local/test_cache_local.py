@@ -197,6 +197,21 @@ async def test_fewer_copies_lose_nothing_even_when_the_primary_goes(local):
         assert await cache.get("kept") == "yes"
 
 
+async def test_a_user_that_is_disabled_is_thrown_out_and_nobody_else(local):
+    obj = local.object(users=[{"name": "app"}, {"name": "other"}])
+    seen = await local.converge(obj)
+    async with (
+        client(seen.user_bindings["demo-user-app"], retry=None) as app,
+        client(seen.user_bindings["demo-user-other"], single_connection_client=True) as other,
+    ):
+        await app.set("a", "1")
+        number = await other.execute_command("CLIENT", "ID")
+        await local.converge(local.changed(obj, users=[{"name": "app", "disabled": True}, {"name": "other"}]))
+        with pytest.raises((redis.AuthenticationError, redis.ConnectionError)):
+            await app.get("a")
+        assert await other.execute_command("CLIENT", "ID") == number
+
+
 async def test_a_port_taken_by_another_program_is_named(local):
     obj = local.object()
     seen = await local.converge(obj)

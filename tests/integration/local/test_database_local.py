@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from local_harness import Harness, kill, until
 
-from chandlery.foundation.errors import ChandleryError, Unavailable
+from chandlery.foundation.errors import ChandleryError, InvalidSpec, Unavailable
 from chandlery.providers.local import Process, pids
 from chandlery.providers.local.files import make_dir
 from chandlery.providers.local.tools import TOOL, run_tool
@@ -80,6 +80,12 @@ async def test_one_database_from_creation_to_deletion(local):
         await local.converge(wrong)
     assert caught.value.retry_after is None
     await query(reader, "SELECT 1")
+
+    # so does a locale that this system doesn't have: nothing but a correction helps
+    databases = [{"name": "app", "owner": "app"}, {"name": "foreign", "locale": "xx_YY.utf8"}]
+    with pytest.raises(InvalidSpec, match="invalid LC_COLLATE") as caught:
+        await local.converge(local.changed(changed, databases=databases))
+    assert caught.value.field == "spec.databases[foreign]"
 
     # a right taken away; a restart is called one
     changed = local.changed(changed, roles=[{"name": "reader"}], configuration={"max_connections": "42"})

@@ -259,6 +259,9 @@ class ValkeyNodes(Fronted):
                 await client.pipeline([("ACL", "SETUSER", user.name, "reset", *user.rules) for user in users])
                 if gone:
                     await client.command("ACL", "DELUSER", *gone)
+                for user in self.spec.users:
+                    if user.disabled:  # an engine lets who is connected go on
+                        await client.command("CLIENT", "KILL", "USER", user.name)
                 seen = acl.parse_list(await client.command("ACL", "LIST"))
         self.remember_acl(users, seen)
 
@@ -343,7 +346,7 @@ class ValkeyNodes(Fronted):
 
     # -- asking
 
-    async def ask(self, node: Node, *more: str) -> list[Any]:
+    async def ask(self, node: Node, *more: str, seconds: float = ANSWER_SECONDS) -> list[Any]:
         """Log in as the driver's own user and read everything in one round trip; answers of `more` are returned."""
         if not node.state.running:
             return []
@@ -352,7 +355,7 @@ class ValkeyNodes(Fronted):
         listening = self.instance.record.get("listening", {}).get(node.name, node.port)
         for port in dict.fromkeys((node.port, listening)):
             try:
-                async with await self.connect(port) as client:
+                async with await self.connect(port, seconds) as client:
                     text, config, users, *rest = await client.pipeline(commands)
                 break
             except ChandleryError as error:

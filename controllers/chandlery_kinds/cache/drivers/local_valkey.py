@@ -24,7 +24,7 @@ from chandlery_kinds.cache import acl
 from chandlery_kinds.cache.binding import Address
 from chandlery_kinds.cache.drivers.local_backup import all_answer, take
 from chandlery_kinds.cache.drivers.local_front import HOST
-from chandlery_kinds.cache.drivers.local_nodes import DRIFT_POLL, STARTING_POLL, Node, ValkeyNodes
+from chandlery_kinds.cache.drivers.local_nodes import ANSWER_SECONDS, DRIFT_POLL, STARTING_POLL, Node, ValkeyNodes
 from chandlery_kinds.cache.model import Cache, PersistenceMode
 from chandlery_kinds.cache.resp import info
 from chandlery_kinds.cache.valkey import NodeConfig
@@ -35,6 +35,7 @@ STARTUP_SECONDS = 30.0
 """Loading a large data set takes a while: silence is normal then."""
 GIVEN_UP_SECONDS = 30.0
 """A primary that can't be started for so long is given up, also for a copy that hadn't all of its data."""
+SECOND_ANSWER_SECONDS = 0.75
 HUNG_SECONDS = 1.0
 """A primary that is up but hasn't answered for so long, while a copy does, is given up."""
 
@@ -107,7 +108,7 @@ class ValkeyServers(ValkeyNodes):
         extra = [name for name in servers if int(name.rpartition("-")[2]) >= self.count]
         nodes = [self.node(index) for index in range(self.count)]
         for node in nodes:
-            await self.ask(node)
+            await self.ask(node, seconds=SECOND_ANSWER_SECONDS if self._was_silent(node) else ANSWER_SECONDS)
         front = await self.observe_front()
         differences = await self._differences(nodes)
         differences += [Difference("spec.replicas", "absent", name, payload=("remove", name)) for name in extra]
@@ -267,10 +268,14 @@ class ValkeyServers(ValkeyNodes):
         if record.get("answered_since") != started and now - started < STARTUP_SECONDS:
             return False
         if since is None:
-            record["silent_since"] = now
+            record["silent_since"] = now - ANSWER_SECONDS  # for so long it was waited for
             self.instance.save()
             return False
         return bool(now - since >= HUNG_SECONDS)
+
+    def _was_silent(self, node: Node) -> bool:
+        """The primary, and it didn't answer when it was asked last."""
+        return node.index == self.primary_index and "silent_since" in self.instance.record
 
     def _role_differences(self, node: Node) -> list[Difference]:
         if int(node.info.get("tcp_port", node.port)) != node.port:
@@ -364,7 +369,8 @@ class ValkeyServers(ValkeyNodes):
         """Make a copy the primary: on record first, so that whoever comes next goes on from here."""
         old = self.node(self.primary_index)
         if old.state.running:
-            await self._catch_up(old, self.node(index))
+            if not self._was_silent(old):
+                await self._catch_up(old, self.node(index))
             # It may hang with the port still open, and must not wake up as a second primary.
             old.process.signal(signal.SIGKILL)
             await old.process.stop((StopStep(signal.SIGKILL, 5.0),))

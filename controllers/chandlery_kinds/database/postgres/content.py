@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from chandlery.driver.protocol import Difference
-from chandlery.foundation.errors import EngineFailed, NotSupported
+from chandlery.foundation.errors import EngineFailed, InvalidSpec, NotSupported
 from chandlery_kinds.database.model import DatabaseSpec
 from chandlery_kinds.database.postgres.catalog import Catalog, LiveObjects, read_catalog, read_objects
 from chandlery_kinds.database.postgres.grants import RoleGrant, connect_statements, wanted_grants
@@ -140,6 +140,7 @@ class Content:
 
         Raises:
             EngineFailed: the server refused one; what was done before stays, and the next pass goes on from there.
+            InvalidSpec, NotSupported: it will always refuse it.
         """
         for change in changes:
             payload = change.payload
@@ -175,8 +176,15 @@ class Content:
                 field=change.field,
                 hint="Leave it out, or use a class whose engine has it.",
             ) from error
+        except (asyncpg.exceptions.WrongObjectTypeError, asyncpg.exceptions.InvalidParameterValueError) as error:
+            # a locale that this system doesn't have, an encoding that doesn't go with it
+            raise InvalidSpec(f"PostgreSQL refused: {error.args[0]}", field=change.field, hint="Correct it.") from error
         except asyncpg.PostgresError as error:
-            raise EngineFailed(f"PostgreSQL refused: {error.args[0]}", field=change.field) from error
+            raise EngineFailed(
+                f"PostgreSQL refused: {error.args[0]}",
+                field=change.field,
+                hint="Correct it, or put right what it names; it is tried again by itself.",
+            ) from error
 
     def facts(self) -> dict[str, Any]:
         """Databases and roles for status."""
