@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -57,3 +58,13 @@ def test_another_format_is_refused():
     found = run("-o", "yaml")
     assert found.exit_code == 2
     assert "yaml: table or json" in found.output
+
+
+def test_what_nobody_set_is_what_would_have_been_checked():
+    from chandlery.foundation.config import reading
+
+    run()  # every room's settings are known after that
+    for each in all_sections():
+        rows = each.rows()
+        if not any(row.default is dataclasses.MISSING for row in rows):
+            assert reading._checked(each, rows, {}) == reading.read(each, rows, {}), each.title

@@ -6,21 +6,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import secrets
-import shutil
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from chandlery.foundation.errors import InvalidSpec, NotSupported
-from chandlery.providers.local import LocalProvider, downloads
+from chandlery.providers.local import LocalProvider, apart, downloads
 from chandlery.providers.local.background import Job
-from chandlery.providers.local.engines.tree import holding
-from chandlery.providers.local.files import make_dir, os_error, read_json, remove_tree, write_atomic
+from chandlery.providers.local.files import make_dir, read_json
 from chandlery_kinds.virtualmachine.guest import tiny
 from chandlery_kinds.virtualmachine.model import VirtualMachineSpec
 from chandlery_kinds.virtualmachine.parameters import MachineParameters
@@ -180,50 +174,12 @@ class Images:
         )
 
     async def _build_tiny(self, job: Job) -> None:
-        """Unpack kernel and busybox aside, write the initial file system, rename the result into place."""
-        home = self._tiny_home
         make_dir(self.directory, downloads.SHARED_DIR)
-        async with holding(self.directory / ".tiny.lock", lambda: job.tell("another process is building it")):
-            if self._tiny() is None:
-                await self._build_locked(home, job)
-
-    async def _build_locked(self, home: Path, job: Job) -> None:
-        staged = self.directory / f".tiny-{secrets.token_hex(4)}"
-        for left in self.directory.glob(".tiny-????????"):
-            await asyncio.to_thread(remove_tree, left)
-        try:
-            tree = staged / "packages"
-            tree.mkdir(parents=True)
-            debs = await self.provider.engines.installer.unpack_only(tiny.PACKAGES, tiny.ONLY, tree, job.tell)
-            job.tell("packing")
-            packages = {deb.package: deb.version for deb in debs}
-            await asyncio.to_thread(_finish_tiny, tree, staged / "done", packages)
-            await asyncio.to_thread(remove_tree, home)
-            (staged / "done").rename(home)
-        except OSError as error:
-            raise os_error(error, "building", home) from error
-        finally:
-            await asyncio.to_thread(remove_tree, staged)
-
-
-def _finish_tiny(tree: Path, done: Path, packages: Mapping[str, str]) -> None:
-    import hashlib
-
-    done.mkdir()
-    kernel, initrd = done / "vmlinuz", done / "initrd"
-    shutil.copyfile(tiny.kernel(tree), kernel)
-    initrd.write_bytes(tiny.initrd(tree))
-    licences = done / "licences"
-    licences.mkdir()
-    for path in (tree / "usr/share/doc").glob("*/copyright"):
-        shutil.copyfile(path, licences / path.parent.name)
-    checksum = hashlib.sha256(kernel.read_bytes() + initrd.read_bytes()).hexdigest()
-    made = {"packages": dict(packages), "checksum": f"sha256:{checksum}"}
-    write_atomic(done / "made.json", json.dumps(made, indent=1) + "\n", mode=0o644)
-    for directory, _, names in os.walk(done):
-        Path(directory).chmod(0o755)
-        for name in names:
-            Path(directory, name).chmod(0o644)
+        await apart.run(
+            "chandlery_kinds.virtualmachine.guest.building:build",
+            *(str(self._tiny_home), str(self.provider.engines.directory)),
+            tell=job.tell,
+        )
 
 
 def disk_format(path: Path) -> DiskFormat:

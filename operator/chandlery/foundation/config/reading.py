@@ -40,6 +40,14 @@ def load(cls: type[T], **flags: Any) -> T:
 
 def read(own: Section, rows: list[Row], given: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     """Checked values by path, out of flags, environment and defaults."""
+    if not given and not any(row.env in os.environ or f"{row.env}_FILE" in os.environ for row in rows):
+        defaults = {row.path: row.default for row in rows}
+        if dataclasses.MISSING not in defaults.values():
+            return defaults  # nothing to check; the library that checks takes 2 MB, for as long as a process lives
+    return _checked(own, rows, given)
+
+
+def _checked(own: Section, rows: list[Row], given: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     import pydantic
     from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chandlery.foundation.errors import ChandleryError, EngineFailed, NotSupported
+from chandlery.providers.local import apart
 from chandlery.providers.local.background import Background, Job
 from chandlery.providers.local.engines.catalogue import EngineEntry, Source, catalogue, platform_name
 from chandlery.providers.local.engines.problems import InstallingEngine
@@ -202,7 +203,11 @@ class Engines:
             )
 
         async def work(job: Job) -> None:
-            await self.installer.install(entry, sources[0], job.tell)
+            await apart.run(
+                "chandlery.providers.local.engines.installer:install_entry",
+                *(str(self.directory), self._where, entry.name, entry.version),
+                tell=job.tell,
+            )
 
         return self.background.start(("engine", entry.name, entry.version), f"installing {entry}", work, wake)
 

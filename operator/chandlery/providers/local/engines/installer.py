@@ -15,7 +15,7 @@ from chandlery.foundation.errors import DataLoss, EngineFailed, NotSupported, Un
 from chandlery.providers.local.engines import tree
 from chandlery.providers.local.engines.apt import Apt, Deb, run
 from chandlery.providers.local.engines.catalogue import EngineEntry, Source
-from chandlery.providers.local.engines.finder import covers, tree_binary, tree_environment
+from chandlery.providers.local.engines.finder import Engines, covers, tree_binary, tree_environment
 from chandlery.providers.local.files import os_error, remove_tree
 
 UNPACKED_FACTOR = 6
@@ -152,6 +152,14 @@ class Installer:
                 retry_after=None,
             )
         await version_of(entry, binary, tree_environment(root), strict=True)
+
+
+async def install_entry(tell: Tell, directory: str, where: str, name: str, version: str) -> None:
+    """What a process of its own does (see `apart`): install this version line of an engine for this platform."""
+    engines = Engines(Path(directory), where)
+    entry = next(each for each in engines.entries(name) if each.version == version)
+    source = next(source for source in engines.sources(entry) if source.type != "path")
+    await Installer(engines.directory).install(entry, source, tell)
 
 
 async def unpack(path: Path, root: Path) -> None:
