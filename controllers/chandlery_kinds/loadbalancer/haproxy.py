@@ -33,6 +33,7 @@ _BALANCE = {
     Algorithm.RANDOM: "random",
     Algorithm.FIRST: "first",
 }
+_PORTS = {"http": 80, "https": 443}
 _RANK = {PathMatchType.EXACT: 0, PathMatchType.PREFIX: 1, PathMatchType.REGEX: 2}
 MARK = "CHANDLERY_CONFIG"
 
@@ -257,7 +258,8 @@ def _http(spec: LoadBalancerSpec, listener: Listener) -> list[str]:
     if listener.hostnames:
         lines.append(f"http-request deny deny_status 404 if !{{ {host_condition(listener.hostnames)} }}")
     if listener.redirect_to_https:
-        lines.append("http-request redirect scheme https code 301")
+        where = f"https://%[req.hdr(host),host_only]{port_of(spec, 'https', listener)}%[pathq]"
+        lines.append(f'http-request redirect location "{where}" code 301')
         return lines
     routes = routes_of(spec, listener)
     for route in routes:
@@ -266,7 +268,7 @@ def _http(spec: LoadBalancerSpec, listener: Listener) -> list[str]:
     if any(len(route.backends) > 1 for route in routes):
         lines.append("http-request set-var(txn.pick) rand(1000000)")
     for route in routes:
-        lines += _route_actions(route)
+        lines += _route_actions(spec, listener, route)
     for route in routes:
         lines += _picks(route, "http")
     if listener.pool is not None:
@@ -277,6 +279,17 @@ def _http(spec: LoadBalancerSpec, listener: Listener) -> list[str]:
             "if !{ var(txn.route) -m found }"
         )
     return lines
+
+
+def port_of(spec: LoadBalancerSpec, scheme: str, listener: Listener) -> str:
+    """With its colon, the port where this scheme serves what comes to a listener of another; "" for the scheme's own.
+
+    Of several listeners it is the first that shares a host name with this one; without any, the scheme's own port.
+    """
+    there = [x for x in spec.listeners if x.protocol.value.lower() == scheme]
+    names = set(listener.hostnames)
+    there.sort(key=lambda x: bool(names and x.hostnames) and names.isdisjoint(x.hostnames))
+    return "" if not there or there[0].port == _PORTS[scheme] else f":{there[0].port}"
 
 
 def _limit(limit: RateLimit, table: str, slot: int, condition: str = "") -> list[str]:
@@ -330,7 +343,7 @@ def _format(value: str) -> str:
     return f'"{escaped}"'
 
 
-def _route_actions(route: Route) -> list[str]:
+def _route_actions(spec: LoadBalancerSpec, listener: Listener, route: Route) -> list[str]:
     chosen = f"{{ var(txn.route) -m str {route.name} }}"
     lines = []
     if route.rate_limit is not None:
@@ -349,6 +362,8 @@ def _route_actions(route: Route) -> list[str]:
         redirect = route.redirect
         scheme = redirect.scheme or "%[ssl_fc,iif(https,http)]"
         host = redirect.host or "%[req.hdr(host)]"
+        if redirect.scheme not in (None, listener.protocol.value.lower()) and not redirect.host:
+            host = f"%[req.hdr(host),host_only]{port_of(spec, scheme, listener)}"
         path = redirect.path or "%[pathq]"
         lines.append(f'http-request redirect location "{scheme}://{host}{path}" code {redirect.status} if {chosen}')
     if route.replace_prefix is not None and route.path is not None:

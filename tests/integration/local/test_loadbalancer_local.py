@@ -226,9 +226,22 @@ async def test_https_with_a_certificate_of_its_own_and_then_a_given_one(local, p
     }
     listener = obj.model_dump(by_alias=True, exclude_none=True, mode="json")["spec"]["listeners"][0]
     obj = local.changed(obj, listeners=[{**listener, "tls": {"certificateSecrets": [{"name": "given"}]}}])
-    await local.converge(obj)
+    seen = await local.converge(obj)
     assert {cost for _, cost in local.plans} == {"reload"}
     assert (await get(url, headers=host, ssl=ssl.create_default_context(cadata=ca[0])))[0] == 200
+    assert seen.facts["listeners"][0]["certificateExpires"] == f"{x509.expires(pem):%Y-%m-%dT%H:%M:%SZ}"
+
+    # Plain clients are led to the port where HTTPS is, not to their own.
+    plain = {"name": "plain", "port": port(), "protocol": "HTTP", "redirectToHttps": True}
+    away = {"name": "away", "port": port(), "protocol": "HTTP"}
+    route = {"name": "r", "listeners": ["away"], "redirect": {"scheme": "https", "status": 308}}
+    listeners = obj.model_dump(by_alias=True, exclude_none=True, mode="json")["spec"]["listeners"]
+    await local.converge(local.changed(obj, listeners=[*listeners, plain, away], routes=[route]))
+    async with aiohttp.ClientSession() as session:
+        for each in (plain, away):
+            asked = f"http://127.0.0.1:{each['port']}/a?b=c"
+            async with session.get(asked, headers={"Host": f"shop.test:{each['port']}"}, allow_redirects=False) as led:
+                assert led.headers["Location"] == f"https://shop.test:{seen.endpoint.port}/a?b=c"
 
 
 async def test_limits_networks_and_rates(local, port, backends):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
@@ -92,6 +93,8 @@ class HaproxyPods:
         self.session = there.session
         self.inputs = inputs
         self.owner = inputs.owner
+        self.expires: dict[str, datetime] = {}
+        """When the first certificate of each HTTPS listener ends."""
 
     @classmethod
     async def of(cls, ctx: DriverContext, obj: LoadBalancer) -> HaproxyPods:
@@ -151,6 +154,7 @@ class HaproxyPods:
                     )
                 pems.append(tls.check_pair(data["tls.crt"], data["tls.key"], path, ref.name))
             found[x.name] = pems or [self._auth()[f"listener-{x.name}.pem"]]
+            self.expires[x.name] = tls.expires(found[x.name][0])
         return found
 
     async def _ca(self, name: str, path: str) -> str:
@@ -369,9 +373,8 @@ class HaproxyPods:
         for x in self.spec.listeners:
             row = frontends.get(x.name, {})
             entry: dict[str, Any] = {"name": x.name, "ready": row.get("status") == "OPEN", "port": x.port}
-            certificate = self._auth().get(f"listener-{x.name}.pem")
-            if x.protocol is Protocol.HTTPS and certificate and not (x.tls and x.tls.certificate_secrets):
-                entry["certificateExpires"] = tls.expires(certificate).strftime("%Y-%m-%dT%H:%M:%SZ")
+            if x.name in self.expires:
+                entry["certificateExpires"] = f"{self.expires[x.name]:%Y-%m-%dT%H:%M:%SZ}"
             listeners.append(entry)
         pools = [self._pool(pool.name, wanted.servers.get(pool.name, ()), rows) for pool in self.spec.pools]
         service_live = self.there.get(SERVICES) or {}

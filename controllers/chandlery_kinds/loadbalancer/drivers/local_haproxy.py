@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
@@ -34,6 +35,8 @@ class HaproxyServer:
         self.spec = obj.spec
         self.instance = instance
         self.host = self.spec.address.ip or "127.0.0.1"
+        self.expires: dict[str, datetime] = {}
+        """When the first certificate of each HTTPS listener ends."""
         self.processes = [HaproxyProcess(ctx, obj, instance, index) for index in range(obj.spec.replicas)]
 
     # -- what is wanted
@@ -72,7 +75,9 @@ class HaproxyServer:
                     hint="Create it, or leave certificateSecrets out to have a certificate made.",
                 )
             pems.append(tls.check_pair(data["tls.crt"], data["tls.key"], field, ref.name))
-        return [self._file(pem) for pem in pems or [self._own_certificate(listener)]]
+        pems = pems or [self._own_certificate(listener)]
+        self.expires[listener.name] = tls.expires(pems[0])
+        return [self._file(pem) for pem in pems]
 
     def _own_certificate(self, listener: Listener) -> str:
         """A certificate by the object's own CA, renewed in time and when the names change."""
@@ -214,11 +219,8 @@ class HaproxyServer:
                 "port": listener.port,
                 "sessions": _sessions(fronts),
             }
-            certificate = self.instance.record.get("certificates", {}).get(listener.name)
-            if listener.protocol is Protocol.HTTPS and certificate:
-                from chandlery.foundation import x509 as tls
-
-                entry["certificateExpires"] = tls.expires(certificate).strftime("%Y-%m-%dT%H:%M:%SZ")
+            if listener.name in self.expires:
+                entry["certificateExpires"] = f"{self.expires[listener.name]:%Y-%m-%dT%H:%M:%SZ}"
             listeners.append(entry)
         pools = [self._pool_facts(pool, servers.get(pool.name, ()), rows) for pool in self.spec.pools]
         return {
