@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self, TypeVar
@@ -93,9 +94,10 @@ class Bucket:
         place: bucket, prefix, endpoint, region; the last three may be missing.
         keys: credentials.
         part: bytes of a part of an upload.
+        page: keys that are listed at once.
     """
 
-    def __init__(self, place: Mapping[str, str], keys: Keys, part: int = PART) -> None:
+    def __init__(self, place: Mapping[str, str], keys: Keys, part: int = PART, page: int = 1000) -> None:
         name = place["bucket"]
         self.region = place.get("region") or DEFAULT_REGION
         self.prefix = f"{place['prefix']}/" if place.get("prefix") else ""
@@ -104,6 +106,7 @@ class Bucket:
         self._base = f"{endpoint.rstrip('/')}/{name}" if endpoint else f"https://s3.{self.region}.amazonaws.com/{name}"
         self._keys = keys
         self._part = part
+        self._page = page
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=30.0, sock_read=_SILENCE)
@@ -122,7 +125,8 @@ class Bucket:
         found: list[str] = []
         token = ""
         while True:
-            query = {"list-type": "2", "prefix": self.prefix, **({"continuation-token": token} if token else {})}
+            query = {"list-type": "2", "max-keys": str(self._page), "prefix": self.prefix}
+            query |= {"continuation-token": token} if token else {}
             _, body = await self._ask("GET", "", query)
             tree = _parsed(body)
             found += [_text(one, "Key").removeprefix(self.prefix) for one in tree if _bare(one.tag) == "Contents"]
@@ -192,7 +196,7 @@ class Bucket:
         digest = hashlib.sha256(body).hexdigest() if body else _EMPTY
         headers = sign(method, url, digest, self._keys, self.region, datetime.now(UTC))
         return self._http.request(
-            method, URL(url, encoded=True), data=body or None, headers=headers, allow_redirects=False
+            method, URL(url, encoded=True), data=BytesIO(body) if body else None, headers=headers, allow_redirects=False
         )
 
 
