@@ -15,7 +15,8 @@ from chandlery.providers.local.engines.apt import available
 needed = [
     pytest.mark.engine,
     pytest.mark.skipif(
-        not os.environ.get("CHANDLERY_DEBIAN_ENGINES"), reason="needs MariaDB's packages: CHANDLERY_DEBIAN_ENGINES=1"
+        not (os.environ.get("CHANDLERY_DEBIAN_ENGINES") or os.environ.get("CHANDLERY_CONTAINERS")),
+        reason="needs MariaDB's packages: CHANDLERY_DEBIAN_ENGINES=1",
     ),
     pytest.mark.skipif(bool(available()), reason=f"MariaDB comes from Debian packages: {available()}"),
 ]
