@@ -7,6 +7,7 @@ sets it) and want to compare, or need what the embedded one doesn't do.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import signal
@@ -128,7 +129,8 @@ async def serve_binaries(settings: ControlPlaneSettings, folder: Path) -> None:
     etcd_binary, apiserver_binary = find(folder)
     data = settings.data_dir
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files = tls.prepare(settings.tls_folder or data / "pki", tls.server_hosts(settings.host, "10.96.0.1"))
+    service_ip = str(next(ipaddress.ip_network(settings.service_cluster_ip_range).hosts()))
+    files = tls.prepare(settings.tls_folder or data / "pki", tls.server_hosts(settings.host, service_ip))
     _signing_key(files.ca.parent / "sa.key")
     client, peer = f"http://127.0.0.1:{_free_port()}", f"http://127.0.0.1:{_free_port()}"
     port = settings.port or _free_port()

@@ -101,7 +101,7 @@ def _are_good(found: Certificates, folder: Path, hosts: tuple[str, ...]) -> bool
 
 
 def _digest(files: Certificates) -> str:
-    parts = (files.ca, files.server_cert, files.server_key, files.admin_cert, files.admin_key)
+    parts: tuple[Path, ...] = (files.ca, files.server_cert, files.server_key, files.admin_cert, files.admin_key)
     parts += (files.webhook_cert, files.webhook_key)
     return hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()
 

