@@ -61,6 +61,11 @@ class Clock(Protocol):
         ...
 
 
+_ELAPSED: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""On Linux the one that goes on while the machine is suspended: leases that others have watched run out meanwhile are
+over for us too."""
+
+
 class SystemClock:
     """The machine's clock and asyncio's timers."""
 
@@ -70,7 +75,7 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.clock_gettime(_ELAPSED)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds))
