@@ -184,6 +184,8 @@ class NatsQueue(LocalQueue, ABC):
         """Which servers don't answer, with their words, and what JetStream holds."""
         problems: dict[str, str] = {}
         live: dict[str, Any] = {}
+        # JetStream has no leader for some seconds after one died: whoever is to be started again doesn't wait for that.
+        to_start = any(not node.state.running and node.state.wait <= 0 for node in nodes)
         for node in nodes:
             if not node.state.running:
                 continue
@@ -195,7 +197,7 @@ class NatsQueue(LocalQueue, ABC):
                         self.stale.append(node.name)
                         if not api.shown:
                             problems[node.name] = "it doesn't speak TLS yet"
-                    if not live:
+                    if not live and not to_start:
                         live = await content.read(api, self.name, self.spec)
             except ChandleryError as error:
                 problems[node.name] = error.message
