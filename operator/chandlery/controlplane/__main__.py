@@ -38,6 +38,16 @@ def _common(flags: argparse.ArgumentParser) -> None:
     )
 
 
+def _duration(text: str) -> float:
+    """A duration as Go writes it, in seconds."""
+    from chandlery.controlplane.schema.goduration import parse_duration
+
+    found = parse_duration(text)
+    if found is None or found <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a duration such as 30m or 1h0m0s")
+    return found / 1e9
+
+
 def parser() -> argparse.ArgumentParser:
     """The flags of the server; the same names as kube-apiserver's where the option is the same."""
     flags = argparse.ArgumentParser(
@@ -61,10 +71,18 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--etcd-certfile", type=Path)
     flags.add_argument("--etcd-keyfile", type=Path)
     flags.add_argument("--token-auth-file", type=Path, help='CSV lines: token,user,uid[,"group1,group2"]')
-    flags.add_argument("--anonymous-auth", choices=["true", "false"], help="default: true")
+    flags.add_argument("--anonymous-auth", choices=["true", "false"], nargs="?", const="true", help="default: true")
+    flags.add_argument("--authorization-mode", help="RBAC, which is always on; Node may stand before it")
+    flags.add_argument("--client-ca-file", type=Path, help="PEM: client certificates may be from this authority too")
+    flags.add_argument("--tls-min-version", choices=["VersionTLS12", "VersionTLS13"], help="default: VersionTLS12")
     flags.add_argument("--service-cluster-ip-range", help="default: 10.96.0.0/16")
     flags.add_argument("--service-account-issuer", help="default: https://kubernetes.default.svc")
     flags.add_argument("--audit-log-path", type=Path, help="default: audit.log in the data directory")
+    flags.add_argument(
+        "--audit-log-maxsize", type=int, help="megabytes before the log goes on in a new file (default: 10)"
+    )
+    flags.add_argument("--audit-log-maxbackup", type=int, help="full files of it that are kept (default: 5)")
+    flags.add_argument("--event-ttl", type=_duration, help="how long events live, such as 30m or 1h0m0s (default: 1h)")
     flags.add_argument(
         "--kubeconfig", type=Path, help="where the admin's kubeconfig goes; default: in the data directory"
     )
@@ -83,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
 _FLAGS = (
     "host", "port", "store", "synchronous", "etcd_prefix", "etcd_cafile", "etcd_certfile", "etcd_keyfile",
     "token_auth_file", "service_cluster_ip_range", "service_account_issuer", "audit_log_path", "kubeconfig",
+    "audit_log_maxsize", "audit_log_maxbackup", "client_ca_file", "tls_min_version", "event_ttl",
 )  # fmt: skip
 
 
@@ -105,6 +124,13 @@ def settings_from(args: argparse.Namespace) -> ControlPlaneSettings:
         ipaddress.ip_network(settings.service_cluster_ip_range)
     except ValueError as error:
         raise ValueError(f"--service-cluster-ip-range: {error}") from error
+    modes = [mode for mode in (args.authorization_mode or "RBAC").split(",") if mode != "Node"]
+    if modes != ["RBAC"]:
+        raise ValueError(
+            f"--authorization-mode: {args.authorization_mode}: this control plane has RBAC, and nothing else"
+        )
+    if settings.audit_log_maxsize < 1 or settings.audit_log_maxbackup < 1:
+        raise ValueError("--audit-log-maxsize and --audit-log-maxbackup: must be at least 1")
     if settings.store == "etcd" and not settings.etcd_servers:
         raise ValueError("--store etcd: needs --etcd-servers, such as http://127.0.0.1:2379")
     return settings

@@ -69,6 +69,10 @@ def apiserver_argv(
 ) -> list[str]:
     """kube-apiserver's flags for the same settings."""
     pki = files.ca.parent
+    clients = files.ca
+    if settings.client_ca_file is not None:  # it takes one file
+        clients = pki / "clients.crt"
+        write_private(clients, files.ca.read_bytes() + b"\n" + settings.client_ca_file.read_bytes())
     argv = [
         str(binary),
         f"--etcd-servers={etcd}",
@@ -76,7 +80,9 @@ def apiserver_argv(
         f"--secure-port={port}",
         f"--tls-cert-file={files.server_cert}",
         f"--tls-private-key-file={files.server_key}",
-        f"--client-ca-file={files.ca}",
+        f"--client-ca-file={clients}",
+        f"--tls-min-version={settings.tls_min_version}",
+        f"--event-ttl={settings.event_ttl:.0f}s",
         f"--service-account-issuer={settings.service_account_issuer}",
         f"--service-account-key-file={pki / 'sa.key'}",
         f"--service-account-signing-key-file={pki / 'sa.key'}",

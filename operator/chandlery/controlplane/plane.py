@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections import deque
@@ -163,10 +164,20 @@ class ControlPlane:
         if settings.controllers:
             from chandlery.controlplane.controllers import Controllers
 
-            self._controllers = Controllers(api, authorizer=authorizer, root_ca=ca.decode(), service=(service_ip, port))
+            self._controllers = Controllers(
+                api,
+                authorizer=authorizer,
+                root_ca=ca.decode(),
+                service=(service_ip, port),
+                event_ttl=settings.event_ttl,
+            )
             await self._controllers.start()
         if settings.audit:
-            self._audit = AuditLog(settings.audit_log_path or folder / "audit.log")
+            self._audit = AuditLog(
+                settings.audit_log_path or folder / "audit.log",
+                max_bytes=settings.audit_log_maxsize << 20,
+                keep=settings.audit_log_maxbackup,
+            )
         metrics = Metrics()
         discovery = Discovery(core.registry, f"{_shown(settings.host)}:{sock.getsockname()[1]}")
         documents = Documents(discovery, _open_api(core), metrics, self._failing)
@@ -193,7 +204,18 @@ class ControlPlane:
             shortcut=quick.answer,
             screen=app.screen,
         )
-        context = tls.server_context(certificates.server_cert, certificates.server_key, certificates.ca)
+        try:
+            context = tls.server_context(
+                certificates.server_cert,
+                certificates.server_key,
+                certificates.ca,
+                other_ca=settings.client_ca_file,
+                minimum=settings.tls_min_version,
+            )
+        except OSError as error:
+            if settings.client_ca_file is None:
+                raise
+            raise ControlPlaneError(f"--client-ca-file: {settings.client_ca_file}: {_why_no_ca(error)}") from error
         self._site = await asyncio.get_running_loop().create_server(self._http, sock=sock, ssl=context, backlog=1024)
         self.port = port
         self.url = f"https://{_shown(settings.host)}:{self.port}"
@@ -373,6 +395,10 @@ def _open_api(core: Core):  # type: ignore[no-untyped-def]
     except ImportError:
         return None
     return OpenAPI(core.registry)
+
+
+def _why_no_ca(error: OSError) -> str:
+    return "there are no certificates in it" if isinstance(error, ssl.SSLError) else error.strerror or str(error)
 
 
 def _make_store(settings: ControlPlaneSettings) -> Store:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from chandlery.foundation.config.sections import section
+from chandlery.foundation.config.sections import Seconds, section
 
 
 @section("controlplane", title="The embedded control plane")
@@ -46,6 +46,16 @@ class ControlPlaneSettings:
     """Where the audit log goes; by default audit.log in the data directory."""
     audit: bool = True
     """Write an audit log."""
+    audit_log_maxsize: int = 10
+    """Megabytes after which the audit log goes on in a new file."""
+    audit_log_maxbackup: int = 5
+    """How many full files of the audit log are kept beside it."""
+    client_ca_file: Path | None = None
+    """Certificates of clients may be from this authority too, PEM: their CN is the user, their O are the groups."""
+    tls_min_version: Literal["VersionTLS12", "VersionTLS13"] = "VersionTLS12"
+    """The oldest version of TLS that clients may speak."""
+    event_ttl: Seconds = 3600.0
+    """How long events live after their last change."""
     kubeconfig: Path | None = None
     """Where the admin's kubeconfig goes; by default in the data directory."""
     max_request_bytes: int = 3 * 1024 * 1024

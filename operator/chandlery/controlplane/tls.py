@@ -125,12 +125,19 @@ def _local_addresses() -> list[Any]:
         return []
 
 
-def server_context(cert_file: Path, key_file: Path, ca_file: Path) -> ssl.SSLContext:
-    """TLS 1.2 or newer; client certificates are optional and must be from our CA."""
+def server_context(
+    cert_file: Path, key_file: Path, ca_file: Path, *, other_ca: Path | None = None, minimum: str = "VersionTLS12"
+) -> ssl.SSLContext:
+    """TLS for the server; client certificates are optional and must be from our CA, or from `other_ca`.
+
+    `minimum` is VersionTLS12 or VersionTLS13. Raises OSError, also for what is no certificate.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if minimum == "VersionTLS13" else ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(cert_file, key_file)
     context.load_verify_locations(ca_file)
+    if other_ca is not None:
+        context.load_verify_locations(other_ca)
     context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])
     # OpenSSL would keep some 20 KB for each session that a client could resume, 20,000 of them. kubectl resumes none.

@@ -31,6 +31,9 @@ class RealServers:
         argv += [f"--service-account-issuer={settings.service_account_issuer}"]
         argv += [f"--anonymous-auth={'true' if settings.anonymous_auth else 'false'}"]
         argv += [f"--kubeconfig={settings.kubeconfig_path}"]
+        argv += [f"--tls-min-version={settings.tls_min_version}", f"--event-ttl={settings.event_ttl:.0f}s"]
+        if settings.client_ca_file is not None:
+            argv += [f"--client-ca-file={settings.client_ca_file}"]
         if settings.token_auth_file is not None:
             argv += [f"--token-auth-file={settings.token_auth_file}"]
         return argv

@@ -50,6 +50,8 @@ def test_a_life_in_the_background(tmp_path):
         (["--store", "etcd", "--etcd-servers", "ftp://x"], "--etcd-servers: ftp://x: must be a URL"),
         (["--store", "etcd", "--etcd-servers", "http://127.0.0.1:1"], "can't be reached"),
         (["--token-auth-file", "/nosuch"], "--token-auth-file"),
+        (["--client-ca-file", "/nosuch"], "--client-ca-file: /nosuch: No such file or directory"),
+        (["--client-ca-file", "/dev/null"], "--client-ca-file: /dev/null: there are no certificates in it"),
         (["--binaries", "/nosuch"], "there is no program etcd"),
         (["--bind-address", "192.0.2.1"], "can't listen on 192.0.2.1"),
     ],

@@ -8,7 +8,13 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
+
+import pytest
+
+from chandlery.controlplane.pki import Authority
+from chandlery.testing import start_control_plane
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 WHOAMI = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
@@ -152,3 +158,21 @@ def test_impersonation_headers_count_in_any_case(api: Any) -> None:
         finally:
             connection.close()
         assert answer["status"]["userInfo"]["username"] == "ann", name
+
+
+def test_another_authority_names_users_and_tls_may_be_new_only(tmp_path: Path) -> None:
+    other = Authority(tmp_path / "other")
+    other.issue("carol", "carol", organizations=("dev",))
+    options: dict[str, Any] = {"client_ca_file": tmp_path / "other" / "ca.crt", "tls_min_version": "VersionTLS13"}
+    with start_control_plane(tmp_path / "data", binaries=False, **options) as plane:
+        context = ssl.create_default_context(cafile=str(tmp_path / "data" / "pki" / "ca.crt"))
+        context.load_cert_chain(tmp_path / "other" / "carol.crt", tmp_path / "other" / "carol.key")
+        headers = {"Content-Type": "application/json"}
+        body = json.dumps(review()).encode()
+        request = urllib.request.Request(plane.url + WHOAMI, data=body, method="POST", headers=headers)
+        with urllib.request.urlopen(request, context=context, timeout=30) as answer:
+            info = json.loads(answer.read())["status"]["userInfo"]
+        assert (info["username"], info["groups"]) == ("carol", ["dev", "system:authenticated"])
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(request, context=context, timeout=30).close()

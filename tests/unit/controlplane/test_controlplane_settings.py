@@ -42,6 +42,25 @@ def test_etcd_servers_are_a_list(monkeypatch):
     assert read("--store", "etcd").etcd_servers == both
 
 
+def test_the_real_servers_flags_say_the_same_here():
+    flags = (
+        "--secure-port=7443 --bind-address=::1 --authorization-mode=Node,RBAC --anonymous-auth --event-ttl=1h30m0s"
+        " --tls-min-version=VersionTLS13 --client-ca-file=/ca --audit-log-maxsize=100 --audit-log-maxbackup=2"
+    )
+    found = read(*flags.split())
+    assert (found.port, found.host, found.anonymous_auth, found.event_ttl) == (7443, "::1", True, 5400.0)
+    assert (found.tls_min_version, found.client_ca_file) == ("VersionTLS13", Path("/ca"))
+    assert (found.audit_log_maxsize, found.audit_log_maxbackup) == (100, 2)
+
+
+def test_a_time_that_is_none_is_named(capsys, monkeypatch):
+    with pytest.raises(SystemExit):
+        read("--event-ttl=soon")
+    assert "'soon': must be a duration such as 30m or 1h0m0s" in capsys.readouterr().err
+    monkeypatch.setenv("CHANDLERY_CONTROLPLANE_EVENT_TTL", "30m")
+    assert read().event_ttl == 1800.0
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
@@ -61,6 +80,9 @@ def test_wrong_variables_are_named(monkeypatch, variable, value, said):
         (["--port", "65536"], "--port: 65536: must be from 0 to 65535"),
         (["--service-cluster-ip-range", "10.0.0.1/8"], "--service-cluster-ip-range: 10.0.0.1/8 has host bits set"),
         (["--store", "etcd"], "--store etcd: needs --etcd-servers"),
+        (["--authorization-mode", "AlwaysAllow"], "--authorization-mode: AlwaysAllow: this control plane has RBAC"),
+        (["--authorization-mode=RBAC,Webhook"], "has RBAC, and nothing else"),
+        (["--audit-log-maxsize", "0"], "must be at least 1"),
     ],
 )
 def test_wrong_flags_are_named(flags, said):

@@ -10,7 +10,7 @@ from chandlery.controlplane.controllers.addresses import AddressController
 from chandlery.controlplane.controllers.aggregation import AggregationController
 from chandlery.controlplane.controllers.base import Controller
 from chandlery.controlplane.controllers.endpoints import EndpointsController
-from chandlery.controlplane.controllers.eventttl import EventTtlController
+from chandlery.controlplane.controllers.eventttl import TTL, EventTtlController
 from chandlery.controlplane.controllers.gc import GarbageCollector
 from chandlery.controlplane.controllers.namespace import NamespaceController
 from chandlery.controlplane.controllers.namespacecontent import NamespaceContentController
@@ -37,9 +37,10 @@ class Controllers:
         authorizer: Authorizer | None = None,
         root_ca: str = "",
         service: tuple[str, int] = ("", 0),
+        event_ttl: float = TTL,
     ) -> None:
         """`root_ca` is the PEM text published as kube-root-ca.crt in every namespace; `service` the address of the
-        control plane's own Service and the port behind it.
+        control plane's own Service and the port behind it; `event_ttl` the seconds that events live.
         """
         self._api = api
         self._authorizer = authorizer
@@ -51,7 +52,7 @@ class Controllers:
             QuotaController(api),
             AggregationController(api),
             ProtectionController(api),
-            EventTtlController(api),
+            EventTtlController(api, event_ttl),
             EndpointsController(api),
             AddressController(api),
             PriorityController(api),
