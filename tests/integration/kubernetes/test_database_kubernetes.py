@@ -6,8 +6,8 @@ import contextlib
 
 import asyncpg
 import pytest
-from foreign_crds import BARMAN_CLOUD, CLOUDNATIVE_PG
-from kubernetes_cluster import CONTAINERS, CRDS, eventually
+from foreign_crds import BARMAN_CLOUD, CLOUDNATIVE_PG, MARIADB_OPERATOR
+from kubernetes_cluster import CONTAINERS, CRDS, TYPES, eventually
 
 from chandlery.providers.kubernetes.pods import CONTAINER, pod_security
 from chandlery.providers.kubernetes.types import (
@@ -15,10 +15,12 @@ from chandlery.providers.kubernetes.types import (
     CNPG_CLUSTERS,
     CNPG_POOLERS,
     CNPG_SCHEDULES,
+    MARIADBS,
     OBJECT_STORES,
     PODS,
     SECRETS,
     SERVICES,
+    STATEFUL_SETS,
 )
 
 pytestmark = [
@@ -279,10 +281,93 @@ async def test_backups_are_handed_over_and_another_cluster_begins_with_them(with
     await kube.apply("Database", "old", spec)
     await eventually(lambda: kube.get(OBJECT_STORES, "old-database"))
     await kube.api.delete(PODS, kube.namespace, "old-database-1")
-    for name in ("old", "new"):
-        await kube.delete("Database", name)
+    await kube.delete("Database", "new")
+
+    # with Snapshot not before a last backup is whole, and another cluster begins with what the store holds
+    await kube.apply("Database", "old", {**spec, "deletionPolicy": "Snapshot"})
+    await eventually(lambda: _settled(kube, "old"))
+    before = {one["metadata"]["name"] for one in await _items(kube, CNPG_BACKUPS)}
+    await kube.api.delete(TYPES["Database"], kube.namespace, "old")
+
+    async def last():
+        return [one for one in await _items(kube, CNPG_BACKUPS) if one["metadata"]["name"] not in before]
+
+    [asked] = await eventually(last)
+    await told(kube, CNPG_BACKUPS, asked["metadata"]["name"], {"phase": "failed", "error": "no space left"})
+    await eventually(lambda: _reason(kube, "old", "the last backup failed: no space left"))
+    assert await kube.get(CNPG_CLUSTERS, "old-database")
+    await told(kube, CNPG_BACKUPS, asked["metadata"]["name"], done)
+    await kube.apply("Database", "old", {**spec, "deletionPolicy": "Snapshot"}, annotations={"wake": "up"})
+
+    async def over():
+        return await kube.get("Database", "old") is None
+
+    await eventually(over, 90)
     assert await _items(kube, CNPG_BACKUPS) == []
+    place = {"s3": {**STORE, "prefix": "shop/old-database"}}
+    again = {"instances": 2, "storage": {"size": "2Gi"}, "restoreFrom": {"destination": place}}
+    await kube.apply("Database", "again", again)
+    begun = await eventually(lambda: kube.get(CNPG_CLUSTERS, "again-database"))
+    [source] = begun["spec"]["externalClusters"]
+    assert source["plugin"]["parameters"] == {"barmanObjectName": "again-database-origin", "serverName": "old-database"}
+    origin = (await kube.get(OBJECT_STORES, "again-database-origin"))["spec"]["configuration"]
+    assert origin == store["spec"]["configuration"]
+    await kube.delete("Database", "again")
 
 
-async def _items(kube, kind):
-    return (await kube.api.list(kind, kube.namespace)).items
+async def _settled(kube, name):
+    found = await kube.get("Database", name)
+    return found["status"].get("observedGeneration") == found["metadata"]["generation"]
+
+
+async def test_volumes_of_several_instances_of_mariadb_stay_by_policy(kube):
+    await kube.api.apply(CRDS, MARIADB_OPERATOR)
+    try:
+        await eventually(lambda: kube.api.list(MARIADBS))
+        spec = {"engine": "mariadb", "instances": 2, "storage": {"size": "1Gi"}}
+        await kube.apply("Database", "many", spec)
+        made = await eventually(lambda: kube.get(MARIADBS, "many-database"))
+        assert made["spec"]["storage"]["pvcRetentionPolicy"] == {"whenDeleted": "Delete", "whenScaled": "Delete"}
+        await kube.apply("Database", "many", {**spec, "deletionPolicy": "Retain"})
+
+        async def retained():
+            found = await kube.get(MARIADBS, "many-database")
+            return found["spec"]["storage"]["pvcRetentionPolicy"]["whenDeleted"] == "Retain"
+
+        await eventually(retained)
+        # its StatefulSet doesn't know of that yet: nothing goes before it does
+        labels = {"app.kubernetes.io/instance": "many-database"}
+        rules = {"whenDeleted": "Delete", "whenScaled": "Delete"}
+        pods = {"containers": [{"name": "mariadb", "image": "registry.example/mariadb:11.8"}]}
+        stateful = {
+            "metadata": {"name": "many-database", "namespace": kube.namespace},
+            "spec": {
+                "replicas": 0,
+                "serviceName": "many-database",
+                "selector": {"matchLabels": labels},
+                "persistentVolumeClaimRetentionPolicy": rules,
+                "template": {"metadata": {"labels": labels}, "spec": pods},
+            },
+        }
+        await kube.api.create(STATEFUL_SETS, stateful)
+        await kube.api.delete(TYPES["Database"], kube.namespace, "many")
+        await eventually(lambda: _finalizing(kube, "many"))
+        assert await kube.get(MARIADBS, "many-database")
+        rules["whenDeleted"] = "Retain"
+        await kube.api.apply(STATEFUL_SETS, stateful)
+
+        async def over():
+            return await kube.get("Database", "many") is None
+
+        await eventually(over, 90)
+        assert await _items(kube, MARIADBS) == []
+        kept = {o["metadata"]["name"]: o["metadata"] for o in await _items(kube, SECRETS)}
+        assert {name for name in kept if name.startswith("many-")} == {"many-database-auth", "many-database-admin"}
+        assert not [meta for name, meta in kept.items() if name.startswith("many-") and meta.get("ownerReferences")]
+        await kube.api.delete(STATEFUL_SETS, kube.namespace, "many-database")
+    finally:
+        await kube.api.delete(CRDS, "", MARIADB_OPERATOR["metadata"]["name"])
+
+
+async def _finalizing(kube, name):
+    return "Is being deleted" in str((await kube.get("Database", name))["status"]["conditions"])

@@ -18,9 +18,11 @@ from chandlery.foundation.errors import (
     AlreadyExists,
     ChandleryError,
     DependencyNotReady,
+    EngineFailed,
     FailedPrecondition,
     NotSupported,
 )
+from chandlery.model.backup import PointInTimeRestore
 from chandlery.model.base import Condition, DeletionPolicy, Endpoint
 from chandlery.model.parts import ExposureType
 from chandlery.providers.kubernetes.children import Children
@@ -76,9 +78,11 @@ def refused(obj: Database) -> list[Unsupported]:
     exposure = spec.exposure
     if exposure.port is not None and exposure.type is ExposureType.INTERNAL:
         no("spec.exposure.port", exposure.port, f"CloudNativePG's Services have the port {PORT}")
-    if spec.deletion_policy is not DeletionPolicy.DELETE:
-        why = "CloudNativePG deletes the volumes with the cluster"
+    if spec.deletion_policy is DeletionPolicy.RETAIN:
+        why = "CloudNativePG deletes the volumes with the cluster: use Snapshot, which leaves a last backup"
         no("spec.deletionPolicy", spec.deletion_policy.value, why)
+    if spec.deletion_policy is DeletionPolicy.SNAPSHOT and spec.backup is None:
+        no("spec.deletionPolicy", "Snapshot", "it takes a last backup: say in spec.backup where to")
     return found
 
 
@@ -99,9 +103,13 @@ def _backups(obj: Database) -> list[Unsupported]:
             no("spec.backup.retention.count", backup.retention.count, "CloudNativePG keeps backups by age: use days")
         if backup.schedule is not None and str(backup.time_zone) != "UTC":
             no("spec.backup.timeZone", backup.time_zone, "CloudNativePG's schedules mean UTC")
-    if restore is not None and restore.object_name is None:
-        why = "name the Database (objectName): its backups lie in a folder of its cluster's own name"
-        no("spec.restoreFrom.destination", "set", why)
+    if restore is not None and restore.destination is not None:
+        s3 = restore.destination.s3
+        if s3 is None:
+            no("spec.restoreFrom.destination", "set", "CloudNativePG's backups are in an S3-compatible store: use s3")
+        elif not str(s3.prefix).strip("/"):
+            why = "its last part is the folder that the backups are in: the name of the cluster that made them"
+            no("spec.restoreFrom.destination.s3.prefix", "none", why)
     return found
 
 
@@ -150,16 +158,20 @@ class CnpgCluster(Delegated):
         self.scripts.begin()
         if self.spec.restore_from is not None and "restore" not in self.notes:
             # on record, so that the object whose backup it is may go
-            self.notes["restore"] = await self._origin(str(self.spec.restore_from.object_name))
+            self.notes["restore"] = await self._origin(self.spec.restore_from)
 
-    async def _origin(self, name: str) -> dict[str, Any]:
-        """Where the backups of another Database are.
+    async def _origin(self, given: PointInTimeRestore) -> dict[str, Any]:
+        """Where the backups are: of another Database, or in a folder of a store.
 
         Raises:
-            DependencyNotReady: it isn't there.
-            NotSupported: they aren't in a store.
+            DependencyNotReady: the Database isn't there.
+            NotSupported: its backups aren't in a store.
         """
-        field = "spec.restoreFrom.objectName"
+        if given.destination is not None and given.destination.s3 is not None:
+            place = given.destination.s3.model_dump(mode="json", by_alias=True, exclude_none=True)
+            prefix, _, server = str(place["prefix"]).strip("/").rpartition("/")
+            return {"server": server, "s3": {**place, "prefix": prefix}}
+        name, field = str(given.object_name), "spec.restoreFrom.objectName"
         names = self.obj.names
         other = await self.ctx.reader.get(names.group, names.kind, self.owner.namespace, name)
         if other is None:
@@ -174,6 +186,35 @@ class CnpgCluster(Delegated):
         with contextlib.suppress(AlreadyExists):
             await self.session.create(asked_for(self.owner, asked))
         self.notes["backup"] = asked
+
+    async def _last_backup(self) -> bool:
+        if CNPG_BACKUPS not in self.there.kinds:
+            raise FailedPrecondition(
+                "the last backup is made by CloudNativePG's Barman Cloud plugin, which is not in this cluster",
+                field="spec.deletionPolicy",
+                value="Snapshot",
+                hint="Install it (https://cloudnative-pg.io/plugin-barman-cloud), and this object goes on by itself; "
+                "or set deletionPolicy to Delete.",
+                retry_after=30.0,
+            )
+        meta = self.obj.metadata
+        wanted = asked_for(self.owner, f"deletion {meta.deletion_timestamp} {meta.annotations.get(BACKUP, '')}".strip())
+        found = self.there.live.get((CNPG_BACKUPS.kind, wanted["metadata"]["name"]))
+        if found is None:
+            with contextlib.suppress(AlreadyExists):
+                await self.session.create(wanted)
+            return False
+        [entry] = backup_facts(self.owner, None, [found])["list"]
+        if entry["phase"] == "Failed":
+            raise EngineFailed(
+                f"the last backup failed: {entry.get('message') or wanted['metadata']['name']}",
+                field="spec.deletionPolicy",
+                value="Snapshot",
+                hint=f"Mend it and give the annotation {BACKUP} another text to have it tried again; or set "
+                "deletionPolicy to Delete.",
+                retry_after=30.0,
+            )
+        return bool(entry["phase"] == "Completed")
 
     async def _run_script(self, name: str, field: str) -> None:
         await self.scripts.run(name, field, await self.role_passwords())

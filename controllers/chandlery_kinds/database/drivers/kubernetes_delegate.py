@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from chandlery.driver.protocol import Difference, DriverContext, Observation, Unsupported
 from chandlery.foundation.errors import FailedPrecondition, Unavailable
+from chandlery.model.base import DeletionPolicy
 from chandlery.model.parts import ClientAuthentication, ExposureType
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.driver import AUTH
@@ -226,7 +227,23 @@ class Delegated(DatabasePass):
             await self._save()
 
     async def delete(self) -> bool:
-        return await self.there.remove()
+        """With `Snapshot` a last backup comes first; with `Retain` the volumes stay, and all passwords with them."""
+        policy, keep = self.spec.deletion_policy, set()
+        if policy is DeletionPolicy.SNAPSHOT and self.live is not None and not await self._last_backup():
+            return False
+        if policy is DeletionPolicy.RETAIN:
+            if not await self._volumes_stay():
+                return False
+            keep = await self.release(AUTH) | await self.release(ADMIN)
+        return await self.there.remove(keep=keep)
+
+    async def _last_backup(self) -> bool:
+        """Whether a backup that began after the deletion did is whole; refused where there is no way to one."""
+        return True
+
+    async def _volumes_stay(self) -> bool:
+        """Whether the other operator will leave them; refused where it never does."""
+        return True
 
     def _need(self) -> None:
         if not self.served:

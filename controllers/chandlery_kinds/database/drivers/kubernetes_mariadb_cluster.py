@@ -13,7 +13,7 @@ from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.driver import AUTH
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.session import KubernetesSession
-from chandlery.providers.kubernetes.types import CONFIG_MAPS, MARIADBS, PODS, SECRETS, SERVICES, Obj
+from chandlery.providers.kubernetes.types import CONFIG_MAPS, MARIADBS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Obj
 from chandlery_kinds.database.drivers.kubernetes_delegate import DRIFT_POLL, POLL, Delegated, not_handed_over
 from chandlery_kinds.database.kubernetes.mariadb_cluster import (
     BUNDLE,
@@ -63,8 +63,9 @@ def refused(obj: Database) -> list[Unsupported]:
     if (spec.replication.synchronous_instances or 1) > 1:
         why = "in MariaDB a commit waits for one copy"
         no("spec.replication.synchronousInstances", spec.replication.synchronous_instances, why)
-    if spec.deletion_policy is not DeletionPolicy.DELETE:
-        no("spec.deletionPolicy", spec.deletion_policy.value, "the volumes go with mariadb-operator's object")
+    if spec.deletion_policy is DeletionPolicy.SNAPSHOT:
+        why = "backups are not handed over to mariadb-operator yet: use Retain, which keeps volumes and passwords"
+        no("spec.deletionPolicy", spec.deletion_policy.value, why)
     return found
 
 
@@ -219,6 +220,14 @@ class MariaCluster(Delegated):
         }
 
     # -- acts
+
+    async def _volumes_stay(self) -> bool:
+        """As its StatefulSet says: it learns of another policy from the other operator."""
+        if self.live is not None:
+            await self.act_all(self._wanted())
+        stateful = await self.session.api.get(STATEFUL_SETS, self.owner.namespace, self.owner.base)
+        rules = ((stateful or {}).get("spec") or {}).get("persistentVolumeClaimRetentionPolicy") or {}
+        return str(rules.get("whenDeleted") or "Retain") == "Retain"
 
     def _learn(self, observed: Observation) -> None:
         version = str(observed.facts.get("version") or "")

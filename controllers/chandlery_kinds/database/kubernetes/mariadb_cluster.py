@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chandlery.foundation.validation.quantity import Quantity
+from chandlery.model.base import DeletionPolicy
 from chandlery.model.parts import ExposureType, SpreadPolicy
 from chandlery.providers.kubernetes.ownership import Owner
 from chandlery.providers.kubernetes.pods import image
@@ -43,10 +44,11 @@ def cluster(
     facts = ENGINES[DatabaseEngine.MARIADB]
     wanted = str(spec.version or version or facts.newest)
     chosen, _ = image("mariadb", f"{facts.repository}:{facts.releases.get(wanted, wanted)}", parameters, catalogue)
+    retained = spec.deletion_policy is DeletionPolicy.RETAIN
     storage: dict[str, Any] = {
         "size": str(Quantity(str(spec.storage.size))),
         "resizeInUseVolumes": True,
-        "pvcRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},
+        "pvcRetentionPolicy": {"whenDeleted": "Retain" if retained else "Delete", "whenScaled": "Delete"},
     }
     if spec.storage.class_name:
         storage["storageClassName"] = spec.storage.class_name

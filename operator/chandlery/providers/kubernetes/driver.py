@@ -286,9 +286,15 @@ class Workload(ABC, Generic[R]):
         keep: set[Key] = set()
         if self.spec.deletion_policy is DeletionPolicy.RETAIN:
             keep = {key for key in self.there.live if key[0] == CLAIMS.kind}
-            auth = self.there.get(SECRETS, AUTH) if keep and self.keeps_auth else None
-            if auth is not None:
-                keep.add((SECRETS.kind, auth["metadata"]["name"]))
-                if auth["metadata"].get("ownerReferences"):
-                    await self.session.merge(auth, {"metadata": {"ownerReferences": None}})
+            if keep and self.keeps_auth:
+                keep |= await self.release(AUTH)
         return await self.there.remove(keep=keep)
+
+    async def release(self, suffix: str) -> set[Key]:
+        """A Secret that stays when everything else goes: nobody owns it any more. Its key; none where it isn't."""
+        live = self.there.get(SECRETS, suffix)
+        if live is None:
+            return set()
+        if live["metadata"].get("ownerReferences"):
+            await self.session.merge(live, {"metadata": {"ownerReferences": None}})
+        return {(SECRETS.kind, live["metadata"]["name"])}

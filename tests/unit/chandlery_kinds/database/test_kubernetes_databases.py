@@ -82,6 +82,21 @@ REFUSED = {
         {"tls": {}, "metrics": {}, "pooler": {}, "initialization": {"sqlSecrets": [{"name": "a", "key": "b"}]}},
         set(),
     ),
+    "volumes of several that stay": ({"instances": 2, "deletionPolicy": "Retain"}, {"spec.deletionPolicy"}),
+    "a last backup of several without a place": (
+        {"instances": 2, "deletionPolicy": "Snapshot"},
+        {"spec.deletionPolicy"},
+    ),
+    "a last backup of several": ({"instances": 2, "deletionPolicy": "Snapshot", "backup": S3}, set()),
+    "a folder of no cluster": (
+        {"instances": 2, "restoreFrom": S3},
+        {"spec.restoreFrom.destination.s3.prefix"},
+    ),
+    "volumes of several of mariadb": ({"engine": "mariadb", "instances": 2, "deletionPolicy": "Retain"}, set()),
+    "a last backup of several of mariadb": (
+        {"engine": "mariadb", "instances": 2, "deletionPolicy": "Snapshot"},
+        {"spec.deletionPolicy"},
+    ),
     "everything of mariadb": ({"engine": "mariadb", "tls": {}, "metrics": {}, "backup": VOLUME}, set()),
     "everything of several": (
         {
