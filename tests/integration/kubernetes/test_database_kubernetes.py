@@ -371,3 +371,7 @@ async def test_volumes_of_several_instances_of_mariadb_stay_by_policy(kube):
 
 async def _finalizing(kube, name):
     return "Is being deleted" in str((await kube.get("Database", name))["status"]["conditions"])
+
+
+async def _items(kube, kind):
+    return (await kube.api.list(kind, kube.namespace)).items
