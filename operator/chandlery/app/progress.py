@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TextIO
 
+from chandlery.foundation.colour import wants_colour
+
 _STYLES = {"good": "32", "bad": "31", "dim": "2", "bold": "1"}
-
-
-def wants_colour(stream: TextIO) -> bool:
-    """As the conventions at no-color.org and bixense.com/clicolors say."""
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("CLICOLOR_FORCE", "0") != "0":
-        return True
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class Progress:

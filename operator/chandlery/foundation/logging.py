@@ -10,8 +10,9 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar, Token
 from types import MappingProxyType
-from typing import IO, Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
+from chandlery.foundation.colour import wants_colour
 from chandlery.foundation.errors import ChandleryError, InvalidConfiguration
 from chandlery.foundation.secret import REDACTED, Secret
 
@@ -117,12 +118,12 @@ _SHARED: Final[list[Any]] = [
 ]
 
 
-def configure(*, level: str = "info", format: Format = "json", stream: IO[str] | None = None) -> None:  # noqa: A002
+def configure(*, level: str = "info", format: Format = "json", stream: TextIO | None = None) -> None:  # noqa: A002
     """Set up logging for the process: called once by the composition root; may be called again.
 
     Args:
         level: debug, info, warning or error.
-        format: json (one object a line) or console (for people; colours on a terminal).
+        format: json (one object a line) or console (for people; colours on a terminal, unless NO_COLOR is set).
         stream: standard error by default, so that a command's output stays clean.
 
     Raises:
@@ -144,7 +145,7 @@ def configure(*, level: str = "info", format: Format = "json", stream: IO[str] |
         else [
             _order,
             structlog.dev.ConsoleRenderer(
-                colors=target.isatty(),
+                colors=wants_colour(target),
                 pad_event_to=40,
                 sort_keys=False,
                 # the pretty kinds print local variables, and passwords with them

@@ -126,6 +126,9 @@ class Operator:
         if self._webhook is not None:
             await self._webhook.prepare()
         await self.server.start()
+        plain, webhook = self.settings.plain.host, self.settings.webhook.host
+        places = (("metrics", plain, self.server.port), ("webhooks", webhook, self.server.webhook_port))
+        self._logger.info("serving", **{name: f"{host}:{port}" for name, host, port in places if port is not None})
         if self._webhook is not None and self.server.webhook_port is not None:
             await self._webhook.register(self.server.webhook_port)
             self._keeper = asyncio.create_task(self._webhook.keep(self.server.webhook_port))

@@ -131,6 +131,35 @@ def test_words_bound_around_a_block_reach_library_lines_too(stream: io.StringIO)
     assert "t-1" not in outside
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("target", "environment", "coloured"),
+    [
+        (Terminal, {}, True),
+        (Terminal, {"NO_COLOR": "1"}, False),
+        (Terminal, {"TERM": "dumb"}, False),
+        (io.StringIO, {}, False),
+        (io.StringIO, {"CLICOLOR_FORCE": "1"}, True),
+    ],
+)
+def test_colours_are_for_who_can_see_them(
+    target: type[io.StringIO], environment: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "CLICOLOR_FORCE", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    stream = target()
+    logging.configure(format="console", stream=stream)
+    logging.get_logger().info("made", kind="Cache")
+    assert ("\x1b[" in stream.getvalue()) is coloured
+    assert "Cache" in stream.getvalue()
+
+
 def test_level_and_format_are_checked() -> None:
     with pytest.raises(InvalidConfiguration, match="CHANDLERY_LOG_LEVEL"):
         logging.configure(level="loud")

@@ -10,6 +10,7 @@ import pytest
 from chandlery.foundation.errors import Unavailable
 from chandlery.model.examples import example_spec
 from chandlery.providers.memory.driver import MemoryDriver
+from chandlery.reconcile.api import REQUESTED_ANNOTATION
 from chandlery_kinds import KINDS
 
 ALL = [kind.name for kind in KINDS]
@@ -148,13 +149,16 @@ async def test_our_own_writes_cause_no_further_pass(stage):
     assert core.engine.passes == 1
 
 
-async def test_reconcile_requested_makes_a_pass(stage):
+@pytest.mark.parametrize("kind", ALL)
+async def test_reconcile_requested_makes_a_pass(stage, kind):
     core = await stage.start()
-    await stage.apply("Cache")
-    await stage.ready("Cache")
+    await stage.apply(kind)
+    await stage.ready(kind)
     await stage.clock.advance(1)
     passes, looks = core.engine.passes, len(stage.world.calls)
-    await stage.annotate("Cache", "one", reconcile_requested_at="2026-11-22T10:00:00Z")
+    await stage.api.merge_patch(
+        stage.types[kind], "shop", "one", {"metadata": {"annotations": {REQUESTED_ANNOTATION: "2026-11-22T10:00:00Z"}}}
+    )
     await stage.clock.advance(1)
     assert core.engine.passes == passes + 1
     assert len(stage.world.calls) > looks
