@@ -46,6 +46,7 @@ ROOTS = {
     "io.k8s.api.certificates.v1.": "CertificateSigningRequest",
     "io.k8s.api.flowcontrol.v1.": "FlowSchema PriorityLevelConfiguration",
     "io.k8s.api.node.v1.": "RuntimeClass",
+    "io.k8s.api.resource.v1.": "DeviceClass ResourceClaim ResourceClaimTemplate ResourceSlice",
     "io.k8s.api.events.v1.": "Event",
     "io.k8s.api.discovery.v1.": "EndpointSlice",
     "io.k8s.api.admissionregistration.v1.": (
@@ -75,6 +76,7 @@ PACKAGES = {
     "io.k8s.api.certificates.v1.": "api/certificates/v1",
     "io.k8s.api.flowcontrol.v1.": "api/flowcontrol/v1",
     "io.k8s.api.node.v1.": "api/node/v1",
+    "io.k8s.api.resource.v1.": "api/resource/v1",
     "io.k8s.api.events.v1.": "api/events/v1",
     "io.k8s.api.discovery.v1.": "api/discovery/v1",
     "io.k8s.api.admissionregistration.v1.": "api/admissionregistration/v1",

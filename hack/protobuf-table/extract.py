@@ -39,6 +39,7 @@ GROUPS = {
     "node.k8s.io/v1": f"{API}.node.v1",
     "policy/v1": f"{API}.policy.v1",
     "rbac.authorization.k8s.io/v1": f"{API}.rbac.v1",
+    "resource.k8s.io/v1": f"{API}.resource.v1",
     "scheduling.k8s.io/v1": f"{API}.scheduling.v1",
     "storage.k8s.io/v1": f"{API}.storage.v1",
 }

@@ -68,6 +68,10 @@ _TABLE: tuple[tuple[str, str, str, str, str, str, str, str], ...] = (
     ("flowcontrol.apiserver.k8s.io", "v1", "flowschemas", "FlowSchema", "g", "", "", "status"),
     ("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations", "PriorityLevelConfiguration", "g", "", "", "status"),  # noqa: E501
     ("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", "", "", "", ""),
+    ("resource.k8s.io", "v1", "deviceclasses", "DeviceClass", "gd", "", "", ""),
+    ("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim", "nd", "", "", "status"),
+    ("resource.k8s.io", "v1", "resourceclaimtemplates", "ResourceClaimTemplate", "nd", "", "", ""),
+    ("resource.k8s.io", "v1", "resourceslices", "ResourceSlice", "gd", "", "", ""),
     ("events.k8s.io", "v1", "events", "Event", "n", "ev", "", ""),
     ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", "ng", "", "", ""),
     ("admissionregistration.k8s.io", "v1", "mutatingadmissionpolicies", "MutatingAdmissionPolicy", "g", "", "api-extensions", ""),  # noqa: E501
@@ -145,6 +149,10 @@ _EARLIER: dict[str, str] = {
         "flowcontrol.apiserver.k8s.io/v1beta1 flowcontrol.apiserver.k8s.io/v1beta2 flowcontrol.apiserver.k8s.io/v1beta3"
     ),
     "ReplicaSet": "apps/v1beta2 extensions/v1beta1",
+    "DeviceClass": "resource.k8s.io/v1beta1 resource.k8s.io/v1beta2",
+    "ResourceClaim": "resource.k8s.io/v1beta1 resource.k8s.io/v1beta2",
+    "ResourceClaimTemplate": "resource.k8s.io/v1beta1 resource.k8s.io/v1beta2",
+    "ResourceSlice": "resource.k8s.io/v1beta1 resource.k8s.io/v1beta2",
     "Role": "rbac.authorization.k8s.io/v1beta1 rbac.authorization.k8s.io/v1alpha1",
     "RoleBinding": "rbac.authorization.k8s.io/v1beta1 rbac.authorization.k8s.io/v1alpha1",
     "RuntimeClass": "node.k8s.io/v1beta1 node.k8s.io/v1alpha1",

@@ -90,6 +90,10 @@ SELECTABLE: dict[tuple[str, str, str], dict[str, Read]] = {
     ("", "v1", "Node"): {"spec.unschedulable": _false("spec", "unschedulable")},
     ("", "v1", "ReplicationController"): {"status.replicas": _zero("status", "replicas")},
     ("", "v1", "Service"): {"spec.clusterIP": _path("spec", "clusterIP"), "spec.type": _path("spec", "type")},
+    ("resource.k8s.io", "v1", "ResourceSlice"): {
+        "spec.driver": _path("spec", "driver"),
+        "spec.nodeName": _path("spec", "nodeName"),
+    },
     ("batch", "v1", "Job"): {"status.successful": _zero("status", "succeeded")},
 }
 """(group, version, kind) -> {field label: how to read it}."""

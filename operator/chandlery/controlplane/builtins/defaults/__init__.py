@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chandlery.controlplane.builtins.defaults import core, pods, workloads
+from chandlery.controlplane.builtins.defaults import core, devices, pods, workloads
 from chandlery.controlplane.types import Obj
 
 DEFAULTS: dict[tuple[str, str, str], Callable[[Obj], None]] = {
@@ -45,5 +45,8 @@ DEFAULTS: dict[tuple[str, str, str], Callable[[Obj], None]] = {
     ("storage.k8s.io", "v1", "CSIDriver"): core.csi_driver,
     ("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema"): core.flow_schema,
     ("flowcontrol.apiserver.k8s.io", "v1", "PriorityLevelConfiguration"): core.priority_level,
+    ("resource.k8s.io", "v1", "ResourceClaim"): devices.claim,
+    ("resource.k8s.io", "v1", "ResourceClaimTemplate"): devices.claim_template,
+    ("resource.k8s.io", "v1", "ResourceSlice"): devices.resource_slice,
 }
 """(group, version, kind) -> the function that fills an object's defaults in place."""

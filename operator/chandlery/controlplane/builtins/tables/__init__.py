@@ -64,6 +64,10 @@ _PRINTERS: dict[tuple[str, str, str], Callable[[Obj], list[Any]]] = {
     ("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema"): cluster.flow_schema,
     ("flowcontrol.apiserver.k8s.io", "v1", "PriorityLevelConfiguration"): cluster.priority_level,
     ("node.k8s.io", "v1", "RuntimeClass"): cluster.runtime_class,
+    ("resource.k8s.io", "v1", "DeviceClass"): cluster.named,
+    ("resource.k8s.io", "v1", "ResourceClaim"): cluster.resource_claim,
+    ("resource.k8s.io", "v1", "ResourceClaimTemplate"): cluster.named,
+    ("resource.k8s.io", "v1", "ResourceSlice"): cluster.resource_slice,
 }
 
 

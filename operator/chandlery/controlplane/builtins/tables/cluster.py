@@ -93,3 +93,23 @@ def priority_level(obj: Obj) -> list[Any]:
     queuing = (limited.get("limitResponse") or {}).get("queuing") or {}
     sizes = [queuing.get(field, text.NONE) for field in ("queues", "handSize", "queueLengthLimit")]
     return [_name(obj), spec.get("type", ""), shares, *sizes, text.age(obj)]
+
+
+def named(obj: Obj) -> list[Any]:
+    return [_name(obj), text.age(obj)]
+
+
+def resource_claim(obj: Obj) -> list[Any]:
+    status = obj.get("status") or {}
+    states = ["deleted"] if obj["metadata"].get("deletionTimestamp") else []
+    if status.get("allocation") is not None:
+        states += ["allocated", "reserved"] if status.get("reservedFor") else ["allocated"]
+    elif not states:
+        states = ["pending"]
+    return [_name(obj), ",".join(states), text.age(obj)]
+
+
+def resource_slice(obj: Obj) -> list[Any]:
+    spec = obj["spec"]
+    pool = (spec.get("pool") or {}).get("name", "")
+    return [_name(obj), spec.get("nodeName") or "", spec.get("driver", ""), pool, text.age(obj)]

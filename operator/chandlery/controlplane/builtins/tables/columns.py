@@ -446,6 +446,20 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
         ("QueueLengthLimit", "string", _FLOW + "QueuingConfiguration.queueLengthLimit", 0),
         AGE,
     ),
+    ("resource.k8s.io", "DeviceClass"): (NAME, AGE),
+    ("resource.k8s.io", "ResourceClaim"): (
+        NAME,
+        ("State", "string", "A summary of the current state (allocated, pending, reserved, etc.).", 0),
+        AGE,
+    ),
+    ("resource.k8s.io", "ResourceClaimTemplate"): (NAME, AGE),
+    ("resource.k8s.io", "ResourceSlice"): (
+        NAME,
+        ("Node", "string", "@io.k8s.api.resource.v1.ResourceSliceSpec.nodeName", 0),
+        ("Driver", "string", "@io.k8s.api.resource.v1.ResourceSliceSpec.driver", 0),
+        ("Pool", "string", "@io.k8s.api.resource.v1.ResourcePool.name", 0),
+        AGE,
+    ),
     ("node.k8s.io", "RuntimeClass"): (
         NAME,
         ("Handler", "string", "@io.k8s.api.node.v1.RuntimeClass.handler", 0),

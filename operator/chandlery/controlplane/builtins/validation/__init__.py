@@ -12,6 +12,8 @@ from chandlery.controlplane.builtins.validation import (
     certificates,
     cluster,
     config,
+    devices,
+    deviceslices,
     drivers,
     endpoints,
     events,
@@ -80,6 +82,10 @@ CREATE_RULES: dict[tuple[str, str], Callable[[RequestContext, Obj], list[FieldEr
     ("flowcontrol.apiserver.k8s.io", "FlowSchema"): flowcontrol.flow_schema,
     ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): flowcontrol.priority_level,
     ("node.k8s.io", "RuntimeClass"): runtimes.runtime_class,
+    ("resource.k8s.io", "DeviceClass"): devices.device_class,
+    ("resource.k8s.io", "ResourceClaim"): devices.claim,
+    ("resource.k8s.io", "ResourceClaimTemplate"): devices.template,
+    ("resource.k8s.io", "ResourceSlice"): deviceslices.resource_slice,
 }
 """(group, kind) -> the rules at creation."""
 
@@ -137,5 +143,9 @@ UPDATE_RULES: dict[tuple[str, str], Callable[[RequestContext, Obj, Obj], list[Fi
     ("flowcontrol.apiserver.k8s.io", "FlowSchema"): flowcontrol.flow_schema_update,
     ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): flowcontrol.priority_level_update,
     ("node.k8s.io", "RuntimeClass"): runtimes.runtime_class_update,
+    ("resource.k8s.io", "DeviceClass"): devices.device_class_update,
+    ("resource.k8s.io", "ResourceClaim"): devices.claim_update,
+    ("resource.k8s.io", "ResourceClaimTemplate"): devices.template_update,
+    ("resource.k8s.io", "ResourceSlice"): deviceslices.resource_slice_update,
 }
 """(group, kind) -> the rules of an update; `ctx.subresource` says which endpoint."""
