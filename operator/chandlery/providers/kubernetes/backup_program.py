@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chandlery.foundation.errors import ChandleryError, NotFound, Unavailable, as_error
+from chandlery.foundation.errors import ChandleryError, DataLoss, NotFound, Unavailable, as_error
 from chandlery.model.backup import BackupRetention
 from chandlery.providers.kubernetes.s3 import Bucket, Keys
 from chandlery.providers.local.backup_store import MANIFEST, OBJECT, Entry, Store, folder_name, store_at
@@ -99,10 +99,13 @@ async def choose(task: Task) -> Entry:
         except NotFound as error:
             if bucket is not None:
                 error.message = error.message.replace(str(folder), bucket.shown)
+                if bucket.shown not in error.message:
+                    error.message += f" ({bucket.shown})"
+                error.hint = error.hint.replace(str(folder), bucket.shown)
             raise
         if bucket is not None:
             for name in (read_json(entry.folder / MANIFEST) or {}).get("files", {}):
-                path = entry.folder / name
+                path = _below(entry.folder, name)
                 await bucket.read(path.relative_to(folder).as_posix(), path)
     await asyncio.to_thread(store.verify, entry)
     return entry
@@ -124,7 +127,18 @@ async def _learn(bucket: Bucket, folder: Path, below: str) -> None:
     """Bring whose backups there are, and the manifests of all of them: what is listed is whole."""
     for key in await bucket.names():
         if key.startswith(below) and key.rpartition("/")[2] in (MANIFEST, OBJECT):
-            await bucket.read(key, folder / key)
+            await bucket.read(key, _below(folder, key))
+
+
+def _below(folder: Path, name: str) -> Path:
+    """A file in a folder: whoever may write into the bucket may not write elsewhere in a pod.
+
+    Raises:
+        DataLoss: the name leads out of it.
+    """
+    if name.startswith("/") or ".." in Path(name).parts:
+        raise DataLoss(f"the name {name!r} in the bucket leads out of its folder", retry_after=None)
+    return folder / name
 
 
 async def _send(bucket: Bucket, folder: Path, paths: Sequence[Path]) -> None:
@@ -178,7 +192,8 @@ def run(verbs: Mapping[str, Callable[[Task], Coroutine[Any, Any, str]]], words: 
         said = asyncio.run(verbs[verb](json.loads(text)))
     except Exception as error:  # noqa: BLE001 - told in a sentence, as nobody reads a traceback in a status
         known = error if isinstance(error, ChandleryError) else as_error(error)
-        sys.stderr.write(f"{known.message}\n")
+        hint = known.hint if known.hint != known.default_hint else ""
+        sys.stderr.write(f"{known.message}{f': {hint}' if hint else ''}\n")
         return 1
     sys.stdout.write(f"{said}\n")
     return 0
