@@ -100,7 +100,7 @@ async def test_a_cache_begins_with_a_backup_of_another_and_leaves_a_last_one(kub
     await eventually(lambda: _noted(kube, "third-cache"), 60)
     await kube.ready("Cache", "third")
     config = kube.workloads.volume("third-cache-0", "config") / "restored"
-    await eventually(lambda: _exists(config), 60)
+    await eventually(lambda: _exists(config), 180)
     kube.workloads.kill("third-cache-0")
 
     async def forgot():
