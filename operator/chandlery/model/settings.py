@@ -32,7 +32,7 @@ SettingType = Literal["bool", "int", "float", "size", "duration", "enum", "text"
 Effect = Literal["reload", "restart", "owned"]
 
 PATTERNS: Mapping[str, tuple[str, str]] = {
-    "bool": ("(yes|no|on|off|true|false|0|1)", "yes or no (on, off, true, false)"),
+    "bool": ("(yes|no|on|off|true|false|0|1)", "yes, no, on, off, true or false"),
     "int": ("-?[0-9]{1,20}", "a whole number"),
     "float": ("-?[0-9]{1,15}([.][0-9]{1,15})?([eE]-?[0-9]{1,3})?", "a number"),
     "size": ("-?[0-9]{1,20} ?([kKmMgGtT]?[iI]?[bB]?|8kB)", "a size, such as 64MB or 1gb"),
@@ -68,13 +68,13 @@ class Setting:
         if self.type in {"int", "float"}:
             number = float(value)
             if self.minimum is not None and number < self.minimum:
-                return f"must be {_number(self.minimum)} or more"
+                return f"must be {number_text(self.minimum)} or more"
             if self.maximum is not None and number > self.maximum:
-                return f"must be {_number(self.maximum)} or less"
+                return f"must be {number_text(self.maximum)} or less"
         return ""
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
     return str(int(value)) if value == int(value) else str(value)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from chandlery.model.base import CelRule
 from chandlery.model.rules import absent
-from chandlery.model.settings import PATTERNS, Setting, SettingTable
+from chandlery.model.settings import PATTERNS, Setting, SettingTable, number_text
 
 _PATH = ".configuration"
 _MAP = f"self{_PATH}"
@@ -58,15 +58,15 @@ def _name_rules(table: SettingTable, skip: str) -> Iterator[CelRule]:
     yield CelRule(
         rule=f"{skip}!{_MAP}.exists(k, {unknown})",
         message=f"{table.engine} has no such setting",
-        message_expression=f"'{table.engine} has no setting ' + {_MAP}.filter(k, {unknown})[0]",
+        message_expression=f"'{table.engine} has no setting ' + {_MAP}.filter(k, {unknown})[0]"
+        " + ': the reference page lists those that there are'",
         field_path=_PATH,
     )
     if owned != "[]":
         yield CelRule(
             rule=f"{skip}!{_MAP}.exists(k, k in {owned})",
             message="this setting belongs to the driver",
-            message_expression=f"{_MAP}.filter(k, k in {owned})[0] + "
-            "' belongs to the driver: the reference tells what to use instead'",
+            message_expression=_said(f"k in {owned}", f"' belongs to the driver: ' + {_instead(table)}"),
             field_path=_PATH,
             reason="FieldValueForbidden",
         )
@@ -77,7 +77,7 @@ def _value_rules(settings: list[Setting], skip: str) -> Iterator[CelRule]:
         names = _list(s.name for s in settings if s.type == kind)
         if names != "[]":
             bad = f"k in {names} && !{_MAP}[k].matches('^(?i:{pattern})$')"
-            yield _rule(skip, bad, f"the value must be {words}", f" must be {words}")
+            yield _rule(skip, bad, f"the value must be {words}", f"' must be {words}'")
     groups: dict[tuple[str, ...], list[str]] = {}
     for setting in settings:
         if setting.type == "enum":
@@ -85,7 +85,7 @@ def _value_rules(settings: list[Setting], skip: str) -> Iterator[CelRule]:
     for values, members in groups.items():
         bad = f"k in {_list(members)} && !({_MAP}[k].lowerAscii() in {_list(v.lower() for v in values)})"
         words = f"must be one of {', '.join(values)}"
-        yield _rule(skip, bad, f"the value {words}", f" {words}")
+        yield _rule(skip, bad, f"the value {words}", f"' {words}'")
     yield from _bound_rules(settings, skip)
 
 
@@ -102,21 +102,51 @@ def _bound_rules(settings: list[Setting], skip: str) -> Iterator[CelRule]:
         value = f"{convert}({_MAP}[k])"
         bad = f"{table}.exists(b, k in b && {_MAP}[k].matches('^({digits})$') && "
         bad += f"({value} < b[k][0] || (size(b[k]) > 1 && {value} > b[k][1])))"
-        yield _rule(skip, bad, "the value is out of bounds", " is out of its bounds, which the reference lists")
+        words = "{" + ", ".join(f"'{s.name}': '{_bounds_in_words(s)}'" for s in bounded) + "}[k]"
+        yield _rule(skip, bad, "the value is out of bounds", f"' must be ' + {words}")
 
 
 def _rule(skip: str, bad: str, message: str, words: str) -> CelRule:
+    """`words` is CEL for what follows the setting's name."""
     return CelRule(
         rule=f"{skip}!{_MAP}.exists(k, {bad})",
         message=message,
-        message_expression=f"{_MAP}.filter(k, {bad})[0] + '{words}'",
+        message_expression=_said(bad, f"{words} + ' (got ' + {_MAP}[k] + ')'"),
         field_path=_PATH,
     )
+
+
+def _said(bad: str, words: str) -> str:
+    """The first setting that is bad, and what is said of it."""
+    return f"{_MAP}.filter(k, {bad}).map(k, k + {words})[0]"
+
+
+def _instead(table: SettingTable) -> str:
+    """CEL for what to use instead of the owned setting k."""
+    groups: dict[str, list[str]] = {}
+    for setting in table.settings.values():
+        if setting.effect == "owned":
+            groups.setdefault(setting.instead, []).append(setting.name)
+    first, *others = sorted(groups, key=lambda words: -len(groups[words]))
+    return (
+        "("
+        + "".join(f"k in {_list(groups[words])} ? '{_quoted(words)}' : " for words in others)
+        + f"'{_quoted(first)}')"
+    )
+
+
+def _quoted(words: str) -> str:
+    return words.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _bounds(setting: Setting) -> str:
     shown = [b for b in (setting.minimum, setting.maximum) if b is not None]
     return "[" + ", ".join(str(int(b)) if setting.type == "int" else str(float(b)) for b in shown) + "]"
+
+
+def _bounds_in_words(setting: Setting) -> str:
+    low, high = (number_text(b) if b is not None else "" for b in (setting.minimum, setting.maximum))
+    return f"from {low} to {high}" if high else f"{low} or more"
 
 
 def _list(names: Iterable[str]) -> str:

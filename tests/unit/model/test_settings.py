@@ -32,7 +32,7 @@ TABLE = SettingTable(
         ("level", "loud", "level must be one of debug, notice"),
         ("buffer", "big", "buffer must be a size, such as 64MB or 1gb"),
         ("wait", "soon", "wait must be a time, such as 30s, 500ms or 5min"),
-        ("fast", "very", "fast must be yes or no (on, off, true, false)"),
+        ("fast", "very", "fast must be yes, no, on, off, true or false"),
         ("motto", "two\nlines", "motto must be on one line"),
     ],
 )
