@@ -45,6 +45,11 @@ class Node:
         return f"node-{self.index}"
 
 
+NO_ROOM = ("no space left on device", "disk quota exceeded")
+"""What the system says to a program that finds no room."""
+FULL_POLL = 1.0
+
+
 class NatsQueue(LocalQueue, ABC):
     """Everything that one pass does with one queue. Made anew each time; keeps nothing."""
 
@@ -53,6 +58,8 @@ class NatsQueue(LocalQueue, ABC):
         self.stream = js.stream_name(self.name)
         self.backups = Backups(ctx, obj, instance, partial(take, self))
         self.restore = Restore(self)
+        self.full: dict[str, str] = {}
+        """Servers that found no room on the disk, with what that means."""
         self.stale: list[str] = []
         """Servers that show another certificate than they should."""
 
@@ -90,6 +97,23 @@ class NatsQueue(LocalQueue, ABC):
     @abstractmethod
     def version_differences(self, nodes: list[Node], *, in_step: bool) -> list[Difference]:
         """The next server that should be of another version. It has to wait until every copy is in step."""
+
+    def write_error(self, node: Node) -> str:
+        """Why a server has stopped writing, in the system's words; "" when it hasn't.
+
+        NATS holds on to the first error until it is started anew, also when there is room again.
+        """
+        own = f"[{node.state.pid}]"
+        known = self.instance.record.get("write_errors", {}).get(node.name)
+        if known is not None and known[0] == node.state.pid:
+            return str(known[1])
+        for line in reversed(node.process.log_tail(200).splitlines()):
+            reason = next((words for words in NO_ROOM if line.endswith(words)), "")
+            if reason and line.startswith(own) and "[ERR]" in line:
+                self.instance.record.setdefault("write_errors", {})[node.name] = [node.state.pid, reason]
+                self.instance.save()
+                return reason
+        return ""
 
     @abstractmethod
     async def act(self, what: str, rest: list[Any], users: list[js.NatsUser], change: Difference) -> None:
@@ -189,6 +213,9 @@ class NatsQueue(LocalQueue, ABC):
         for node in nodes:
             if not node.state.running:
                 continue
+            if reason := self.write_error(node):
+                self.full[node.name] = problems[node.name] = f"it can't write ({reason})"
+                continue  # it answers as if nothing were wrong, but takes no message any more
             try:
                 async with await self.connect(node) as api:
                     node.process.settled()
@@ -222,6 +249,8 @@ class NatsQueue(LocalQueue, ABC):
     def _poll_after(self, ready: bool, nodes: list[Node]) -> float:
         if ready:
             return DEAD_LETTER_POLL if self.spec.dead_letter is not None else DRIFT_POLL
+        if self.full:
+            return FULL_POLL
         waits = [node.state.wait for node in nodes if not node.state.running]
         return max(STARTING_POLL, min(waits, default=0.0))
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import signal
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from chandlery.driver.protocol import Difference, Disruption
@@ -26,6 +28,8 @@ from chandlery_kinds.queue.drivers.local_nats import NatsQueue, Node
 from chandlery_kinds.queue.drivers.local_queue import HOST
 from chandlery_kinds.queue.settings import TABLES
 
+ROOM_TO_GO_ON = 4 << 20
+"""Bytes that must be free before a server that found no room is started anew."""
 STOP = (StopStep(signal.SIGTERM, 10.0), StopStep(signal.SIGKILL, 5.0))
 
 
@@ -150,6 +154,9 @@ class NatsBroker(NatsQueue):
             looping = crash_loop(node.name, node.process, node.state)
             if looping is not None:
                 return looping
+        if self.full:
+            told = "; ".join(f"{name}: {text}" for name, text in self.full.items())
+            return "DiskFull", f"{told}; free some space in {self.instance.root}, it goes on by itself then"
         if problems:
             return "Starting", "; ".join(f"{name}: {text}" for name, text in problems.items())
         return "Starting", "the queue isn't there yet, or the binding's credentials don't work yet"
@@ -167,6 +174,12 @@ class NatsBroker(NatsQueue):
         for node in nodes:
             if not node.state.running and node.state.wait <= 0:
                 found.append(Difference(f"instance {node.name}", "running", "stopped", payload=("start", node.index)))
+        if self.full and _free(self.instance.root) >= ROOM_TO_GO_ON:
+            found += [
+                Difference(f"instance {node.name}", "writing", "stuck", payload=("anew", node.index))
+                for node in nodes
+                if node.name in self.full
+            ]
         if found:
             return found
         if self.security is not None:
@@ -226,6 +239,9 @@ class NatsBroker(NatsQueue):
                 )
             case "start":
                 await self._start(self.node(int(rest[0])), users)
+            case "anew":
+                await self.node(int(rest[0])).process.stop()
+                await self._start(self.node(int(rest[0])), users)
             case "reload" | "restart" | "certificates":
                 await self._reconfigure(users, restart=what == "restart")
             case "version":
@@ -263,6 +279,12 @@ class NatsBroker(NatsQueue):
             else:
                 node.process.signal(signal.SIGHUP)
         self._reloaded(users)
+
+
+def _free(path: Path) -> int:
+    """Bytes that may still be written there."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
 
 
 def _subjects(found: list[str] | None) -> tuple[str, ...] | None:
