@@ -102,6 +102,8 @@ class RequestContext:
     user_agent: str = ""
     options: Obj = field(default_factory=dict)
     """CreateOptions, UpdateOptions, PatchOptions or DeleteOptions, with kind and apiVersion, as webhooks see them."""
+    charges: list[Any] = field(default_factory=list)
+    """What was charged to quotas for it, until its object is stored."""
 
 
 class Strategy(Protocol):

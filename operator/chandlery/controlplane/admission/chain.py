@@ -12,6 +12,7 @@ from chandlery.controlplane.admission.lifecycle import check_namespace
 from chandlery.controlplane.admission.limits import apply_limit_defaults, check_limits
 from chandlery.controlplane.admission.policies import MutatingPolicies, Policies
 from chandlery.controlplane.admission.quota import QuotaPlugin
+from chandlery.controlplane.admission.quota.pending import charges_of
 from chandlery.controlplane.admission.webhooks import Webhooks
 from chandlery.controlplane.types import Obj, RequestContext
 
@@ -79,6 +80,11 @@ class AdmissionChain:
             await self._webhooks.validate(ctx, obj, old)
         if self._quotas.current():
             await self._quota.check(ctx, obj, old)
+
+    def settle(self, ctx: RequestContext) -> None:
+        """What was charged to quotas for a request has been stored, or won't be."""
+        if ctx.charges:
+            charges_of(self._api).settle(ctx)
 
     @property
     def review_client(self) -> WebhookClient:

@@ -129,39 +129,43 @@ async def insert(core: Core, ctx: RequestContext, obj: Obj, *, asked: bool = Tru
     if generate:
         meta["name"] = metadata.generate_name(generate)
     strategy.prepare_for_create(ctx, obj)
-    for attempt in range(_NAME_ATTEMPTS):
-        if generate and attempt:
-            before, meta["name"] = meta["name"], metadata.generate_name(generate)
-            if (meta.get("labels") or {}).get(_NAMESPACE_LABEL) == before:
-                meta["labels"][_NAMESPACE_LABEL] = meta["name"]
-        problems = metadata.validate_create(resource, obj) + strategy.validate_create(ctx, obj)
-        if problems:
-            group = resource.storage_key[0] if resource.builtin else resource.group
-            raise errors.invalid(group, obj.get("kind") or resource.kind, meta.get("name") or "", problems)
-        ctx.warnings += strategy.warnings(ctx, obj, None)
-        if not asked:
-            _may_create(core, ctx)
-        if core.admission is not None:
-            await core.admission.validate(ctx, obj, None)
-        problems = core.allocate(ctx, obj, None)
-        if problems:
-            raise errors.invalid_object(resource, meta.get("name") or "", problems)
-        if meta.get("resourceVersion"):
-            raise errors.plain_internal("resourceVersion should not be set on objects to be created")
-        name = meta["name"]
-        found = core.find(resource, ctx.namespace, name)
-        if found is None:
-            if ctx.dry_run:
-                meta.pop("resourceVersion", None)
-                return orjson.dumps(obj)
-            try:
-                made = await core.write(resource, ctx.namespace, name, 0, obj)
-                ctx.name = name
-                return made
-            except Conflict:
-                found = core.find(resource, ctx.namespace, name)
-        if generate and attempt < _NAME_ATTEMPTS - 1:
-            continue
-        ending = found is not None and bool(found.obj["metadata"].get("deletionTimestamp"))
-        raise errors.already_exists(resource, name, generated=bool(meta.get("generateName")), ending=ending)
-    raise errors.already_exists(resource, meta["name"])  # pragma: no cover - the loop always ends before
+    try:
+        for attempt in range(_NAME_ATTEMPTS):
+            if generate and attempt:
+                before, meta["name"] = meta["name"], metadata.generate_name(generate)
+                if (meta.get("labels") or {}).get(_NAMESPACE_LABEL) == before:
+                    meta["labels"][_NAMESPACE_LABEL] = meta["name"]
+            problems = metadata.validate_create(resource, obj) + strategy.validate_create(ctx, obj)
+            if problems:
+                group = resource.storage_key[0] if resource.builtin else resource.group
+                raise errors.invalid(group, obj.get("kind") or resource.kind, meta.get("name") or "", problems)
+            ctx.warnings += strategy.warnings(ctx, obj, None)
+            if not asked:
+                _may_create(core, ctx)
+            if core.admission is not None:
+                await core.admission.validate(ctx, obj, None)
+            problems = core.allocate(ctx, obj, None)
+            if problems:
+                raise errors.invalid_object(resource, meta.get("name") or "", problems)
+            if meta.get("resourceVersion"):
+                raise errors.plain_internal("resourceVersion should not be set on objects to be created")
+            name = meta["name"]
+            found = core.find(resource, ctx.namespace, name)
+            if found is None:
+                if ctx.dry_run:
+                    meta.pop("resourceVersion", None)
+                    return orjson.dumps(obj)
+                try:
+                    made = await core.write(resource, ctx.namespace, name, 0, obj)
+                    ctx.name = name
+                    return made
+                except Conflict:
+                    found = core.find(resource, ctx.namespace, name)
+            if generate and attempt < _NAME_ATTEMPTS - 1:
+                continue
+            ending = found is not None and bool(found.obj["metadata"].get("deletionTimestamp"))
+            raise errors.already_exists(resource, name, generated=bool(meta.get("generateName")), ending=ending)
+        raise errors.already_exists(resource, meta["name"])  # pragma: no cover - the loop always ends before
+    finally:
+        if ctx.charges and core.admission is not None:
+            core.admission.settle(ctx)

@@ -152,18 +152,22 @@ async def replace(
         group = resource.storage_key[0] if resource.builtin else str(obj.get("apiVersion") or "").rpartition("/")[0]
         raise errors.invalid(group, obj.get("kind") or resource.kind, meta.get("name") or "", problems)
     ctx.warnings += strategy.warnings(ctx, obj, live)
-    if core.admission is not None:
-        await core.admission.validate(ctx, obj, live)
-    problems = core.allocate(ctx, obj, live) if not ctx.subresource else []
-    if problems:
-        raise errors.invalid_object(resource, ctx.name, problems)
-    if finished(obj):
-        return await remove_instead(core, ctx, entry, obj)
-    if unchanged(obj, live):
-        return await core.served(resource, entry)
-    if ctx.dry_run:
-        return orjson.dumps(obj)
-    return await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj)
+    try:
+        if core.admission is not None:
+            await core.admission.validate(ctx, obj, live)
+        problems = core.allocate(ctx, obj, live) if not ctx.subresource else []
+        if problems:
+            raise errors.invalid_object(resource, ctx.name, problems)
+        if finished(obj):
+            return await remove_instead(core, ctx, entry, obj)
+        if unchanged(obj, live):
+            return await core.served(resource, entry)
+        if ctx.dry_run:
+            return orjson.dumps(obj)
+        return await core.write(resource, ctx.namespace, ctx.name, entry.rev, obj)
+    finally:
+        if ctx.charges and core.admission is not None:
+            core.admission.settle(ctx)
 
 
 _PARTS = frozenset({"ephemeralcontainers", "resize"})

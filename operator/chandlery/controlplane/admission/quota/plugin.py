@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from fractions import Fraction
-from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from chandlery.controlplane.admission.common import API_SERVER, forbid
+from chandlery.controlplane.admission.quota.pending import Charge, charges_of
 from chandlery.controlplane.admission.quota.usage import compute_used, covers, usage_of
 from chandlery.controlplane.builtins import quantity
 from chandlery.controlplane.builtins.podusage import Usage
-from chandlery.controlplane.types import ApiError, Obj, RequestContext
-
-if TYPE_CHECKING:
-    from chandlery.controlplane.builtins.podusage import Usage
-from chandlery.controlplane.types import LocalApi
+from chandlery.controlplane.types import ApiError, LocalApi, Obj, RequestContext
 
 _GROWING = frozenset({"pods", "services", "persistentvolumeclaims"})
 """Core resources whose use may grow by an update."""
@@ -65,14 +61,27 @@ class QuotaPlugin:
                 charges.append((quota, *charge))
         if ctx.dry_run:
             return
-        for quota, hard, used in charges:
-            status = {"hard": hard, "used": used}
-            if status == quota.get("status"):
-                continue
-            updated = {**quota, "status": status}
-            await self._api.update(
-                "", "resourcequotas", updated, user=API_SERVER, manager="kube-apiserver", subresource="status"
-            )
+        if not charges:
+            return
+        growth = {
+            name: (more, style)
+            for name, (amount, style) in wanted.items()
+            if (more := amount - had.get(name, (Fraction(0), ""))[0]) > 0
+        }
+        pending = charges_of(self._api)
+        pending.begin(ctx, Charge(ctx.namespace, group, plural, obj, growth))
+        try:
+            for quota, hard, used in charges:
+                status = {"hard": hard, "used": used}
+                if status == quota.get("status"):
+                    continue
+                updated = {**quota, "status": status}
+                await self._api.update(
+                    "", "resourcequotas", updated, user=API_SERVER, manager="kube-apiserver", subresource="status"
+                )
+        except BaseException:
+            pending.settle(ctx)
+            raise
 
     def _charge_one(
         self, ctx: RequestContext, quota: Obj, wanted: Usage, had: Usage, group: str, plural: str, obj: Obj

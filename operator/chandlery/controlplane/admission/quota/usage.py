@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from chandlery.controlplane.admission.quota.pending import charges_of
 from chandlery.controlplane.builtins import quantity
 from chandlery.controlplane.builtins.podusage import Usage, add, amounts, pod_resources
 from chandlery.controlplane.types import Obj
@@ -191,20 +192,27 @@ def sources_of(names: Iterable[str]) -> set[tuple[str, str]]:
 
 
 def compute_used(api: LocalApi, quota: Obj) -> dict[str, str]:
-    """What the objects that exist now use of a quota's hard limits, as canonical quantities; less what isn't served."""
+    """What the objects that exist now use of a quota's hard limits, as canonical quantities; less what isn't served.
+
+    What is on its way to the store is counted with them.
+    """
     spec = quota.get("spec") or {}
     hard = spec.get("hard") or {}
     scoped = bool(spec.get("scopes") or spec.get("scopeSelector"))
     namespace = quota["metadata"]["namespace"]
     total: Usage = {}
+    charges = charges_of(api)
     served = {source for source in sources_of(hard) if api.resource(*source) is not None}
     for group, plural in served:
         counted = {count_name(group, plural)}
         if not group and plural != "pods":
             counted.add(plural)
         names = {name for name in hard if source_of(name) == (group, plural)}
+        for charge in charges.of(namespace):
+            if (charge.group, charge.plural) == (group, plural) and covers(quota, group, plural, charge.obj):
+                add(total, {name: used for name, used in charge.growth.items() if name in names})
         if not scoped and names <= counted:
-            total |= dict.fromkeys(names, (Fraction(api.count(group, plural, namespace)), "DecimalSI"))
+            add(total, dict.fromkeys(names, (Fraction(api.count(group, plural, namespace)), "DecimalSI")))
             continue
         for obj in api.list(group, plural, namespace):
             if covers(quota, group, plural, obj):
