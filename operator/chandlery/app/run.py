@@ -23,6 +23,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 READY_SECONDS = 120.0
 POLL = 0.02
+AT_ONCE, PATIENT_POLL, TELL = 5.0, 1.0, 10.0
+"""Who isn't there after the first seconds is asked less often, and whom we wait for is told on standard error."""
 TIDY_FIRST, TIDY_LATER = 10.0, 600.0
 """Seconds until memory that is free is given back for the first time, and between later times; each pause in between is
 twice the one before, since engines may be installed and images built long after the first."""
@@ -33,22 +35,28 @@ async def wait_for_api(options: argparse.Namespace) -> None:
 
     Raises:
         Timeout: they are still not there; the message says what is missing.
+        InvalidConfiguration: nothing says where the API server is.
     """
-    from chandlery.foundation.errors import Timeout
+    from chandlery.foundation.errors import InvalidConfiguration, Timeout
     from chandlery.reconcile.api import RESOURCE_CLASSES
     from chandlery.reconcile.client import HttpApi
     from chandlery.reconcile.credentials import load
 
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + READY_SECONDS
-    problem: Exception | None = None
-    while loop.time() < deadline:
+    began, problem = loop.time(), None
+    deadline, tell = began + READY_SECONDS, began + AT_ONCE
+    while (now := loop.time()) < deadline:
+        if now >= tell:
+            tell = now + TELL
+            sys.stderr.write(f"waiting for the API server to serve our kinds: {problem}\n")
         try:
             async with HttpApi(load(options.kubeconfig)) as api:
                 await api.list(RESOURCE_CLASSES)
         except (ChandleryError, OSError) as error:
+            if isinstance(error, InvalidConfiguration) and options.kubeconfig is None:
+                raise  # a file that was named may be written at this very moment
             problem = error
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL if now < began + AT_ONCE else PATIENT_POLL)
         else:
             return
     raise Timeout(
