@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import itertools
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -212,7 +213,7 @@ async def test_a_driver_that_breaks_a_rule_is_caught(driver, rule, said):
 CALLS = st.lists(st.tuples(st.integers(1, 12), st.sampled_from(["before", "after"])), min_size=1, max_size=6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=int(os.environ.get("CHANDLERY_TEST_EXAMPLES", "40")), deadline=None)
 @given(CALLS, st.sampled_from(KIND_NAMES))
 def test_crashes_while_it_recovers_from_crashes(crashes, name):
     """One kill after another, each while the last one is being mended: still nothing leaked and nothing lost."""
