@@ -7,17 +7,22 @@ bindings". Written as `verbs : group : resources [: names]`, one rule a line; `@
 from __future__ import annotations
 
 from chandlery.controlplane.auth.authz import RBAC_GROUP
+from chandlery.controlplane.auth.controllerroles import ALL as _ALL
+from chandlery.controlplane.auth.controllerroles import CONTROLLER_ROLES
+from chandlery.controlplane.auth.controllerroles import EVENTS as _EVENTS
+from chandlery.controlplane.auth.controllerroles import READ as _READ
+from chandlery.controlplane.auth.controllerroles import WRITE as _WRITE
 from chandlery.controlplane.auth.rules import Rule
 from chandlery.controlplane.types import Obj
 
-_READ = "get list watch"
-_WRITE = "create delete deletecollection patch update"
-_ALL = "create delete deletecollection get list patch update watch"
-
-_EVENTS = "create patch update : ,events.k8s.io : events"
 _DELEGATE = """
 create : authentication.k8s.io : tokenreviews
 create : authorization.k8s.io : subjectaccessreviews
+"""
+
+_LEADING = """
+create get list update watch : coordination.k8s.io : leases
+create get list update watch : coordination.k8s.io : leasecandidates
 """
 
 _CLUSTER_ROLES = {
@@ -28,9 +33,12 @@ _CLUSTER_ROLES = {
     ),
     "system:public-info-viewer": "get @ /healthz /livez /readyz /version /version/",
     "system:monitoring": (
-        "get @ /healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/* /flagz /statusz"
+        "get @ /healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*\n"
+        "get : : nodes/metrics\nget @ /flagz\nget @ /statusz"
     ),
-    "system:service-account-issuer-discovery": "get @ /.well-known/openid-configuration /openid/v1/jwks",
+    "system:service-account-issuer-discovery": (
+        "get @ /.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/"
+    ),
     "system:basic-user": """
 create : authorization.k8s.io : selfsubjectaccessreviews selfsubjectrulesreviews
 create : authentication.k8s.io : selfsubjectreviews
@@ -79,12 +87,13 @@ create : : serviceaccounts/token
 """,
     "system:auth-delegator": _DELEGATE,
     "system:kube-aggregator": f"{_READ} : : endpoints services",
-    "system:kube-dns": "list watch : : endpoints services\nlist watch : discovery.k8s.io : endpointslices",
+    "system:kube-dns": "list watch : : endpoints services",
     "system:heapster": f"{_READ} : : events namespaces nodes pods\n{_READ} : extensions : deployments",
     "system:kubelet-api-admin": f"""
 {_READ} : : nodes
 proxy : : nodes
-* : : nodes/configz nodes/healthz nodes/log nodes/metrics nodes/pods nodes/proxy nodes/stats
+* : : nodes/log nodes/metrics nodes/proxy nodes/stats
+* : : nodes/configz nodes/healthz nodes/pods
 """,
     "system:kube-controller-manager": f"""
 {_EVENTS}
@@ -101,7 +110,8 @@ create : : serviceaccounts/token
     "system:kube-scheduler": f"""
 {_EVENTS}
 create : coordination.k8s.io : leases
-get update list watch : coordination.k8s.io : leases : kube-scheduler
+get list update watch : coordination.k8s.io : leases : kube-scheduler
+{_ALL} : coordination.k8s.io : leasecandidates
 {_READ} : : nodes
 delete get list watch : : pods
 create : : bindings pods/binding
@@ -113,9 +123,17 @@ patch update : : pods/status
 {_READ} : : persistentvolumeclaims persistentvolumes
 {_DELEGATE}
 {_READ} : storage.k8s.io : csinodes
+{_READ} : storage.k8s.io : volumeattachments
 {_READ} : : namespaces
 {_READ} : storage.k8s.io : csidrivers
 {_READ} : storage.k8s.io : csistoragecapacities
+{_READ} : resource.k8s.io : deviceclasses
+get list patch update watch : resource.k8s.io : resourceclaims
+get list patch update watch : resource.k8s.io : resourceclaims/status
+patch update : resource.k8s.io : resourceclaims/binding
+update : : pods/finalizers
+{_READ} : resource.k8s.io : resourceslices
+create delete : resource.k8s.io : resourceclaims
 """,
     "system:volume-scheduler": f"""
 get list patch update watch : : persistentvolumes
@@ -152,6 +170,9 @@ get patch update : : persistentvolumeclaims/status
 {_READ} : storage.k8s.io : csidrivers
 create delete get patch update : storage.k8s.io : csinodes
 {_READ} : node.k8s.io : runtimeclasses
+get : resource.k8s.io : resourceclaims
+deletecollection : resource.k8s.io : resourceslices
+get : : serviceaccounts
 """,
     "system:node-bootstrapper": "create get list watch : certificates.k8s.io : certificatesigningrequests",
     "system:node-problem-detector": f"get : : nodes\npatch : : nodes/status\n{_EVENTS}",
@@ -159,6 +180,7 @@ create delete get patch update : storage.k8s.io : csinodes
 list watch : : endpoints services
 {_READ} : : nodes
 {_EVENTS}
+list watch : networking.k8s.io : servicecidrs
 list watch : discovery.k8s.io : endpointslices
 """,
     "system:certificates.k8s.io:certificatesigningrequests:nodeclient": (
@@ -171,6 +193,7 @@ list watch : discovery.k8s.io : endpointslices
         f"system:certificates.k8s.io:{name}-approver": f"approve : certificates.k8s.io : signers : kubernetes.io/{name}"
         for name in ("kube-apiserver-client", "kube-apiserver-client-kubelet", "kubelet-serving", "legacy-unknown")
     },
+    **{f"system:controller:{name}": rules for name, rules in CONTROLLER_ROLES.items()},
 }
 
 _AGGREGATED = {"admin": "aggregate-to-admin", "edit": "aggregate-to-edit", "view": "aggregate-to-view"}
@@ -195,6 +218,7 @@ _CLUSTER_BINDINGS = {
     "system:kube-dns": ("ServiceAccount kube-system/kube-dns",),
     "system:kube-scheduler": ("User system:kube-scheduler",),
     "system:volume-scheduler": ("User system:kube-scheduler",),
+    **{f"system:controller:{name}": (f"ServiceAccount kube-system/{name}",) for name in CONTROLLER_ROLES},
 }
 
 _ROLES = {
@@ -203,11 +227,15 @@ _ROLES = {
         (),
     ),
     ("kube-system", "system::leader-locking-kube-controller-manager"): (
-        "watch : : configmaps\nget update : : configmaps : kube-controller-manager",
-        ("User system:kube-controller-manager", "ServiceAccount kube-system/kube-controller-manager"),
+        f"watch : : configmaps\nget update : : configmaps : kube-controller-manager\n{_LEADING}",
+        (
+            "User system:kube-controller-manager",
+            "ServiceAccount kube-system/kube-controller-manager",
+            "ServiceAccount kube-system/leader-election-controller",
+        ),
     ),
     ("kube-system", "system::leader-locking-kube-scheduler"): (
-        "watch : : configmaps\nget update : : configmaps : kube-scheduler",
+        f"watch : : configmaps\nget update : : configmaps : kube-scheduler\n{_LEADING}",
         ("User system:kube-scheduler", "ServiceAccount kube-system/kube-scheduler"),
     ),
     ("kube-system", "system:controller:bootstrap-signer"): (

@@ -190,3 +190,38 @@ def test_the_aggregated_roles_hold_before_the_controller_ran() -> None:
     assert roles["admin"]["rules"][: len(roles["edit"]["rules"])] == roles["edit"]["rules"]
     assert not any("secrets" in rule.get("resources", ()) for rule in roles["view"]["rules"])
     assert roles["cluster-admin"]["rules"][1] == {"verbs": ["*"], "nonResourceURLs": ["*"]}
+
+
+@pytest.mark.parametrize(
+    ("role", "position", "rule"),
+    [
+        ("system:monitoring", 1, {"verbs": ["get"], "apiGroups": [""], "resources": ["nodes/metrics"]}),
+        ("system:monitoring", 3, {"verbs": ["get"], "nonResourceURLs": ["/statusz"]}),
+        ("system:node", -1, {"verbs": ["get"], "apiGroups": [""], "resources": ["serviceaccounts"]}),
+        (
+            "system:controller:disruption-controller",
+            -2,
+            {"verbs": ["get"], "apiGroups": ["*"], "resources": ["*/scale"]},
+        ),
+        (
+            "system:controller:deployment-controller",
+            5,
+            {"verbs": ["create", "patch", "update"], "apiGroups": ["", "events.k8s.io"], "resources": ["events"]},
+        ),
+    ],
+)
+def test_the_bootstrap_roles_have_the_rules_of_the_real_server(role: str, position: int, rule: dict[str, Any]) -> None:
+    roles = {obj["metadata"]["name"]: obj for obj in bootstrap_objects() if obj["kind"] == "ClusterRole"}
+    assert roles[role]["rules"][position] == rule
+
+
+def test_each_controller_has_its_role_bound_to_its_service_account() -> None:
+    found = [obj for obj in bootstrap_objects() if obj["metadata"]["name"].startswith("system:controller:")]
+    bound = {obj["roleRef"]["name"]: obj["subjects"] for obj in found if obj["kind"] == "ClusterRoleBinding"}
+    assert set(bound) == {obj["metadata"]["name"] for obj in found if obj["kind"] == "ClusterRole"}
+    assert bound["system:controller:job-controller"] == [
+        {"kind": "ServiceAccount", "name": "job-controller", "namespace": "kube-system"}
+    ]
+    for obj in found:
+        for rule in obj.get("rules", ()):
+            assert all(rule[key] == sorted(rule[key]) for key in rule)
