@@ -18,13 +18,13 @@ from chandlery.foundation.errors import (
     AlreadyExists,
     ChandleryError,
     DependencyNotReady,
-    EngineFailed,
     FailedPrecondition,
     NotSupported,
 )
 from chandlery.model.backup import PointInTimeRestore
 from chandlery.model.base import Condition, DeletionPolicy, Endpoint
 from chandlery.model.parts import ExposureType
+from chandlery.providers.kubernetes.backing import last_failed
 from chandlery.providers.kubernetes.children import Children
 from chandlery.providers.kubernetes.foreign import look
 from chandlery.providers.kubernetes.ownership import Owner, base_name
@@ -206,14 +206,7 @@ class CnpgCluster(Delegated):
             return False
         [entry] = backup_facts(self.owner, None, [found])["list"]
         if entry["phase"] == "Failed":
-            raise EngineFailed(
-                f"the last backup failed: {entry.get('message') or wanted['metadata']['name']}",
-                field="spec.deletionPolicy",
-                value="Snapshot",
-                hint=f"Mend it and give the annotation {BACKUP} another text to have it tried again; or set "
-                "deletionPolicy to Delete.",
-                retry_after=30.0,
-            )
+            raise last_failed(entry.get("message") or wanted["metadata"]["name"])
         return bool(entry["phase"] == "Completed")
 
     async def _run_script(self, name: str, field: str) -> None:

@@ -19,6 +19,7 @@ from chandlery.providers.local.backup_store import Entry, Store
 from chandlery.providers.local.backups import restore_job, source_of
 from chandlery.providers.local.files import remove_tree
 from chandlery.providers.local.tools import run_tool
+from chandlery_kinds.database.drivers.dumps import refuse_dump
 from chandlery_kinds.database.drivers.local_mariadb_server import PROCESS, SOCKET
 from chandlery_kinds.database.mariadb.configuration import ADMIN
 from chandlery_kinds.database.mariadb.content import fetch
@@ -79,13 +80,7 @@ class Restore:
                 value=str(servers.spec.version or ""),
                 hint=f"Set spec.engine to {entry.engine} and spec.version to {entry.version.rpartition('.')[0]}.",
             )
-        if entry.facts.get("method") == "logical":
-            raise InvalidSpec(
-                f"the backup {entry.name} is a dump as SQL, and a database on this machine begins with copies of files",
-                field="spec.restoreFrom.backup",
-                value=entry.name,
-                hint=f"Name one with method physical, or load {entry.file('dump.sql')} into a new Database yourself.",
-            )
+        refuse_dump(entry)
         self._instance.engine(ENGINE, line)  # on its way before the files are copied
 
         async def work(job: Job) -> None:

@@ -24,6 +24,7 @@ from chandlery.providers.local.backup_store import Entry, Store
 from chandlery.providers.local.backups import restore_job, source_of
 from chandlery.providers.local.files import make_dir, remove_tree
 from chandlery.providers.local.tools import Done, run_tool
+from chandlery_kinds.database.drivers.dumps import refuse_dump
 from chandlery_kinds.database.drivers.local_postgres_archive import archives, complete_through
 from chandlery_kinds.database.drivers.local_postgres_node import Node
 from chandlery_kinds.database.postgres.configuration import ADMIN, REPLICATOR
@@ -133,13 +134,7 @@ class Restore:
                 value=str(servers.spec.version or ""),
                 hint=f"Set spec.engine to {entry.engine} and spec.version to {have}.",
             )
-        if entry.facts.get("method") == "logical":
-            raise InvalidSpec(
-                f"the backup {entry.name} is a dump as SQL, and a database on this machine begins with copies of files",
-                field="spec.restoreFrom.backup",
-                value=entry.name,
-                hint=f"Name one with method physical, or load {entry.file('dump.sql')} into a new Database yourself.",
-            )
+        refuse_dump(entry)
         return Origin(store, entry, until, complete)
 
     # -- the work

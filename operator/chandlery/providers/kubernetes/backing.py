@@ -134,14 +134,7 @@ class Backed(Workload[R]):
                 continue
             [told] = builders.entries([one], self.there.pods)
             if told["phase"] == "Failed":
-                raise EngineFailed(
-                    f"the last backup failed: {told.get('message') or one['metadata']['name']}",
-                    field="spec.deletionPolicy",
-                    value="Snapshot",
-                    hint=f"Mend it and give the annotation {ANNOTATION} another text to have it tried again; or set "
-                    "deletionPolicy to Delete.",
-                    retry_after=30.0,
-                )
+                raise last_failed(told.get("message") or one["metadata"]["name"])
             return bool(told["phase"] == "Completed")
         await self._begin_backup(asked)
         return False
@@ -174,6 +167,18 @@ class BackedEngine(Backed[R], EngineWorkload[R, I], Generic[R, I]):
             source = await source_of(self.ctx, self.obj)
             self.inputs = replace(self.inputs, restore={**source, "image": self.inputs.tool})
         await super().create()
+
+
+def last_failed(why: str) -> EngineFailed:
+    """What a deletion waits for when its last backup failed."""
+    return EngineFailed(
+        f"the last backup failed: {why}",
+        field="spec.deletionPolicy",
+        value="Snapshot",
+        hint=f"Mend it and give the annotation {ANNOTATION} another text to have it tried again; or set "
+        "deletionPolicy to Delete.",
+        retry_after=30.0,
+    )
 
 
 async def source_of(ctx: DriverContext, obj: Any) -> dict[str, str]:

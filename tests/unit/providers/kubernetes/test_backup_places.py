@@ -86,7 +86,7 @@ async def test_a_backup_is_whole_in_the_bucket_before_it_is_listed_and_old_ones_
 
 
 async def test_what_is_missing_or_spoilt_in_a_bucket_is_told_by_its_place_there(tmp_path, bucket):
-    with pytest.raises(NotFound, match="no backups of a Cache .s3://ships/shop"):
+    with pytest.raises(NotFound, match=r"no backups of a Cache \(s3://ships/shop\)"):
         await backup_program.choose({**task(tmp_path, "none"), **FROM})
     whose = {**FROM, "object": "orders", "uid": OWNER["uid"]}
     with pytest.raises(NotFound, match="s3://ships/shop"):
