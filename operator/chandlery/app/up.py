@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from chandlery.reconcile.client import HttpApi
 
 POLL = 0.05
+POLL_LONG = 0.5
+"""While something is fetched or built, which takes seconds at least."""
 
 
 @dataclass(slots=True)
@@ -251,7 +253,7 @@ class Up:
                         f"not ready after {self.options.timeout:.0f} s: {', '.join(waiting)}",
                         hint="`chandlery status` says why.",
                     )
-                await asyncio.sleep(POLL)
+                await asyncio.sleep(POLL_LONG if fetching else POLL)
 
 
 _NAMESPACES = ResourceType("", "v1", "namespaces", "Namespace", namespaced=False)
