@@ -74,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--anonymous-auth", choices=["true", "false"], nargs="?", const="true", help="default: true")
     flags.add_argument("--authorization-mode", help="RBAC, which is always on; Node may stand before it")
     flags.add_argument("--client-ca-file", type=Path, help="PEM: client certificates may be from this authority too")
+    flags.add_argument(
+        "--cert-dir", dest="tls_folder", type=Path, help="CA, certificates and keys; default: pki in the data directory"
+    )
     flags.add_argument("--tls-min-version", choices=["VersionTLS12", "VersionTLS13"], help="default: VersionTLS12")
     flags.add_argument("--service-cluster-ip-range", help="default: 10.96.0.0/16")
     flags.add_argument("--service-account-issuer", help="default: https://kubernetes.default.svc")
@@ -101,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
 _FLAGS = (
     "host", "port", "store", "synchronous", "etcd_prefix", "etcd_cafile", "etcd_certfile", "etcd_keyfile",
     "token_auth_file", "service_cluster_ip_range", "service_account_issuer", "audit_log_path", "kubeconfig",
-    "audit_log_maxsize", "audit_log_maxbackup", "client_ca_file", "tls_min_version", "event_ttl",
+    "audit_log_maxsize", "audit_log_maxbackup", "client_ca_file", "tls_min_version", "tls_folder", "event_ttl",
 )  # fmt: skip
 
 

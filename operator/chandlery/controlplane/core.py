@@ -17,6 +17,7 @@ from chandlery.controlplane.types import ApiError, FieldError, Obj, RequestConte
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AsyncExitStack
 
     from chandlery.controlplane.admission import AdmissionChain
     from chandlery.controlplane.auth import Authorizer, VirtualHandler
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE = 500
+_GROWING = frozenset({("", "pods"), ("", "services"), ("", "persistentvolumeclaims")})
+"""Resources whose use of a quota may grow by an update."""
 
 
 class Core:
@@ -43,7 +46,8 @@ class Core:
         if self.services is None or ctx.resource.plural != "services" or ctx.resource.group:
             return []
         known = [entry.obj for entry in self.cache.table(("", "services")).entries.values()]
-        return self.services.allocate(obj, old, known, dry_run=ctx.dry_run)
+        ranges = ready_ranges(e.obj for e in self.cache.table(("networking.k8s.io", "servicecidrs")).entries.values())
+        return self.services.allocate(obj, old, known, ranges=ranges, dry_run=ctx.dry_run)
 
     async def current(self) -> None:
         """Wait until reads show everything that anybody wrote before this call. Raises ApiError."""
@@ -52,6 +56,26 @@ class Core:
                 await self.store.synced()
             except StoreError as error:
                 raise ApiError(error.code, error.reason, str(error)) from error
+
+    async def take_turns(self, ctx: RequestContext, turns: AsyncExitStack) -> None:
+        """Take the turns that a write needs which is decided by other objects too. Raises ApiError."""
+        resource, names = ctx.resource, []
+        ctx.take_turns = None  # once
+        if ctx.dry_run or ctx.subresource:
+            return
+        kind = (resource.group, resource.plural)
+        counted = resource.namespaced and kind != ("", "resourcequotas")
+        if counted and (ctx.verb == "create" or kind in _GROWING):
+            first, last = self.cache.table(("", "resourcequotas")).bounds(ctx.namespace)
+            if last > first:
+                names.append(f"quotas/{ctx.namespace}")
+        if kind == ("", "services"):
+            names.append("services")
+        try:
+            for name in names:
+                await turns.enter_async_context(self.store.turn(name))
+        except StoreError as error:
+            raise ApiError(error.code, error.reason, f"the write was not stored: {error}") from error
 
     def table(self, resource: Resource) -> Table:
         return self.cache.table(resource.storage_key)

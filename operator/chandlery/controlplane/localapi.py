@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import orjson
 
@@ -53,6 +54,10 @@ class Local:
             return 0
         first, last = self._core.table(resource).bounds(namespace or "")
         return last - first
+
+    def turn(self, name: str) -> AbstractAsyncContextManager[None]:
+        """See `Store.turn`."""
+        return self._core.store.turn(name)
 
     def on_change(self, group: str, plurals: Sequence[str], tell: Callable[[], None]) -> None:
         self._core.cache.listen(lambda *_: tell(), [(group, plural) for plural in plurals])

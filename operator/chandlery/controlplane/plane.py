@@ -67,6 +67,7 @@ class ControlPlane:
         self._site: asyncio.Server | None = None
         self._http: HttpServer | None = None
         self._controllers: Controllers | None = None
+        self._leading: asyncio.Task[None] | None = None
         self._crds: CrdController | None = None
         self._audit: AuditLog | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -164,14 +165,15 @@ class ControlPlane:
         if settings.controllers:
             from chandlery.controlplane.controllers import Controllers
 
-            self._controllers = Controllers(
+            controllers = partial(
+                Controllers,
                 api,
                 authorizer=authorizer,
                 root_ca=ca.decode(),
                 service=(service_ip, port),
                 event_ttl=settings.event_ttl,
             )
-            await self._controllers.start()
+            await self._run_controllers(controllers)
         if settings.audit:
             self._audit = AuditLog(
                 settings.audit_log_path or folder / "audit.log",
@@ -235,6 +237,25 @@ class ControlPlane:
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
         self._warm = asyncio.create_task(asyncio.to_thread(_warm_up), name="warm-up")
+
+    async def _run_controllers(self, make: Callable[[], Controllers]) -> None:
+        """Run the controllers; where others share the store, whenever it is this one's turn."""
+
+        async def begin() -> None:
+            self._controllers = make()
+            await self._controllers.start()
+
+        async def end() -> None:
+            controllers, self._controllers = self._controllers, None
+            if controllers is not None:
+                await controllers.stop()
+
+        assert self.core is not None
+        turns = getattr(self.core.store, "turns", None)
+        if turns is None:
+            await begin()
+        else:
+            self._leading = asyncio.create_task(turns.lead("controllers", begin, end), name="controllers-turn")
 
     def _failing(self) -> list[str]:
         return [] if self.ready.is_set() else ["startup"]
@@ -338,6 +359,10 @@ class ControlPlane:
             await self._http.shutdown(_STOP_SECONDS)
             await asyncio.sleep(0)  # the loop closes the sockets in its next round
             self._http = None
+        if self._leading is not None:
+            self._leading.cancel()
+            await asyncio.gather(self._leading, return_exceptions=True)
+            self._leading = None
         if self._controllers is not None:
             await self._controllers.stop()
             self._controllers = None

@@ -7,7 +7,8 @@ store's `Entry`, and `ApiError` for every answer that is not a success.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -104,6 +105,8 @@ class RequestContext:
     """CreateOptions, UpdateOptions, PatchOptions or DeleteOptions, with kind and apiVersion, as webhooks see them."""
     charges: list[Any] = field(default_factory=list)
     """What was charged to quotas for it, until its object is stored."""
+    take_turns: Callable[[], Awaitable[None]] | None = None
+    """To be called before other objects decide about this one, where other servers write to the same store."""
 
 
 class Strategy(Protocol):
@@ -241,6 +244,9 @@ class LocalApi(Protocol):
 
     def count(self, group: str, plural: str, namespace: str | None = None) -> int:
         """How many `list` would answer, without looking at them."""
+
+    def turn(self, name: str) -> AbstractAsyncContextManager[None]:
+        """For what looks at several objects before it writes: no other server is at `name` meanwhile."""
 
     def on_change(self, group: str, plurals: Sequence[str], tell: Callable[[], None]) -> None:
         """Call `tell` after every change of an object of these resources, before anybody gets an answer."""

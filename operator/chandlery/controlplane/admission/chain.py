@@ -78,6 +78,8 @@ class AdmissionChain:
             await self._policies.validate(ctx, obj, old)
         if self._webhooks.validating.current():
             await self._webhooks.validate(ctx, obj, old)
+        if ctx.take_turns is not None:
+            await ctx.take_turns()
         if self._quotas.current():
             await self._quota.check(ctx, obj, old)
 

@@ -74,6 +74,10 @@ class QuotaController(Controller[Key]):
             self._quota("ADDED", quota, None)
 
     async def sync(self, key: Key) -> None:
+        async with self.api.turn(f"quotas/{key[0]}"):
+            await self._count(key)
+
+    async def _count(self, key: Key) -> None:
         quota = self.api.get("", "resourcequotas", *key)
         if quota is None:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from chandlery.controlplane.types import Obj
@@ -91,6 +92,14 @@ class Store(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Finish what is under way and release the store."""
+
+    def turn(self, name: str) -> AbstractAsyncContextManager[None]:
+        """For what looks at several objects before it writes one: nobody else is at `name` meanwhile, all is in step.
+
+        Only stores that are shared need it: here this process alone decides. Raises StoreError.
+        """
+        del name
+        return nullcontext()
 
     async def synced(self) -> None:  # noqa: B027 - stores that nobody else writes to are always in step
         """Return when everything that was committed before the call has been published (stores that are shared)."""

@@ -12,7 +12,8 @@ import asyncio
 import heapq
 import ipaddress
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from chandlery.controlplane.store.base import Change, Conflict, Make, Publish, Store, StoreError
+from chandlery.controlplane.store.turns import Turns
 from chandlery.controlplane.types import Obj
 
 log = logging.getLogger(__name__)
@@ -88,6 +90,8 @@ class EtcdStore(Store):
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._ticket = count()
         self._known: dict[str, int] = {}
+        self.turns: Turns | None = None
+        """What control planes on this etcd take turns at; once it is open."""
 
     # -- keys
 
@@ -121,6 +125,7 @@ class EtcdStore(Store):
         else:
             self._channel = grpc.aio.insecure_channel(self._address, options=options)
         self._kv = rpc.KVStub(self._channel)
+        self.turns = Turns(self._call, rpc, self._channel, self._prefix)
         changes = await self._read_all()
         self._publish = publish
         self._task = asyncio.create_task(self._follow(), name="etcd-watch")
@@ -166,6 +171,9 @@ class EtcdStore(Store):
         return changes
 
     async def close(self) -> None:
+        if self.turns is not None:
+            await self.turns.close()
+            self.turns = None
         self._publish = None
         if self._task is not None:
             self._task.cancel()
@@ -233,6 +241,14 @@ class EtcdStore(Store):
             if "compacted" not in str(error):  # another control plane was faster
                 raise
         self.compacted = max(self.compacted, rev)
+
+    @asynccontextmanager
+    async def turn(self, name: str) -> AsyncIterator[None]:
+        if self.turns is None:
+            raise StoreError("the store is closed", 503, "ServiceUnavailable")
+        async with self.turns.turn(name):
+            await self.synced()
+            yield
 
     # -- reading
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import orjson
@@ -129,6 +130,9 @@ async def insert(core: Core, ctx: RequestContext, obj: Obj, *, asked: bool = Tru
     if generate:
         meta["name"] = metadata.generate_name(generate)
     strategy.prepare_for_create(ctx, obj)
+    turns = AsyncExitStack()
+    if core.store.shared:
+        ctx.take_turns = partial(core.take_turns, ctx, turns)
     try:
         for attempt in range(_NAME_ATTEMPTS):
             if generate and attempt:
@@ -169,3 +173,4 @@ async def insert(core: Core, ctx: RequestContext, obj: Obj, *, asked: bool = Tru
     finally:
         if ctx.charges and core.admission is not None:
             core.admission.settle(ctx)
+        await turns.aclose()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import orjson
@@ -152,6 +154,9 @@ async def replace(
         group = resource.storage_key[0] if resource.builtin else str(obj.get("apiVersion") or "").rpartition("/")[0]
         raise errors.invalid(group, obj.get("kind") or resource.kind, meta.get("name") or "", problems)
     ctx.warnings += strategy.warnings(ctx, obj, live)
+    turns = AsyncExitStack()
+    if core.store.shared:
+        ctx.take_turns = partial(core.take_turns, ctx, turns)
     try:
         if core.admission is not None:
             await core.admission.validate(ctx, obj, live)
@@ -168,6 +173,7 @@ async def replace(
     finally:
         if ctx.charges and core.admission is not None:
             core.admission.settle(ctx)
+        await turns.aclose()
 
 
 _PARTS = frozenset({"ephemeralcontainers", "resize"})
