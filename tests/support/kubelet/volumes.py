@@ -115,11 +115,11 @@ class Volumes:
         source = self.claims / self.namespace / name
         if not source.exists():
             source.mkdir(parents=True)
-            if FOLDERS:
-                source.chmod(0o777)
-            else:
+            if not FOLDERS:
                 source.chmod(0o755)
                 (source / "lost+found").mkdir(mode=0o700)
+        if FOLDERS:
+            source.chmod(0o777)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(source)
         if not spec.get("readOnly") and not FOLDERS:
