@@ -87,6 +87,14 @@ async def test_one_database_from_creation_to_deletion(local):
         await local.converge(local.changed(changed, databases=databases))
     assert caught.value.field == "spec.databases[foreign]"
 
+    # nor can it be another version that isn't to be had, or couldn't read the data; nobody is asked to approve that
+    for version, words in (("11", r"18's, which an older one can't read"), ("99", "99 is not in the catalogue")):
+        observed = await local.driver.observe(local.ctx, other := local.changed(changed, version=version))
+        assert [(c.field, c.disruption.label) for c in observed.differences] == [("spec.version", "none")]
+        with pytest.raises(ChandleryError, match=words) as caught:
+            await local.converge(other)
+        assert (caught.value.field, caught.value.retry_after) == ("spec.version", None)
+
     # a right taken away; a restart is called one
     changed = local.changed(changed, roles=[{"name": "reader"}], configuration={"max_connections": "42"})
     seen = await local.converge(changed)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from chandlery.driver.protocol import Binding, Difference, Disruption, DriverContext, Observation
-from chandlery.foundation.errors import ChandleryError
+from chandlery.foundation.errors import ChandleryError, InvalidSpec, NotSupported
 from chandlery.model.base import Condition, Endpoint
 from chandlery.providers.local import Instance
 from chandlery.providers.local.backups import Backups
@@ -353,9 +353,13 @@ class PostgresServers:
         restart: set[int] = set()
         before, everyone = dict(self.settings.applied), set(range(self.count))
         upgrade = [change.payload[1] for change in observed.plan.changes if _is(change, "upgrade")]
+        refused: ChandleryError | None = None
         for what in upgrade:
-            await self.upgrade.apply(what)
-        if upgrade:
+            try:
+                await self.upgrade.apply(what)
+            except (InvalidSpec, NotSupported) as error:
+                refused = error  # told after the rest: what runs is to go on meanwhile
+        if upgrade and refused is None:
             return  # everything else looks different now
         for change in observed.plan.changes:
             if not (isinstance(change.payload, tuple) and isinstance(change.payload[0], str)):
@@ -397,6 +401,8 @@ class PostgresServers:
         await self.settings.apply(before, reload, restart)
         for what, rest in late:
             await self._do_late(what, rest)
+        if refused is not None:
+            raise refused
 
     async def _inside(self, changes: list[Difference], *, rotated: bool) -> None:
         """What is in the databases; `rotated`: passwords on record have changed since it was looked at."""

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from chandlery.driver.protocol import Difference, Disruption
 from chandlery.driver.schedule import requested, stamp
-from chandlery.foundation.errors import ChandleryError, EngineFailed, QuotaExceeded, as_error
+from chandlery.foundation.errors import (
+    ChandleryError,
+    EngineFailed,
+    InvalidSpec,
+    NotSupported,
+    QuotaExceeded,
+    as_error,
+)
 from chandlery.model.base import Condition, ConditionStatus
 from chandlery.providers.local import ProcessSpec
 from chandlery.providers.local.background import Job
@@ -81,7 +88,7 @@ class Upgrade:
         if have and want and int(want) > int(have):
             problem = record.get("upgrade_problem", {})
             if self._servers.ctx.base.now().timestamp() >= problem.get("not_before", 0.0):
-                cost = Disruption.REPLACE
+                cost = Disruption.REPLACE if self._can_be_had() else Disruption.NONE  # nobody needs to approve nothing
                 found.append(Difference("spec.version", want, have, cost, payload=("upgrade", "run")))
             message = (
                 problem.get("message") or f"PostgreSQL {have} runs; {want} is wanted, and the data have to be moved."
@@ -89,8 +96,11 @@ class Upgrade:
             reason = "Failed" if problem else "Wanted"
             conditions.append(Condition(type=CONDITION, status=ConditionStatus.FALSE, reason=reason, message=message))
         kept = record.get("upgrade")
+        asked = self._asked(kept, have) if kept else []
+        if have and want and int(want) < int(have) and not asked:
+            found.append(Difference("spec.version", want, have, payload=("upgrade", "back")))
+        found += asked
         if kept:
-            found += self._asked(kept, have)
             message = (
                 f"The data of PostgreSQL {kept['from']} are kept in {self._instance.data_dir / kept['kept']}. Annotate "
                 f"{ANNOTATION}=confirm to remove them, or {ANNOTATION}=undo to go back to them (what was written "
@@ -98,6 +108,13 @@ class Upgrade:
             )
             conditions.append(Condition(type=CONDITION, status=ConditionStatus.TRUE, reason="Kept", message=message))
         return UpgradeView(tuple(found), tuple(conditions[-1:]))
+
+    def _can_be_had(self) -> bool:
+        try:
+            self._instance.provider.engines.entry("postgres", self._servers.spec.version)
+        except NotSupported:
+            return False
+        return True
 
     def _asked(self, kept: Mapping[str, Any], have: str) -> list[Difference]:
         asked = requested(self._servers.obj.metadata.annotations, ANNOTATION, None)
@@ -144,10 +161,20 @@ class Upgrade:
 
         Raises:
             NotSupported, InstallingEngine: the new version can't be had here, or not yet.
+            InvalidSpec: it is older than the data.
         """
         match what:
             case "run":
                 self._begin()
+            case "back":
+                have, kept = self._files.data_major(), self._instance.record.get("upgrade")
+                way = f"Annotate {ANNOTATION}=undo to go back to the data of before" if kept else "Set it to " + have
+                raise InvalidSpec(
+                    f"the data are PostgreSQL {have}'s, which an older one can't read",
+                    field="spec.version",
+                    value=self._servers.spec.version,
+                    hint=f"{way}, or make a new database of that version and move what is in it (pg_dump).",
+                )
             case "clean":
                 await self._clean()
             case "confirm":
