@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -65,6 +66,18 @@ async def wait_for_api(options: argparse.Namespace) -> None:
     )
 
 
+def refuse_second(data_dir: Path) -> None:
+    """Before anything is served or registered: a second one would only find its directory taken with its first object.
+
+    Raises:
+        AlreadyExists: an operator works on the data directory.
+    """
+    from chandlery.providers.local.provider import LOCK, take
+
+    if (data_dir / LOCK).exists():
+        os.close(take(data_dir))
+
+
 async def tidy() -> None:
     """Give back what starting took, and now and then what a busy time left."""
     from chandlery.foundation.collector import give_back
@@ -81,6 +94,8 @@ async def serve(options: argparse.Namespace) -> int:
     from chandlery.app.compose import make_operator, preload
     from chandlery.foundation.collector import settle
 
+    if options.data_dir is not None:
+        refuse_second(options.data_dir)
     preload(options.data_dir)  # now, while the API server starts: it would have to be waited for later
 
     stop = asyncio.Event()

@@ -220,6 +220,8 @@ def test_logs_and_run_and_a_second_up(up):
     show = "import os; print(sorted(os.listdir(os.environ['SERVICE_BINDING_ROOT'] + '/demo-cache')))"
     assert "'password'" in up.run("chandlery", "run", "--bind", "cache/demo-cache", "--", "python", "-c", show)
     assert "already runs" in up.run("chandlery", "up", code=1)
+    second = ("chandlery", "operator", "--data-dir", up.root, "--kubeconfig", up.kubeconfig)
+    assert "another operator (process" in up.run(*second, code=1)
 
 
 def test_deleted_it_leaves_nothing_and_the_rest_survives_down_and_up(up):

@@ -26,7 +26,33 @@ from chandlery.providers.local.process import MARK
 from chandlery.providers.local.tools import TOOL
 
 POLL_WITHOUT_PIDFD = 0.5
+LOCK = "operator.lock"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+def take(data_dir: Path) -> int:
+    """Lock a data directory; the lock lasts as long as the descriptor.
+
+    Raises:
+        AlreadyExists: another operator works on this directory.
+        PermissionDenied: it can't be written.
+    """
+    path = data_dir / LOCK
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise os_error(error, "opening", path) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(fd, 32).decode(errors="replace").strip()
+        os.close(fd)
+        raise AlreadyExists(
+            f"another operator (process {holder or 'unknown'}) works on {data_dir}",
+            hint="Stop it with `chandlery down`, or choose another directory with --data-dir.",
+            retry_after=None,
+        ) from error
+    return fd
 
 
 class LocalProvider:
@@ -82,21 +108,7 @@ class LocalProvider:
         make_dir(self.instances_dir, mode)
         if self.cache_dir != self.data_dir and not self.cache_dir.exists():
             make_dir(self.cache_dir, 0o755)  # nothing in it is secret, and engines run as other users
-        path = self.data_dir / "operator.lock"
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise os_error(error, "opening", path) from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(fd, 32).decode(errors="replace").strip()
-            os.close(fd)
-            raise AlreadyExists(
-                f"another operator (process {holder or 'unknown'}) works on {self.data_dir}",
-                hint="Stop it with `chandlery down`, or choose another directory with --data-dir.",
-                retry_after=None,
-            ) from error
+        fd = take(self.data_dir)
         os.ftruncate(fd, 0)
         os.write(fd, str(os.getpid()).encode())
         self._lock_fd = fd
