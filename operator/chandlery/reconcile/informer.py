@@ -13,15 +13,18 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from chandlery.foundation.clock import Clock
-from chandlery.foundation.context import Logger
+from chandlery.foundation.context import Context, Logger
 from chandlery.foundation.errors import ChandleryError, Unavailable
-from chandlery.foundation.resilience import Backoff
+from chandlery.foundation.resilience import Backoff, TokenBucket
 from chandlery.reconcile.api import Api, Expired, Obj, ResourceType
 
 _BACKOFF: Final = Backoff(initial=0.2, maximum=30.0, floor=0.5)
 _GRACE: Final = 30.0
 _SHORT: Final = 1.0
-"""Seconds. A server that ends each watch sooner than that, with nothing told, is asked ever more rarely."""
+"""Seconds: a watch that ends sooner, with nothing told, was in vain."""
+_IN_VAIN: Final = (0.2, 16.0)
+"""Such watches a second, and at once: a version may grow too old between list and watch now and then, but a server that
+ends each watch must not be asked in a tight loop."""
 
 OnEvent = Callable[[str, Obj], None]
 """ADDED, MODIFIED or DELETED, and the object; a vanished one has its metadata only."""
@@ -61,6 +64,8 @@ class Informer:
         self._known: dict[tuple[str, str], str] = {}
         self._version = ""
         self._count = 0
+        self._context = Context(clock=clock)
+        self._in_vain = TokenBucket(*_IN_VAIN, clock=clock)
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -69,13 +74,10 @@ class Informer:
             try:
                 if not self._version:
                     await self._relist()
-                if await self._watched():
-                    failures = 0
-                    continue
-                # once is nothing: the version may have grown too old between list and watch
-                delay = _BACKOFF.delay(failures, self._jitter) if failures else 0.0
-                failures += 1
-                await self._clock.sleep(delay)
+                good = await self._watched()
+                failures = 0
+                if not good:
+                    await self._in_vain.take(self._context)
             except ChandleryError as error:
                 delay = _BACKOFF.delay(failures, self._jitter)
                 failures += 1

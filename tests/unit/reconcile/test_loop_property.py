@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from chandlery.driver.plan import APPROVE_ANNOTATION
@@ -353,5 +353,8 @@ class Scenario:
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(st.lists(OPS, min_size=1, max_size=14))
+@example(
+    [("compact", None), ("apply", "64Mi"), ("wait", 0.3), *[("compact", None)] * 10, ("strip", None), ("tamper", None)]
+)
 def test_any_sequence_ends_as_the_last_spec_asks(stages, helpers, ops):
     asyncio.run(Scenario(stages([CACHE]), helpers).run([("apply", "64Mi"), *ops]))
