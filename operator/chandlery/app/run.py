@@ -12,6 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
+from chandlery.foundation.authorities import import_http
 from chandlery.foundation.errors import ChandleryError
 
 
@@ -123,6 +124,7 @@ async def serve(options: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if argv is None else argv)
+    import_http()
     try:
         import uvloop
 
