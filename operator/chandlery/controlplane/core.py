@@ -46,7 +46,8 @@ class Core:
         if self.services is None or ctx.resource.plural != "services" or ctx.resource.group:
             return []
         known = [entry.obj for entry in self.cache.table(("", "services")).entries.values()]
-        return self.services.allocate(obj, old, known, dry_run=ctx.dry_run)
+        ranges = [entry.obj for entry in self.cache.table(("networking.k8s.io", "servicecidrs")).entries.values()]
+        return self.services.allocate(obj, old, known, ranges, dry_run=ctx.dry_run)
 
     async def current(self) -> None:
         """Wait until reads show everything that anybody wrote before this call. Raises ApiError."""

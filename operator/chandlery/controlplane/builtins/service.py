@@ -12,8 +12,10 @@ import secrets
 import time
 from collections.abc import Iterable
 
+from chandlery.controlplane import errors as refusals
 from chandlery.controlplane.types import FieldError, Obj, RequestContext
 
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ALLOCATING = ("ClusterIP", "NodePort", "LoadBalancer")
 
 
@@ -115,6 +117,20 @@ def _claims(spec: Obj) -> Obj:
     }
 
 
+def _ready(service_cidrs: Iterable[Obj]) -> list[str]:
+    """The ranges that addresses may come from: those that nobody calls not ready."""
+    return [
+        cidr
+        for one in service_cidrs
+        if all(
+            condition.get("status") == "True"
+            for condition in (one.get("status") or {}).get("conditions") or ()
+            if condition.get("type") == "Ready"
+        )
+        for cidr in (one.get("spec") or {}).get("cidrs") or ()
+    ]
+
+
 class ServiceAllocator:
     """Gives Services their cluster IPs and node ports.
 
@@ -132,9 +148,20 @@ class ServiceAllocator:
         """uid -> (when to forget, the Service as it is being written)."""
 
     def allocate(
-        self, obj: Obj, old: Obj | None, services: Iterable[Obj], *, dry_run: bool = False
+        self,
+        obj: Obj,
+        old: Obj | None,
+        services: Iterable[Obj],
+        ranges: Iterable[Obj] = (),
+        *,
+        dry_run: bool = False,
     ) -> list[FieldError]:
-        """Fill families, addresses and ports in `obj`; errors when what was asked for can't be had."""
+        """Fill families, addresses and ports in `obj`; errors when what was asked for can't be had.
+
+        `ranges` are the ServiceCIDRs; the server's own range counts in any case. A dry run takes nothing and gets
+        values that stand for those to come: the first address of the range, ports from 32769 on. Raises ApiError when
+        nothing is left.
+        """
         spec = obj["spec"]
         if spec.get("type") not in _ALLOCATING:
             return []
@@ -149,7 +176,12 @@ class ServiceAllocator:
                 del self._pending[other]
             elif other != uid:
                 others.append(service)
-        errors = self._address(spec, old, others) or self._ports(spec, others)
+        networks = [self.network]
+        for cidr in _ready(ranges):
+            network = ipaddress.ip_network(cidr)
+            if network.version == self.network.version and network not in networks:
+                networks.append(network)
+        errors = self._address(spec, old, others, networks, dry_run) or self._ports(spec, old, others, dry_run)
         if not errors and not dry_run:
             self._pending[uid] = (now + self._PENDING_SECONDS, {"metadata": {"uid": uid}, "spec": _claims(spec)})
         return errors
@@ -194,7 +226,9 @@ class ServiceAllocator:
         spec["ipFamilies"], spec["ipFamilyPolicy"] = families, policy
         return []
 
-    def _address(self, spec: Obj, old: Obj | None, others: list[Obj]) -> list[FieldError]:
+    def _address(
+        self, spec: Obj, old: Obj | None, others: list[Obj], networks: list[_Network], dry_run: bool
+    ) -> list[FieldError]:
         ip = spec.get("clusterIP")
         if ip == "None":
             spec["clusterIPs"] = ["None"]
@@ -203,7 +237,7 @@ class ServiceAllocator:
             return []
         taken = {a for s in others for a in s["spec"].get("clusterIPs") or [s["spec"].get("clusterIP")]}
         if ip:
-            problem = self._refusal(ip, taken)
+            problem = self._dry_refusal(ip) if dry_run else _refusal(ip, taken, networks)
             if problem:
                 shown = json.dumps([ip])
                 return [
@@ -214,103 +248,136 @@ class ServiceAllocator:
                     )
                 ]
         else:
-            ip = self._free(taken)
-            if ip is None:
-                return [
-                    FieldError(
-                        "spec.clusterIPs",
-                        "InternalError",
-                        "Internal error: failed to allocate a serviceIP: range is full",
-                    )
-                ]
+            ip = str(self.network.network_address) if dry_run else _free(taken, networks)
         spec["clusterIP"], spec["clusterIPs"] = ip, [ip]
         return []
 
-    def _refusal(self, ip: str, taken: set[str | None]) -> str:
-        address = ipaddress.ip_address(ip)
-        edges = {self.network.network_address, self.network.broadcast_address}
-        if address not in self.network or address in edges:
-            return f"the provided IP ({ip}) is not in the valid range. The range of valid IPs is {self.network}"
-        return "provided IP is already allocated" if ip in taken else ""
+    def _dry_refusal(self, ip: str) -> str:
+        return "" if _usable(ip, self.network) else _not_in(ip, self.network)
 
-    def _free(self, taken: set[str | None]) -> str | None:
-        size = min(self.network.num_addresses - 2, 1 << 16)
+    def _ports(self, spec: Obj, old: Obj | None, others: list[Obj], dry_run: bool) -> list[FieldError]:
+        if spec["type"] not in ("NodePort", "LoadBalancer"):
+            return []
+        taken: set[int] = set()
+        for one in others:
+            taken.update(port["nodePort"] for port in one["spec"].get("ports") or () if port.get("nodePort"))
+            if one["spec"].get("healthCheckNodePort"):
+                taken.add(one["spec"]["healthCheckNodePort"])
+        turn = _Ports(self.node_ports, taken, dry_run)
+        allocates = spec["type"] == "NodePort" or spec.get("allocateLoadBalancerNodePorts") is not False
+        before = {port["nodePort"] for port in (old or {}).get("spec", {}).get("ports") or () if port.get("nodePort")}
+        turn.own |= before
+        by_port: dict[int, int] = {}
+        for index, port in enumerate(spec.get("ports") or ()):
+            number = port.get("nodePort") or 0
+            if not number and not allocates:
+                continue
+            if old is None:
+                given = by_port.get(port["port"], 0)
+                asked = given or _asked(port["port"], spec["ports"])
+                number = number if given and number else asked
+                known = given and number == given
+            else:
+                known = number in before or number in by_port.values()
+            if number and not known:
+                problem = turn.take(number)
+                if problem:
+                    path = f"spec.ports[{index}].nodePort"
+                    return [FieldError(path, "FieldValueInvalid", f"Invalid value: {number}: {problem}")]
+            elif not number:
+                number = turn.next("failed to allocate a nodePort: ")
+            port["nodePort"] = number
+            by_port.setdefault(port["port"] if old is None else number, number)
+        if _needs_health_port(spec):
+            self._health_port(spec, old, turn)
+        return []
+
+    @staticmethod
+    def _health_port(spec: Obj, old: Obj | None, turn: _Ports) -> None:
+        number = spec.get("healthCheckNodePort")
+        if not number:
+            spec["healthCheckNodePort"] = turn.next("failed to allocate a HealthCheck NodePort 0: ")
+        elif old is None or not _needs_health_port(old["spec"]):
+            problem = turn.take(number)
+            if problem:
+                raise refusals.internal(f"failed to allocate requested HealthCheck NodePort {number}: {problem}")
+
+
+def _asked(port: int, ports: list[Obj]) -> int:
+    """The node port that a client gave one of a Service's ports of this number."""
+    return next((one["nodePort"] for one in ports if one.get("port") == port and one.get("nodePort")), 0)
+
+
+class _Ports:
+    """The node ports that one write takes."""
+
+    _FIRST_DRY = 32769
+
+    def __init__(self, span: tuple[int, int], taken: set[int], dry_run: bool) -> None:
+        self.span = span
+        self.taken = taken
+        self.dry_run = dry_run
+        self.own: set[int] = set()
+        self._now: set[int] = set()
+
+    def take(self, number: int) -> str:
+        """Take this one; why it can't be had, or nothing."""
+        low, high = self.span
+        if not self.dry_run and not low <= number <= high:
+            return f"provided port is not in the valid range. The range of valid ports is {low}-{high}"
+        if number in self.taken or number in self.own:
+            return "provided port is already allocated"
+        self.own.add(number)
+        self._now.add(number)
+        return ""
+
+    def next(self, failing: str) -> int:
+        """Take any. Raises ApiError when none is left."""
+        low, high = self.span
+        if self.dry_run:
+            number = max(self._now) + 1 if self._now else self._FIRST_DRY
+            self._now.add(number)
+            return number
+        start = secrets.randbelow(high - low + 1)
+        for step in range(high - low + 1):
+            number = low + (start + step) % (high - low + 1)
+            if number not in self.taken and number not in self.own:
+                self.own.add(number)
+                return number
+        raise refusals.internal(f"{failing}range is full")
+
+
+def _usable(ip: str, network: _Network) -> bool:
+    return ipaddress.ip_address(ip) in network and ipaddress.ip_address(ip) not in {
+        network.network_address,
+        network.broadcast_address,
+    }
+
+
+def _not_in(ip: str, network: _Network) -> str:
+    return f"the provided IP ({ip}) is not in the valid range. The range of valid IPs is {network}"
+
+
+def _refusal(ip: str, taken: set[str | None], networks: list[_Network]) -> str:
+    around = [network for network in networks if ipaddress.ip_address(ip) in network]
+    if not around:
+        return "the provided network does not match the current range"
+    if not any(_usable(ip, network) for network in around):
+        return _not_in(ip, around[0])
+    return "provided IP is already allocated" if ip in taken else ""
+
+
+def _free(taken: set[str | None], networks: list[_Network]) -> str:
+    """An address of the first range that has one. Raises ApiError when none has."""
+    for network in networks:
+        size = min(network.num_addresses - 2, 1 << 16)
         first = min(max(16, size // 16), 256) if size > 32 else 0
         for low, high in ((first, size), (0, first)):
             if high <= low:
                 continue
             start = secrets.randbelow(high - low)
             for step in range(high - low):
-                ip = str(self.network.network_address + 1 + low + (start + step) % (high - low))
+                ip = str(network.network_address + 1 + low + (start + step) % (high - low))
                 if ip not in taken:
                     return ip
-        return None
-
-    def _ports(self, spec: Obj, others: list[Obj]) -> list[FieldError]:
-        wanted = spec["type"] == "NodePort" or (
-            spec["type"] == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False
-        )
-        low, high = self.node_ports
-        taken: set[tuple[str, int]] = set()
-        for one in others:
-            for port in one["spec"].get("ports") or ():
-                if port.get("nodePort"):
-                    taken.add((port.get("protocol", "TCP"), port["nodePort"]))
-            if one["spec"].get("healthCheckNodePort"):
-                taken.add(("TCP", one["spec"]["healthCheckNodePort"]))
-        own: dict[int, set[str]] = {}
-        errors = []
-        for index, port in enumerate(spec.get("ports") or ()):
-            number, protocol = port.get("nodePort"), port.get("protocol", "TCP")
-            if not number:
-                continue
-            path = f"spec.ports[{index}].nodePort"
-            if not low <= number <= high:
-                detail = f"provided port is not in the valid range. The range of valid ports is {low}-{high}"
-                errors.append(FieldError(path, "FieldValueInvalid", f"Invalid value: {number}: {detail}"))
-            elif (protocol, number) in taken:
-                errors.append(
-                    FieldError(
-                        path, "FieldValueInvalid", f"Invalid value: {number}: provided port is already allocated"
-                    )
-                )
-            own.setdefault(number, set()).add(protocol)
-        if errors or not wanted:
-            return errors
-        for port in spec.get("ports") or ():
-            if port.get("nodePort"):
-                continue
-            protocol = port.get("protocol", "TCP")
-            same = next(
-                (
-                    p["nodePort"]
-                    for p in spec["ports"]
-                    if p.get("nodePort")
-                    and p.get("port") == port.get("port")
-                    and protocol not in own.get(p["nodePort"], ())
-                    and (protocol, p["nodePort"]) not in taken
-                ),
-                None,
-            )
-            number = same or self._free_port(protocol, taken, own)
-            if number is None:
-                return [
-                    FieldError(
-                        "spec.ports", "InternalError", "Internal error: failed to allocate a nodePort: range is full"
-                    )
-                ]
-            port["nodePort"] = number
-            own.setdefault(number, set()).add(protocol)
-        if _needs_health_port(spec) and not spec.get("healthCheckNodePort"):
-            spec["healthCheckNodePort"] = self._free_port("TCP", taken, own)
-        return []
-
-    def _free_port(self, protocol: str, taken: set[tuple[str, int]], own: dict[int, set[str]]) -> int | None:
-        low, high = self.node_ports
-        span = high - low + 1
-        start = secrets.randbelow(span)
-        for step in range(span):
-            number = low + (start + step) % span
-            if (protocol, number) not in taken and number not in own:
-                return number
-        return None
+    raise refusals.internal("failed to allocate a serviceIP: range is full")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from chandlery.controlplane.admission.common import API_SERVER
 from chandlery.controlplane.auth.bootstrap import bootstrap_objects
 from chandlery.controlplane.builtins import flow
+from chandlery.controlplane.metadata import now_text
 from chandlery.controlplane.types import ApiError, Obj
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _PLURALS = {
 }
 
 
+_RANGES = "kubernetes-service-cidr-controller"
 _PRODUCER = "api-priority-and-fairness-config-producer-v1"
 
 
@@ -96,6 +98,23 @@ async def seed(api: LocalApi, *, service_address: str = "", port: int = 443, ser
         [obj for obj in objects if obj["kind"] != "Namespace"],
     ):
         await asyncio.gather(*(create_missing(api, obj) for obj in phase))
+    await _range_is_ready(api, service_range)
+
+
+async def _range_is_ready(api: LocalApi, cidr: str) -> None:
+    """Say of the server's own range that it is ready, if it is the one that is kept."""
+    known = api.get("networking.k8s.io", "servicecidrs", "", "kubernetes") if cidr else None
+    if known is None or (known.get("status") or {}).get("conditions") or known["spec"].get("cidrs") != [cidr]:
+        return
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "lastTransitionTime": now_text(),
+        "reason": "",
+        "message": "Kubernetes default Service CIDR is ready",
+    }
+    body = {**known, "status": {"conditions": [ready]}}
+    await api.update("networking.k8s.io", "servicecidrs", body, user=API_SERVER, manager=_RANGES, subresource="status")
 
 
 async def seed_namespaces(api: LocalApi) -> None:

@@ -80,7 +80,9 @@ def bare(obj: Obj) -> Obj:
     return obj
 
 
-def create(resource: Resource, namespace: str, body: Obj, uid: str) -> tuple[Obj, list[FieldError], list[str]]:
+def create(
+    resource: Resource, namespace: str, body: Obj, uid: str, *, dry_run: bool
+) -> tuple[Obj, list[FieldError], list[str]]:
     ctx = RequestContext(UserInfo("admin"), "create", resource, namespace)
     obj = copy.deepcopy(body)
     strategy = resource.strategy
@@ -93,7 +95,7 @@ def create(resource: Resource, namespace: str, body: Obj, uid: str) -> tuple[Obj
     strategy.prepare_for_create(ctx, obj)
     errors = metadata.validate_create(resource, obj) + strategy.validate_create(ctx, obj)
     if not errors and resource.plural == "services":
-        errors = ServiceAllocator("10.0.0.0/24").allocate(obj, None, [])
+        errors = ServiceAllocator("10.0.0.0/24").allocate(obj, None, [], dry_run=dry_run)
     warnings = strategy.warnings(ctx, obj, None) + ([resource.deprecation] if resource.deprecation else [])
     return obj, errors, warnings
 
@@ -107,10 +109,10 @@ def test_recorded_creation(step: Any) -> None:
     uid = (want.get("metadata") or {}).get("uid", "u")
     if status == 400:
         with pytest.raises(ApiError) as caught:
-            create(resource, namespace, step["b"], uid)
+            create(resource, namespace, step["b"], uid, dry_run="dryRun=" in step["p"])
         assert (caught.value.code, caught.value.message) == (400, want["message"])
         return
-    obj, errors, warnings = create(resource, namespace, step["b"], uid)
+    obj, errors, warnings = create(resource, namespace, step["b"], uid, dry_run="dryRun=" in step["p"])
     if status == 422:
         causes = [(c["field"], c["reason"], c["message"]) for c in want["details"]["causes"]]
         assert sorted((e.path, e.type, e.detail) for e in errors) == sorted(causes)
