@@ -149,6 +149,7 @@ async def test_a_client_gets_what_the_operators_made(kube, handed_over, tmp_path
     finally:
         played.cancel()
         await asyncio.gather(played, return_exceptions=True)
+        await ended(kube, pod)
 
 
 @pytest.mark.skipif(not HEAVY, reason="takes a while: CHANDLERY_HEAVY=1, pods as processes")
@@ -176,6 +177,17 @@ async def test_the_cluster_operators_servers_speak_tls_only(kube, handed_over, t
     finally:
         played.cancel()
         await asyncio.gather(played, return_exceptions=True)
+        await ended(kube, pod)
+
+
+async def ended(kube, pod):
+    """The broker goes before the test does: nobody ends the pod of an operator that is played."""
+    await kube.api.delete(PODS, kube.namespace, pod["metadata"]["name"])
+
+    async def gone():
+        return await kube.get(PODS, pod["metadata"]["name"]) is None
+
+    await eventually(gone)
 
 
 async def one_message(pod, binding, **how):
