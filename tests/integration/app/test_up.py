@@ -178,8 +178,7 @@ def test_a_change_keeps_the_client_and_a_wrong_one_is_refused(up):
     assert "512Mi" in said, "it says what would be right"
     patch = '{"spec":{"maintenanceWindow":{"start":"03:00","timeZone":"Europe/Atlantis"}}}'
     said = up.run("kubectl", "patch", "cache", "demo-cache", "--type", "merge", "-p", patch, code=1)
-    assert 'admission webhook "validate.chandlery.dev" denied' in said, "what no schema can know is refused here too"
-    assert "must be a time zone of the IANA database" in said
+    assert "must be a time zone of the IANA database" in said, "what no schema can know is refused here too"
 
 
 def test_a_killed_engine_is_back_by_itself(up):
