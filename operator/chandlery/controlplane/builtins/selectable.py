@@ -61,6 +61,7 @@ def _involved(prefix: str, field: str) -> dict[str, Read]:
 
 SELECTABLE: dict[tuple[str, str, str], dict[str, Read]] = {
     ("", "v1", "Pod"): {
+        "spec.host": _path("spec", "nodeName"),
         "spec.nodeName": _path("spec", "nodeName"),
         "spec.restartPolicy": _path("spec", "restartPolicy"),
         "spec.schedulerName": _path("spec", "schedulerName"),

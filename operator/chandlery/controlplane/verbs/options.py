@@ -98,16 +98,27 @@ def list_options(query: Query, resource: Resource, *, watch: bool) -> ListOption
     return options
 
 
+_UNKNOWN = {
+    "Job": 'field label "{}" not supported for Job',
+    "ResourceSlice": "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {}",
+}
+"""Kinds whose refusal of a field has words of its own."""
+
+
 def check_fields(selector: FieldSelector, resource: Resource) -> None:
     known = resource.strategy.selectable_field_names()
     for field, _, _ in selector.terms:
-        if field in ("metadata.name", "metadata.namespace") or field in known:
+        if field == "metadata.name" or field in known:
+            continue
+        # Cluster-wide kinds with fields of their own leave the namespace out; all others know it.
+        if field == "metadata.namespace" and (resource.namespaced or not resource.builtin or not known):
             continue
         if resource.builtin and not known:
             raise errors.bad_request(
                 f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
             )
-        raise errors.bad_request(f"field label not supported: {field}")
+        words = _UNKNOWN.get(resource.kind if resource.builtin else "", "field label not supported: {}")
+        raise errors.bad_request(words.format(field))
 
 
 def _check(options: ListOptions) -> list[FieldError]:
