@@ -28,7 +28,7 @@ from chandlery.testing import start_control_plane
 pytestmark = [
     pytest.mark.skipif(not CONTAINERS, reason="runs containers: CHANDLERY_CONTAINERS=1"),
     pytest.mark.engine,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
 ]
 SPACE, SHOP = "chandlery-system", "shop"
 CACHES = ResourceType("data.chandlery.dev", "v1alpha1", "caches", "Cache")
@@ -127,7 +127,7 @@ async def installed(network, images, tmp_path):
 async def test_the_chart_gives_an_operator_that_makes_services(installed):
     values = ("--set", "webhook.failurePolicy=Fail", "--set", "leaseSeconds=5")
     await installed.helm("install", "chandlery", str(CHART), "-n", SPACE, *values)
-    await eventually(installed.served, 180)
+    await eventually(installed.served, 600)
     assert len(await installed.operators()) == 2
 
     # admission: who can't be asked refuses all, so what is taken was asked
@@ -163,7 +163,7 @@ async def test_the_chart_gives_an_operator_that_makes_services(installed):
     await eventually(another)
     await installed.apply(CACHES, "two", {"memory": "32Mi"})
     await installed.ready(CACHES, "two")
-    await eventually(installed.served)
+    await eventually(installed.served, 600)
     assert installed.hard_events() == []
 
     await installed.helm("test", "chandlery", "-n", SPACE)
@@ -186,7 +186,7 @@ async def test_the_chart_gives_an_operator_that_makes_services(installed):
 
 async def test_the_suite_that_runs_against_any_cluster(installed, tmp_path):
     await installed.helm("install", "chandlery", str(CHART), "-n", SPACE)
-    await eventually(installed.served, 180)
+    await eventually(installed.served, 600)
     code, said = await installed.end_to_end(tmp_path)
     assert code == 0, said
     assert "KubeVirt is not installed" in said
@@ -198,7 +198,7 @@ async def test_operators_in_shards_and_the_guard_of_definitions(installed):
     values = ("sharding.enabled=true", "crds.keep=false", "leaseSeconds=5", "runAsUser=4711")
     flags = [word for value in values for word in ("--set", value)]
     await installed.helm("install", "chandlery", str(CHART), "-n", SPACE, *flags)
-    await eventually(installed.served, 180)
+    await eventually(installed.served, 600)
     names = ("one", "two", "three")
     for name in names:
         await installed.apply(CACHES, name, {"memory": "32Mi"})
@@ -212,7 +212,7 @@ async def test_operators_in_shards_and_the_guard_of_definitions(installed):
         await installed.apply(CACHES, name, {"memory": "48Mi"})
     for name in names:
         await installed.ready(CACHES, name)
-    await eventually(installed.served)
+    await eventually(installed.served, 600)
 
     # the definitions don't go while there is something of them: a Job of the same image looks
     with pytest.raises(AssertionError):
