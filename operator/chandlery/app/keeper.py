@@ -19,6 +19,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -125,19 +126,24 @@ class Keeper:
             return False
         return True
 
-    def end_leftovers(self) -> None:
-        """End what a keeper that was killed left running."""
+    def end_leftovers(self) -> bool:
+        """End what a keeper that was killed left running; False when there was nothing."""
         try:
             state = json.loads(self.state_file.read_text())
             known = state["children"]
         except (OSError, ValueError, KeyError):
-            return
+            return False
         own = identity(self.run_dir)
         if state.get("directory", own) != own:
-            return  # this directory is a copy, and they are the other's
+            return False  # this directory is a copy, and they are the other's
         left = [(c["pid"], c["started"]) for c in known.values() if c.get("pid")]
         left = [(pid, started) for pid, started in left if started is not None and start_time(pid) == started]
-        self._end(left, ours=False)
+        self._end(reversed(left), ours=False)
+        return bool(left)
+
+    def release(self) -> None:
+        """Leave the directory to whoever comes next."""
+        os.close(self.lock)
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self._stop)
@@ -227,7 +233,7 @@ class Keeper:
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
         self.asked = True
 
-    def _end(self, processes: list[tuple[int, str | None]], *, ours: bool) -> None:
+    def _end(self, processes: Iterable[tuple[int, str | None]], *, ours: bool) -> None:
         """Gently one after the other, then hard."""
         for pid, started in processes:
             self._kill(pid, signal.SIGTERM)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chandlery.app.home import Home
-from chandlery.app.keeper import identity, start_time
+from chandlery.app.keeper import Keeper, identity, start_time
 from chandlery.foundation.errors import EngineFailed, Timeout
 
 
@@ -149,14 +149,14 @@ def _source_root() -> str:
 
 
 def stop(home: Home, seconds: float = 60.0) -> bool:
-    """End the keeper and what it runs; False when there was none.
+    """End the keeper and what it runs, or what a keeper that was killed left running; False when there was nothing.
 
     Raises:
         Timeout: it is still there after so many seconds.
     """
     known = state(home)
     if known is None:
-        return False
+        return _end_leftovers(home)
     pid, started = known["pid"], known["started"]
     try:
         os.kill(pid, signal.SIGTERM)
@@ -170,6 +170,18 @@ def stop(home: Home, seconds: float = 60.0) -> bool:
             )
         time.sleep(0.01)
     return True
+
+
+def _end_leftovers(home: Home) -> bool:
+    if not home.run.is_dir():
+        return False
+    nobody = Keeper(home.run, home.logs)
+    if not nobody.take_lock():
+        return False  # one that is just coming; it ends them itself
+    try:
+        return nobody.end_leftovers()
+    finally:
+        nobody.release()
 
 
 def check_alive(home: Home, keeper: subprocess.Popen[bytes] | None, name: str) -> None:

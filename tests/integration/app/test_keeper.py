@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from chandlery.app import keeper
+from chandlery.app import keeper, keeping
+from chandlery.app.home import Home
 
 SLEEPER = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
 
@@ -101,6 +102,18 @@ def test_what_a_killed_keeper_left_is_ended_by_the_next(running):
     kept.process = kept.start()
     until(lambda: keeper.start_time(orphan) is None)
     until(lambda: kept.pid("a") != orphan)
+
+
+def test_what_a_killed_keeper_left_is_ended_by_down(running):
+    kept = running(a=SLEEPER, b=SLEEPER)
+    orphans = [kept.pid("a"), kept.pid("b")]
+    kept.process.kill()
+    kept.process.wait(30)
+    home = Home(kept.run.parent)
+    assert keeping.stop(home)
+    assert [keeper.start_time(pid) for pid in orphans] == [None, None]
+    assert not keeping.stop(home), "there is nothing more to be stopped"
+    assert not keeping.is_kept(home)
 
 
 def test_asked_again_it_starts_what_is_new_and_leaves_the_rest(running):
