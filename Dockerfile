@@ -22,7 +22,7 @@ COPY crds crds
 COPY docs/quickstart docs/quickstart
 # The lock pins extras and tools too: it is the constraint, the project says what is needed.
 RUN python -m venv --without-pip /opt/chandlery \
- && uv pip install --python /opt/chandlery/bin/python --constraint requirements.lock --compile-bytecode . \
+ && uv pip install --python /opt/chandlery/bin/python --constraint requirements.lock --compile-bytecode '.[s3]' \
  && /opt/chandlery/bin/chandlery version
 
 FROM ${BASE}
