@@ -284,26 +284,25 @@ def binding(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Print what an application needs to connect. Shows secrets: mind who looks over your shoulder."""
-    from chandlery.app.show import binding as read_binding
-
-    async def read() -> dict[str, str]:
-        api, obj = await _find(target, namespace, _kubeconfig(home_of(data_dir), kubeconfig))
-        try:
-            return dict(await read_binding(api, obj))
-        finally:
-            await api.close()
-
-    entries = _run(read())
-    if not entries:
-        _no_binding(target)
+    entries = _entries(target, namespace, _kubeconfig(home_of(data_dir), kubeconfig))
     if key and key not in entries:
         _fail(f"the binding of {target} has no {key}; it has {', '.join(sorted(entries))}")
     for name in [key] if key else sorted(entries):
         print(entries[name] if key else f"{name}={entries[name]}")
 
 
-def _no_binding(target: str) -> NoReturn:
-    _fail(f"{target} has no binding yet; `chandlery status` says why")
+def _entries(target: str, namespace: str, config: Path) -> dict[str, str]:
+    """What an object's binding says; ends the program where there is none."""
+    from chandlery.app.show import binding as read_binding
+
+    async def read() -> dict[str, str]:
+        api, obj = await _find(target, namespace, config)
+        try:
+            return dict(await read_binding(api, obj))
+        finally:
+            await api.close()
+
+    return _run(read()) or _fail(f"{target} has no binding yet; `chandlery status` says why")
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -319,18 +318,8 @@ def connect(
     """Start the engine's own client (psql, valkey-cli, nats, curl ...) on an object, with its binding."""
     from chandlery.app.connect import run as run_client
     from chandlery.app.engines_cli import engines_of
-    from chandlery.app.show import binding as read_binding
 
-    async def read() -> dict[str, str]:
-        api, obj = await _find(target, namespace, _kubeconfig(home_of(data_dir), kubeconfig))
-        try:
-            return dict(await read_binding(api, obj))
-        finally:
-            await api.close()
-
-    entries = _run(read())
-    if not entries:
-        _no_binding(target)
+    entries = _entries(target, namespace, _kubeconfig(home_of(data_dir), kubeconfig))
     rest = list(words or ())
     sys.exit(run_client(entries, rest[1:] if rest[:1] == ["--"] else rest, engines_of(data_dir), target))
 
