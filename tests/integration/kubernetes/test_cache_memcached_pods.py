@@ -20,8 +20,12 @@ pytestmark = [
 
 async def client(kube, name, index=0):
     binding = await kube.secret(name)
-    places = await eventually(lambda: kube.workloads.behind(kube.namespace, f"{name}-cache"))
-    host, port = sorted(places)[index]
+
+    async def enough():
+        places = sorted(await kube.workloads.behind(kube.namespace, f"{name}-cache"))
+        return places[index:]
+
+    [(host, port), *_] = await eventually(enough)
     return await MemcachedClient.connect(host, port, user=binding["username"], password=binding["password"])
 
 
