@@ -490,7 +490,10 @@ async def start(command: str, kubeconfig: Path, times: int = 3) -> tuple[asyncio
         process = await asyncio.create_subprocess_exec(*shlex.split(command), stdout=asyncio.subprocess.DEVNULL)
         while not await answers(kubeconfig):
             if process.returncode is not None or time.perf_counter() - at > 120:
-                raise SystemExit(f"the server did not become ready: {command}")
+                if process.returncode is None:
+                    process.terminate()
+                    await process.wait()
+                raise SystemExit(f"the server did not become ready, asked by {kubeconfig}: {command}")
             await asyncio.sleep(0.01)
         took.append(round(time.perf_counter() - at, 3))
         if len(took) == times:
