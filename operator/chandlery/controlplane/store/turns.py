@@ -81,10 +81,11 @@ class Turns:
         finally:
             stream.cancel()
 
-    async def _take(self, name: str) -> bool:
-        """Whether the turn is ours now."""
+    async def _take(self, name: str) -> asyncio.Event | None:
+        """What is set when the turn, which is ours now, is lost with its lease; None when it isn't ours."""
         rpc, key = self._rpc, self._key(name)
         lease = await self._session()
+        lost = self._lost  # of this lease: there may be another one when etcd has answered
         absent = rpc.Compare(
             result=rpc.Compare.CompareResult.EQUAL, target=rpc.Compare.CompareTarget.VERSION, key=key, version=0
         )
@@ -97,9 +98,9 @@ class Turns:
                 self._lease = 0
             raise
         if answer.succeeded:
-            return True
+            return lost
         found = answer.responses[0].response_range.kvs
-        return bool(found) and found[0].value == self._me and int(found[0].lease) == lease
+        return lost if found and found[0].value == self._me and int(found[0].lease) == lease else None
 
     async def _give_back(self, name: str) -> None:
         rpc, key = self._rpc, self._key(name)
@@ -121,7 +122,7 @@ class Turns:
         async with local:
             loop = asyncio.get_running_loop()
             began, looks = loop.time(), 0
-            while not await self._take(name):
+            while await self._take(name) is None:
                 if loop.time() - began > _PATIENCE:
                     text = f"another control plane has been at {name} for {_PATIENCE:.0f} seconds"
                     raise StoreError(text, 503, "ServiceUnavailable")
@@ -136,12 +137,11 @@ class Turns:
         """Until cancelled: whenever this server becomes the one that does it, `begin`; when it no longer is, `end`."""
         while True:
             try:
-                leads = await self._take(name)
+                lost = await self._take(name)
             except StoreError as error:
                 log.warning("%s: %s; trying again", name, error)
-                leads = False
-            if leads:
-                lost = self._lost
+                lost = None
+            if lost is not None:
                 try:
                     await begin()
                     await lost.wait()
