@@ -5,29 +5,18 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import builtin_rules
 import pytest
+from builtin_rules import RESOURCES, context
 
-from chandlery.controlplane.builtins import builtin_resources
-from chandlery.controlplane.types import Obj, RequestContext, UserInfo
+from chandlery.controlplane.types import Obj
 
-RESOURCES = {r.plural: r for r in builtin_resources() if r.group == "resource.k8s.io"}
 EXACT = {"name": "r", "exactly": {"deviceClassName": "gpu"}}
 POOL = {"name": "p", "resourceSliceCount": 1}
 
 
-def context(plural: str, verb: str = "create", subresource: str = "") -> RequestContext:
-    return RequestContext(UserInfo("ann"), verb, RESOURCES[plural], "d", "p", subresource)
-
-
 def made(plural: str, spec: Any) -> Obj:
-    resource = RESOURCES[plural]
-    obj: Obj = {"metadata": {"name": "p", "uid": "u"}, "spec": copy.deepcopy(spec)}
-    if resource.namespaced:
-        obj["metadata"]["namespace"] = "d"
-    assert resource.strategy.decode(obj) == []
-    resource.strategy.default(obj)
-    resource.strategy.prepare_for_create(context(plural), obj)
-    return obj
+    return builtin_rules.made(plural, {"spec": spec})
 
 
 def told(errors: list[Any]) -> list[str]:

@@ -6,42 +6,16 @@ import copy
 from typing import Any
 
 import pytest
+from builtin_rules import RESOURCES, context, made, refused, told
 
-from chandlery.controlplane.builtins import builtin_resources
-from chandlery.controlplane.types import Obj, RequestContext, UserInfo
+from chandlery.controlplane.types import Obj
 
-RESOURCES = {r.plural: r for r in builtin_resources() if r.version in ("v1", "v2")}
 LABELS = {"app": "x"}
 POD = {"containers": [{"name": "c", "image": "i"}]}
 TEMPLATE = {"metadata": {"labels": LABELS}, "spec": POD}
 WORKLOAD = {"selector": {"matchLabels": LABELS}, "template": TEMPLATE}
 MISSING = "Required value"
 LOWER = "a lowercase RFC 1123 subdomain"
-
-
-def context(plural: str, verb: str = "create") -> RequestContext:
-    return RequestContext(UserInfo("ann"), verb, RESOURCES[plural], "d", "p")
-
-
-def made(plural: str, obj: Obj) -> Obj:
-    """An object as it is just before its validation."""
-    strategy = RESOURCES[plural].strategy
-    obj = copy.deepcopy(obj)
-    obj["metadata"] = {"name": "p", "uid": "u", "resourceVersion": "1"} | obj.get("metadata", {})
-    if RESOURCES[plural].namespaced:
-        obj["metadata"]["namespace"] = "d"
-    assert strategy.decode(obj) == []
-    strategy.default(obj)
-    strategy.prepare_for_create(context(plural), obj)
-    return obj
-
-
-def told(errors: list[Any]) -> list[str]:
-    return sorted(f"{error.path}: {error.detail.splitlines()[0]}" for error in errors)
-
-
-def refused(plural: str, obj: Obj) -> list[str]:
-    return told(RESOURCES[plural].strategy.validate_create(context(plural), made(plural, obj)))
 
 
 def changed(plural: str, old: Obj, new: Obj) -> list[str]:

@@ -5,36 +5,19 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import builtin_rules
 import pytest
+from builtin_rules import RESOURCES, context, told
 
-from chandlery.controlplane.builtins import builtin_resources
-from chandlery.controlplane.types import Obj, RequestContext, UserInfo
-
-RESOURCES = {r.plural: r for r in builtin_resources() if r.group == ""}
-
-
-def context(plural: str, verb: str = "create", subresource: str = "") -> RequestContext:
-    return RequestContext(UserInfo("ann"), verb, RESOURCES[plural], "d", "p", subresource)
+from chandlery.controlplane.types import Obj
 
 
 def made(plural: str, **spec: Any) -> Obj:
-    """An object as it is just before its validation."""
-    strategy = RESOURCES[plural].strategy
-    obj: Obj = {"metadata": {"name": "p", "uid": "u", "resourceVersion": "1"}, "spec": spec}
-    if RESOURCES[plural].namespaced:
-        obj["metadata"]["namespace"] = "d"
-    assert strategy.decode(obj) == []
-    strategy.default(obj)
-    strategy.prepare_for_create(context(plural), obj)
-    return obj
-
-
-def told(errors: list[Any]) -> list[str]:
-    return sorted(f"{error.path}: {error.detail.splitlines()[0]}" for error in errors)
+    return builtin_rules.made(plural, {"spec": spec})
 
 
 def refused(plural: str, **spec: Any) -> list[str]:
-    return told(RESOURCES[plural].strategy.validate_create(context(plural), made(plural, **spec)))
+    return builtin_rules.refused(plural, {"spec": spec})
 
 
 def changed(plural: str, old: Obj, change: Any) -> list[str]:
