@@ -6,9 +6,11 @@ starts the work says how to find out; clients of API servers and engines ask, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import types
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
-from typing import Final
+from functools import cache, wraps
+from typing import Any, Final
 
 _FENCE: Final[ContextVar[Callable[[], object] | None]] = ContextVar("chandlery_fence", default=None)
 
@@ -22,6 +24,22 @@ def ask() -> None:
     check = _FENCE.get()
     if check is not None:
         check()
+
+
+@cache
+def asking(base: type[Any], *methods: str) -> type[Any]:
+    """A client's class, such as a library's connection, whose coroutine methods of these names ask first."""
+
+    def asks(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(method)
+        async def asked(*words: Any, **more: Any) -> Any:
+            ask()
+            return await method(*words, **more)
+
+        return asked
+
+    changed = {name: asks(getattr(base, name)) for name in methods}
+    return types.new_class(base.__name__, (base,), exec_body=lambda namespace: namespace.update(changed))
 
 
 class fenced:  # noqa: N801 - reads as a block

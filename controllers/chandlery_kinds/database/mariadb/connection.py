@@ -5,28 +5,13 @@ from __future__ import annotations
 import hashlib
 import ssl
 from collections.abc import Awaitable
-from functools import cache
 from typing import Any
 
 from chandlery.foundation.errors import ChandleryError, Unauthenticated, Unavailable
-from chandlery.foundation.fencing import ask
+from chandlery.foundation.fencing import asking
 from chandlery_kinds.database.mariadb.configuration import ADMIN
 
 ACCESS_DENIED = 1045
-
-
-@cache
-def _guarded() -> Any:
-    import aiomysql
-
-    class Cursor(aiomysql.Cursor):  # type: ignore[misc]
-        """Asks whether we still may before anything leaves."""
-
-        async def execute(self, *words: Any, **more: Any) -> Any:
-            ask()
-            return await super().execute(*words, **more)
-
-    return Cursor
 
 
 async def connect(
@@ -70,7 +55,7 @@ async def connect(
             charset="utf8mb4",
             ssl=tls,
             program_name="chandlery",
-            cursorclass=_guarded(),
+            cursorclass=asking(aiomysql.Cursor, "execute"),
         )
     except pymysql.err.OperationalError as error:
         if error.args and error.args[0] == ACCESS_DENIED:

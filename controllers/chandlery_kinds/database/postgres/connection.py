@@ -5,26 +5,11 @@ from __future__ import annotations
 import hashlib
 import ssl
 from collections.abc import Awaitable
-from functools import cache
 from typing import Any
 
 from chandlery.foundation.errors import ChandleryError, Unauthenticated, Unavailable
-from chandlery.foundation.fencing import ask
+from chandlery.foundation.fencing import asking
 from chandlery_kinds.database.postgres.configuration import ADMIN
-
-
-@cache
-def _guarded() -> Any:
-    import asyncpg
-
-    class Connection(asyncpg.Connection):  # type: ignore[misc]
-        """Asks whether we still may before it changes anything."""
-
-        async def execute(self, *words: Any, **more: Any) -> Any:
-            ask()
-            return await super().execute(*words, **more)
-
-    return Connection
 
 
 async def connect(
@@ -70,7 +55,7 @@ async def connect(
             ssl=tls or False,
             statement_cache_size=0 if pooled else 100,
             server_settings={"application_name": "chandlery"},
-            connection_class=_guarded(),
+            connection_class=asking(asyncpg.Connection, "execute", "executemany", "fetch", "fetchrow", "fetchval"),
         )
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
         raise Unauthenticated(f"{host}:{port} refused {user}'s password") from error
